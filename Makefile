@@ -1,0 +1,60 @@
+# What a newcomer runs. `make help` lists the targets.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint protos bench load zoo clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## A server learns what policies can do, is killed, and comes back.
+	$(BIN)/vzero demo $(ARGS)
+
+serve: $(VENV)/.demo ## Serve on 127.0.0.1:50051, data in vzero-data/.
+	$(BIN)/vzero serve $(ARGS)
+
+test: $(VENV)/.dev ## Run all tests (or ARGS="tests/contexts -k window").
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## Style, types, import floors, and the contract and its generated code.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/protos.py --lint
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/protos.py --check
+
+protos: $(VENV)/.dev ## Generate client/vzero/v1 from protos/.
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/protos.py
+
+bench: $(VENV)/.dev ## Measure latency, updates and restart against references.
+	$(BIN)/python -m benchmarks.latency $(ARGS)
+	$(BIN)/python -m benchmarks.updates $(ARGS)
+	$(BIN)/python -m benchmarks.restart $(ARGS)
+
+load: $(VENV)/.dev ## Trainers and routers against a local server for a while.
+	$(BIN)/python -m load_tests $(ARGS)
+
+zoo: $(VENV)/.dev ## Train the policy zoo again and rewrite datasets/policy_zoo.parquet.
+	$(BIN)/python -m examples.policy_zoo.build --out datasets/policy_zoo.parquet $(ARGS)
+
+clean: ## Remove the virtual environment and caches.
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# One environment; the stamps say what is in it.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing vzero[demo] into $(VENV) ..."
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing vzero[dev] into $(VENV) ..."
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.demo
