@@ -1,0 +1,1 @@
+"""The vzero server: values of prompts under policies, served over gRPC."""

@@ -1,0 +1,132 @@
+"""Between protobuf messages and the domain."""
+
+import time
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from vzero.v1 import policy_pb2, value_pb2
+from vzero_server.api.status import InvalidRequestError, Violation
+from vzero_server.contexts.log import PolicyRecord
+from vzero_server.contexts.outcome import Outcome
+from vzero_server.contexts.window import ContextWindow
+from vzero_server.engine.engine import EstimatorName, Prediction
+from vzero_server.engine.value import Basis
+
+ESTIMATORS: dict[int, EstimatorName] = {
+    value_pb2.ESTIMATOR_UNSPECIFIED: EstimatorName.AUTO,
+    value_pb2.ESTIMATOR_AUTO: EstimatorName.AUTO,
+    value_pb2.ESTIMATOR_ICL: EstimatorName.ICL,
+    value_pb2.ESTIMATOR_KNN: EstimatorName.KNN,
+    value_pb2.ESTIMATOR_TABPFN: EstimatorName.TABPFN,
+}
+
+_BASES = {
+    Basis.ICL: value_pb2.BASIS_ICL,
+    Basis.KNN: value_pb2.BASIS_KNN,
+    Basis.TABPFN: value_pb2.BASIS_TABPFN,
+    Basis.PRIOR: value_pb2.BASIS_PRIOR,
+}
+
+
+def outcomes_from(request: value_pb2.UpdateContextRequest) -> list[Outcome]:
+    """The outcomes of a chunk; one without a time was observed now.
+
+    Raises:
+        InvalidRequestError: A timestamp is out of range.
+    """
+    now = time.time()
+    outcomes = []
+    for position, o in enumerate(request.outcomes):
+        observed_at = now
+        if o.HasField("observed_at"):
+            observed_at = o.observed_at.seconds + o.observed_at.nanos * 1e-9
+            if not 0.0 <= observed_at <= now + _MOST_AHEAD:
+                field = f"outcomes[{position}].observed_at"
+                raise InvalidRequestError([Violation(field, "must lie between 1970 and now")])
+        outcomes.append(
+            Outcome(
+                outcome_id=o.outcome_id,
+                prompt=o.prompt,
+                reward=o.reward,
+                rollouts=o.rollouts,
+                observed_at=observed_at,
+                cost=o.cost if o.HasField("cost") else None,
+                step=o.step if o.HasField("step") else None,
+            )
+        )
+    return outcomes
+
+
+# Seconds a caller's clock may be ahead of ours: a day covers time zones gone wrong.
+_MOST_AHEAD = 86_400.0
+
+
+def chunk_from(policy_id: str, outcomes: list[Outcome]) -> value_pb2.UpdateContextRequest:
+    """The chunk that would have reported these outcomes."""
+    return value_pb2.UpdateContextRequest(
+        policy_id=policy_id,
+        outcomes=[
+            value_pb2.Outcome(
+                outcome_id=o.outcome_id,
+                prompt=o.prompt,
+                reward=o.reward,
+                rollouts=o.rollouts,
+                cost=o.cost,
+                step=o.step,
+                observed_at=_timestamp(o.observed_at),
+            )
+            for o in outcomes
+        ],
+    )
+
+
+def predict_response(prediction: Prediction) -> value_pb2.PredictResponse:
+    """The reply of ``Predict``."""
+    values = prediction.values
+    basis = _BASES[values.basis]
+    return value_pb2.PredictResponse(
+        values=[
+            value_pb2.Value(
+                mean=mean,
+                lower=lower,
+                upper=upper,
+                effective_sample_size=effective_sample_size,
+                basis=basis,
+            )
+            for mean, lower, upper, effective_sample_size in zip(
+                values.mean.tolist(),
+                values.lower.tolist(),
+                values.upper.tolist(),
+                values.effective_sample_size.tolist(),
+                strict=True,
+            )
+        ],
+        context=_context(prediction.window),
+    )
+
+
+def policy_message(record: PolicyRecord) -> policy_pb2.Policy:
+    """A policy's description."""
+    return policy_pb2.Policy(
+        policy_id=record.policy_id,
+        version=record.version,
+        newest_step=record.newest_step,
+        mean_reward=record.mean_reward,
+        created_at=_timestamp(record.created_at),
+        updated_at=_timestamp(record.updated_at),
+    )
+
+
+def _context(window: ContextWindow) -> value_pb2.Context:
+    context = value_pb2.Context(
+        version=window.version, rows=len(window), newest_step=window.newest_step
+    )
+    if window.newest_observed_at is not None:
+        age = max(0.0, time.time() - window.newest_observed_at)
+        context.age.CopyFrom(Duration(seconds=int(age), nanos=int(age % 1 * 1e9)))
+    return context
+
+
+def _timestamp(seconds: float) -> Timestamp:
+    return Timestamp(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))

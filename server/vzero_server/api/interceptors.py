@@ -1,0 +1,152 @@
+"""What happens around every call: decoding, validation, deadlines, errors."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from vzero_server.api.status import Context, InvalidRequestError, UnavailableError, abort
+from vzero_server.api.validation import check, explain_undecodable
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
+
+
+class Gate:
+    """Whether calls are let in: closed until the model is loaded and while draining."""
+
+    def __init__(self) -> None:
+        self.closed_because: str | None = "the server is starting"
+        self.draining = asyncio.Event()
+
+    def open(self) -> None:
+        """Let calls in."""
+        self.closed_because = None
+
+    def drain(self) -> None:
+        """Let no further call in, and ask streams to come to an end."""
+        self.closed_because = "the server is draining"
+        self.draining.set()
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """Stands between gRPC and the servicers of ``vzero.v1``.
+
+    A servicer sees only messages that decode and keep the rules of their proto file, and
+    may raise any error of the domain; the caller sees the status made of it. A call
+    without a deadline gets the default one; streams have none.
+    """
+
+    def __init__(self, gate: Gate, *, default_timeout: float) -> None:
+        self._gate = gate
+        self._default_timeout = default_timeout
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        """Wrap the handler of a call."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith("/vzero."):
+            return handler
+        decode = _deferred(handler.request_deserializer)
+        encode = handler.response_serializer
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(
+                self._streaming(handler.stream_stream, _each), decode, encode
+            )
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(
+                self._single(handler.stream_unary, _each, timed=False), decode, encode
+            )
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                self._streaming(handler.unary_stream, _one), decode, encode
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._single(handler.unary_unary, _one, timed=True), decode, encode
+        )
+
+    def _single(
+        self,
+        serve: Any,  # noqa: ANN401
+        admit: Callable[[Any], Any],
+        *,
+        timed: bool,
+    ) -> Callable[..., Any]:
+        async def wrapped(request: Any, context: Context) -> Any:  # noqa: ANN401
+            try:
+                self._check_open()
+                timeout = None
+                if timed and context.time_remaining() is None:
+                    timeout = self._default_timeout
+                async with asyncio.timeout(timeout):
+                    return await serve(admit(request), context)
+            except Exception as error:
+                await _abort(context, error)
+
+        return wrapped
+
+    def _streaming(
+        self,
+        serve: Any,  # noqa: ANN401
+        admit: Callable[[Any], Any],
+    ) -> Callable[..., Any]:
+        async def wrapped(
+            request: Any,  # noqa: ANN401
+            context: Context,
+        ) -> AsyncIterator[Any]:
+            try:
+                self._check_open()
+                async for response in serve(admit(request), context):
+                    yield response
+            except Exception as error:
+                await _abort(context, error)
+
+        return wrapped
+
+    def _check_open(self) -> None:
+        if self._gate.closed_because is not None:
+            raise UnavailableError(self._gate.closed_because)
+
+
+class _Undecodable:
+    """Stands for a request whose bytes did not decode."""
+
+    def __init__(self, error: InvalidRequestError) -> None:
+        self.error = error
+
+
+def _deferred(decode: Any) -> Callable[[bytes], Any]:  # noqa: ANN401
+    """Report undecodable bytes as a request, so that the call can end with a good status."""
+    message_type: type[Message] = decode.__self__
+
+    def decode_or_explain(data: bytes) -> Message | _Undecodable:
+        try:
+            return message_type.FromString(data)
+        except DecodeError:
+            return _Undecodable(explain_undecodable(message_type, data))
+
+    return decode_or_explain
+
+
+def _one(request: Any) -> Message:  # noqa: ANN401
+    if isinstance(request, _Undecodable):
+        raise request.error
+    assert isinstance(request, Message)
+    check(request)
+    return request
+
+
+async def _each(requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
+    async for request in requests:
+        yield _one(request)
+
+
+async def _abort(context: Context, error: Exception) -> None:
+    # What `context.abort` itself raised ends the call already.
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    await abort(context, error)

@@ -1,0 +1,93 @@
+"""Every setting, once."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+MiB = 1 << 20
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Settings of the server: flags first, then ``VZERO_*``, then a TOML file."""
+
+    model_config = SettingsConfigDict(env_prefix="VZERO_", extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        50051, description="Port to listen on; 0 takes a free one."
+    )
+    data_dir: Path = Field(Path("vzero-data"), description="Folder of the durable log.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log line to print."
+    )
+
+    backbone: str = Field(
+        "packaged", description="'packaged' (MiniLM), a folder, or a hub name[@revision]."
+    )
+    device: str = Field("auto", description="Torch device; auto takes CUDA when there is one.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Number format of the backbone."
+    )
+    threads: int = Field(0, ge=0, description="Threads of the backbone on a CPU; 0: one per core.")
+
+    knn_k: Positive = Field(64, description="Neighbours the KNN estimator averages.")
+    window_rows: Positive = Field(2048, description="Newest outcomes of a policy that count.")
+    min_context_rows: Positive = Field(
+        8, description="With fewer outcomes a policy is answered from the prior."
+    )
+
+    max_batch_tokens: Positive = Field(4096, description="Most tokens of a batch, with padding.")
+    max_queued_prompts: Positive = Field(
+        16_384, description="Most prompts waiting for the backbone; beyond, calls are refused."
+    )
+    feature_cache_bytes: Positive = Field(256 * MiB, description="Memory for embeddings.")
+    window_cache_bytes: Positive = Field(512 * MiB, description="Memory for context windows.")
+    max_database_bytes: int | None = Field(
+        None, gt=0, description="Most bytes the database may take; unset: what the disk holds."
+    )
+
+    max_message_bytes: Positive = Field(64 * MiB, description="Largest message either way.")
+    max_bundle_bytes: Positive = Field(4096 * MiB, description="Largest bundle to import.")
+    max_concurrent_calls: Positive = Field(
+        4096, description="Calls and streams served at once; beyond, they are refused."
+    )
+    default_timeout: Seconds = Field(60.0, description="Deadline of a call that sets none, in s.")
+    drain_timeout: Seconds = Field(
+        10.0, description="Seconds running calls get to finish after SIGTERM."
+    )
+
+    @classmethod
+    def load(cls, config: Path | None, **flags: Any) -> "Settings":  # noqa: ANN401
+        """Read the settings.
+
+        Args:
+            config: TOML file, or None.
+            flags: What the command line set; None counts as unset.
+
+        Raises:
+            pydantic.ValidationError: A setting is unknown or out of range.
+            OSError: The file cannot be read.
+            tomllib.TOMLDecodeError: The file is not TOML.
+        """
+        if config is not None and not config.is_file():
+            raise FileNotFoundError(2, "no such file", str(config))
+
+        class WithFile(cls):  # type: ignore[valid-type,misc]
+            @classmethod
+            def settings_customise_sources(
+                cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+            ) -> tuple[PydanticBaseSettingsSource, ...]:
+                file = TomlConfigSettingsSource(settings_cls, toml_file=config)
+                return sources["init_settings"], sources["env_settings"], file
+
+        loaded: Settings = WithFile(**{k: v for k, v in flags.items() if v is not None})
+        return loaded

@@ -1,0 +1,1 @@
+"""What is known of each policy: outcomes, their durable log, windows over them."""

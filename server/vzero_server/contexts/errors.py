@@ -1,0 +1,25 @@
+"""What can go wrong with contexts, in words a caller understands."""
+
+
+class ContextError(Exception):
+    """Base of the errors of this package."""
+
+
+class UnknownPolicyError(ContextError):
+    """No outcome of the policy is stored."""
+
+    def __init__(self, policy_id: str) -> None:
+        super().__init__(f"no outcome of policy {policy_id!r} is stored")
+        self.policy_id = policy_id
+
+
+class StorageFullError(ContextError):
+    """The disk, or the database's share of it, is full; nothing was stored."""
+
+
+class BundleError(ContextError):
+    """A bundle is truncated, damaged, or of a newer format."""
+
+
+class DataFolderError(ContextError):
+    """The data folder cannot be used: locked, unreadable, or of a newer schema."""

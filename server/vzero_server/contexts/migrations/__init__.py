@@ -1,0 +1,1 @@
+"""How data folders of older versions become current (Alembic)."""

@@ -1,0 +1,85 @@
+"""Tables of the durable log.
+
+The tables as they are now; ``migrations/`` holds how an older data folder gets here.
+A prompt's text is stored once, and its embedding once per model, however many
+outcomes of however many policies name it.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+# SQLite numbers rows by itself only when the key is declared INTEGER.
+_KEY = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData()
+
+policy = Table(
+    "policy",
+    metadata,
+    Column("key", _KEY, primary_key=True),
+    Column("policy_id", String(256), nullable=False, unique=True),
+    # Outcomes ever accepted; the newest outcome has seq == version.
+    Column("version", BigInteger, nullable=False),
+    Column("reward_sum", Double, nullable=False),
+    Column("newest_step", BigInteger),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    # A key is never used again, so what is cached under it cannot be mistaken.
+    sqlite_autoincrement=True,
+)
+
+prompt = Table(
+    "prompt",
+    metadata,
+    Column("key", _KEY, primary_key=True),
+    Column("digest", LargeBinary(16), nullable=False, unique=True),
+    # UTF-8; bytes, since not every database takes U+0000 in text.
+    Column("text", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+model = Table(
+    "model",
+    metadata,
+    Column("key", _KEY, primary_key=True),
+    Column("fingerprint", String(64), nullable=False, unique=True),
+)
+
+embedding = Table(
+    "embedding",
+    metadata,
+    Column("prompt_key", _KEY, ForeignKey("prompt.key"), primary_key=True),
+    Column("model_key", _KEY, ForeignKey("model.key"), primary_key=True),
+    # float32, little-endian
+    Column("vector", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+outcome = Table(
+    "outcome",
+    metadata,
+    Column("policy_key", _KEY, ForeignKey("policy.key"), primary_key=True),
+    # 1, 2, 3, … within a policy, in the order of acceptance, without gaps.
+    Column("seq", BigInteger, primary_key=True),
+    Column("outcome_id", String(128), nullable=False),
+    Column("prompt_key", _KEY, ForeignKey("prompt.key"), nullable=False),
+    Column("reward", Double, nullable=False),
+    Column("rollouts", Integer, nullable=False),
+    Column("cost", Double),
+    Column("step", BigInteger),
+    Column("observed_at", Double, nullable=False),
+    UniqueConstraint("policy_key", "outcome_id", name="outcome_once"),
+    Index("outcome_prompt", "prompt_key"),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,177 @@
+"""The one door to what is known of policies, for an asyncio program."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from vzero_server.contexts import log, prompts
+from vzero_server.contexts.database import Database
+from vzero_server.contexts.errors import UnknownPolicyError
+from vzero_server.contexts.log import Appended, PolicyRecord, Row
+from vzero_server.contexts.outcome import Outcome
+from vzero_server.contexts.prompts import Array
+from vzero_server.contexts.writer import GroupCommitWriter
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The key of a policy and the version of its log."""
+
+    key: int
+    version: int
+
+
+class ContextStore:
+    """Appends to the log and reads from it; every method but ``close`` is for one loop.
+
+    Opening reads no policy. The versions of policies that were asked for are kept in
+    memory, so that a caller can learn that nothing changed without asking the database.
+    """
+
+    def __init__(self, database: Database, *, readers: int = 2) -> None:
+        self._database = database
+        self._writer = GroupCommitWriter(database.writes)
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="vzero-reader")
+        self._heads: dict[str, Head] = {}
+        self._advanced: dict[str, asyncio.Event] = {}
+
+    def close(self) -> None:
+        """Commit what is queued, then close the data folder."""
+        self._writer.close()
+        self._readers.shutdown()
+        self._database.close()
+
+    async def append(self, policy_id: str, outcomes: Sequence[Outcome]) -> Appended:
+        """Append outcomes, each ``outcome_id`` once; returns when they are durable.
+
+        Raises:
+            StorageFullError: There is no space; nothing of the chunk was stored.
+        """
+        now = time.time()
+        appended = await self._write(
+            lambda connection: log.append(connection, policy_id, outcomes, now), len(outcomes)
+        )
+        self._advance(policy_id, Head(appended.policy_key, appended.version))
+        return appended
+
+    async def policy(self, policy_id: str) -> PolicyRecord:
+        """Describe a policy.
+
+        Raises:
+            UnknownPolicyError: It has no outcome.
+        """
+        record = await self._read(lambda connection: log.get_policy(connection, policy_id))
+        if record is None:
+            raise UnknownPolicyError(policy_id)
+        return record
+
+    async def policies(self, after: str, limit: int) -> list[PolicyRecord]:
+        """Up to ``limit`` policies whose name sorts after ``after``, in order of name."""
+        return await self._read(lambda connection: log.list_policies(connection, after, limit))
+
+    async def delete(self, policy_id: str) -> int:
+        """Forget a policy; returns the number of outcomes deleted.
+
+        Raises:
+            UnknownPolicyError: It has no outcome.
+        """
+        deleted = await self._write(lambda connection: log.delete_policy(connection, policy_id))
+        self._heads.pop(policy_id, None)
+        if advanced := self._advanced.pop(policy_id, None):
+            advanced.set()
+        if deleted is None:
+            raise UnknownPolicyError(policy_id)
+        return deleted
+
+    async def head(self, policy_id: str, *, min_version: int | None = None) -> Head:
+        """Key and version of a policy, the version being at least ``min_version``.
+
+        Raises:
+            UnknownPolicyError: It has no outcome.
+        """
+        while True:
+            if policy_id not in self._heads:
+                record = await self.policy(policy_id)
+                self._advance(policy_id, Head(record.key, record.version))
+            head = self._heads[policy_id]
+            if min_version is None or head.version >= min_version:
+                return head
+            await self._advanced.setdefault(policy_id, asyncio.Event()).wait()
+
+    async def outcomes(self, policy_key: int, *, after: int, limit: int) -> list[Outcome]:
+        """Outcomes of a policy from version ``after + 1`` on, in order, at most ``limit``."""
+        return await self._read(
+            lambda connection: log.read_outcomes(connection, policy_key, after=after, limit=limit)
+        )
+
+    async def tail(
+        self,
+        policy_id: str,
+        key: int,
+        model_key: int,
+        *,
+        after: int,
+        limit: int,
+        as_of_step: int | None,
+    ) -> tuple[int, list[Row]]:
+        """Version and newest rows of a policy, as ``log.read_tail``.
+
+        Raises:
+            UnknownPolicyError: It was deleted in the meantime.
+        """
+        found = await self._read(
+            lambda connection: log.read_tail(
+                connection, key, model_key, after=after, limit=limit, as_of_step=as_of_step
+            )
+        )
+        if found is None:
+            if policy_id in self._heads and self._heads[policy_id].key == key:
+                del self._heads[policy_id]
+            raise UnknownPolicyError(policy_id)
+        return found
+
+    async def model_key(self, fingerprint: str) -> int:
+        """The key under which embeddings of a model are stored."""
+        return await self._write(lambda connection: prompts.model_key(connection, fingerprint))
+
+    async def texts(self, keys: Sequence[int]) -> dict[int, str]:
+        """Texts of prompts by key."""
+        return await self._read(lambda connection: prompts.prompt_texts(connection, keys))
+
+    async def embeddings(self, model_key: int, digests: Sequence[bytes]) -> dict[bytes, Array]:
+        """Stored embeddings by the digests of their prompts."""
+        return await self._read(
+            lambda connection: prompts.read_embeddings(connection, model_key, digests)
+        )
+
+    async def save_embeddings(self, model_key: int, vectors: dict[bytes, Array]) -> int:
+        """Store the embeddings of those prompts that the log names."""
+        return await self._write(
+            lambda connection: prompts.write_embeddings(connection, model_key, vectors),
+            len(vectors),
+        )
+
+    def _advance(self, policy_id: str, head: Head) -> None:
+        """Note a newer version and wake those who wait for it."""
+        known = self._heads.get(policy_id)
+        if known is None or (head.key, head.version) > (known.key, known.version):
+            self._heads[policy_id] = head
+        if advanced := self._advanced.pop(policy_id, None):
+            advanced.set()
+
+    async def _write(self, job: Callable[[Connection], T], rows: int = 1) -> T:
+        return await asyncio.wrap_future(self._writer.submit(job, rows=rows))
+
+    async def _read(self, query: Callable[[Connection], T]) -> T:
+        def run() -> T:
+            with self._database.reads.begin() as connection:
+                return query(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)

@@ -1,0 +1,151 @@
+"""What the model makes of each prompt, computed once: in memory, in the log, or now."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from cachetools import LRUCache
+
+from vzero_server.contexts.errors import ContextError
+from vzero_server.contexts.log import Row
+from vzero_server.contexts.outcome import prompt_digest
+from vzero_server.contexts.store import ContextStore
+from vzero_server.engine.batcher import Batcher, Vector
+from vzero_server.engine.errors import OverloadedError
+
+log = logging.getLogger(__name__)
+
+# What a cached vector costs beside its numbers: key, array header, entry.
+_ENTRY_BYTES = 300
+# Prompts embedded in the background at a time, and most that may wait for it.
+_WARM_PIECE = 128
+_WARM_LIMIT = 65_536
+
+
+class FeatureCache:
+    """Embeddings of prompts, shared by all policies.
+
+    They depend on the text and the model alone. Memory holds the recent ones, the log
+    those of every prompt with an outcome; the backbone computes the others.
+    """
+
+    def __init__(
+        self,
+        store: ContextStore,
+        batcher: Batcher,
+        *,
+        model_key: int,
+        dimension: int,
+        max_bytes: int,
+    ) -> None:
+        self._store = store
+        self._batcher = batcher
+        self._model_key = model_key
+        self.dimension = dimension
+        self._memory: LRUCache[bytes, Vector] = LRUCache(
+            max_bytes, getsizeof=lambda vector: vector.nbytes + _ENTRY_BYTES
+        )
+        self._cold: dict[bytes, str] = {}
+        self._cold_arrived = asyncio.Event()
+        self._warmer = asyncio.get_running_loop().create_task(self._warm())
+
+    async def close(self) -> None:
+        """Stop the background work."""
+        self._warmer.cancel()
+        await asyncio.gather(self._warmer, return_exceptions=True)
+
+    async def of_prompts(self, prompts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embeddings of prompts, ``[len(prompts), d]``.
+
+        Raises:
+            OverloadedError: Too many prompts wait for the backbone.
+        """
+        digests = [prompt_digest(prompt) for prompt in prompts]
+        texts = dict(zip(digests, prompts, strict=True))
+        found = self._remembered(texts)
+        if missing := [digest for digest in texts if digest not in found]:
+            stored = await self._store.embeddings(self._model_key, missing)
+            self._remember(stored)
+            found |= stored
+        if missing := [digest for digest in texts if digest not in found]:
+            computed = await self._batcher.embed({digest: texts[digest] for digest in missing})
+            self._remember(computed)
+            found |= computed
+        return np.stack([found[digest] for digest in digests])
+
+    async def of_rows(self, rows: Sequence[Row]) -> npt.NDArray[np.float32]:
+        """Embeddings of the prompts of outcomes, ``[len(rows), d]``; stores what it computes.
+
+        Raises:
+            OverloadedError: Too many prompts wait for the backbone.
+        """
+        vectors = np.empty((len(rows), self.dimension), np.float32)
+        missing: dict[int, list[int]] = {}
+        for position, row in enumerate(rows):
+            if row.vector is None:
+                missing.setdefault(row.prompt_key, []).append(position)
+            else:
+                vectors[position] = np.frombuffer(row.vector, "<f4")
+        if missing:
+            texts = await self._store.texts(list(missing))
+            # A policy deleted meanwhile takes its prompts along; its rows are not used.
+            keys = [key for key in missing if key in texts]
+            prompts = [texts[key] for key in keys]
+            computed = await self.of_prompts(prompts) if keys else np.empty((0, self.dimension))
+            for key, vector in zip(keys, computed, strict=True):
+                vectors[missing[key]] = vector
+            await self._save(dict(zip(map(prompt_digest, prompts), computed, strict=True)))
+        return vectors
+
+    def warm(self, prompts: Iterable[str]) -> None:
+        """Embed and store newly reported prompts when nobody waits for the backbone.
+
+        Best effort: what is left out is computed when a value first needs it.
+        """
+        for prompt in prompts:
+            if len(self._cold) >= _WARM_LIMIT:
+                return
+            self._cold[prompt_digest(prompt)] = prompt
+        self._cold_arrived.set()
+
+    async def _warm(self) -> None:
+        while True:
+            await self._cold_arrived.wait()
+            self._cold_arrived.clear()
+            while self._cold:
+                digests = list(itertools.islice(self._cold, _WARM_PIECE))
+                piece = {digest: self._cold.pop(digest) for digest in digests}
+                vectors = self._remembered(piece)
+                rest = {digest: text for digest, text in piece.items() if digest not in vectors}
+                try:
+                    if rest:
+                        computed = await self._batcher.embed(rest, background=True)
+                        self._remember(computed)
+                        vectors |= computed
+                except OverloadedError:
+                    await asyncio.sleep(1.0)
+                except Exception:
+                    log.exception("embedding in the background failed")
+                await self._save(vectors)
+
+    async def _save(self, vectors: dict[bytes, Vector]) -> None:
+        """Store embeddings; one that is not stored is computed again some day."""
+        if not vectors:
+            return
+        try:
+            await self._store.save_embeddings(self._model_key, vectors)
+        except ContextError as error:
+            log.warning("embeddings were not stored: %s", error)
+
+    def _remembered(self, digests: Iterable[bytes]) -> dict[bytes, Vector]:
+        found = {digest: self._memory.get(digest) for digest in digests}
+        return {digest: vector for digest, vector in found.items() if vector is not None}
+
+    def _remember(self, vectors: dict[bytes, Vector]) -> None:
+        for digest, vector in vectors.items():
+            if vector.nbytes + _ENTRY_BYTES <= self._memory.maxsize:
+                # Copied: a row of a batch would keep the whole batch alive.
+                self._memory[digest] = np.array(vector)

@@ -1,0 +1,59 @@
+"""Values: what the engine answers."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import betaincinv
+
+Array = npt.NDArray[np.float64]
+
+
+class Basis(StrEnum):
+    """What a value rests on."""
+
+    ICL = "ICL"
+    KNN = "KNN"
+    TABPFN = "TABPFN"
+    PRIOR = "PRIOR"
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Estimated success rates of ``n`` prompts under one policy.
+
+    Attributes:
+        mean: The estimates, ``[n]``, in [0, 1].
+        lower: Lower ends of the 90 % intervals, ``[n]``, in [0, mean].
+        upper: Upper ends, ``[n]``, in [mean, 1].
+        effective_sample_size: How many rollouts of the very prompt each estimate is
+            worth, ``[n]``: the sum of the parameters of the Beta distribution.
+        basis: What they rest on.
+    """
+
+    mean: Array
+    lower: Array
+    upper: Array
+    effective_sample_size: Array
+    basis: Basis
+
+
+def beta_values(mean: Array, centre: Array, effective_sample_size: Array, basis: Basis) -> Values:
+    """Values whose success rate is distributed as Beta(κc, κ(1-c)).
+
+    Args:
+        mean: What to report, ``[n]``, in [0, 1].
+        centre: c, ``[n]``, strictly between 0 and 1: the mean, drawn inwards as far as
+            what it was averaged over demands.
+        effective_sample_size: κ, ``[n]``, positive.
+        basis: What the values rest on.
+    """
+    a, b = effective_sample_size * centre, effective_sample_size * (1.0 - centre)
+    return Values(
+        mean=mean,
+        lower=np.minimum(betaincinv(a, b, 0.05), mean),
+        upper=np.maximum(betaincinv(a, b, 0.95), mean),
+        effective_sample_size=effective_sample_size,
+        basis=basis,
+    )

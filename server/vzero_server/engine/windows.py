@@ -1,0 +1,86 @@
+"""Context windows kept ready, brought up to date from the log."""
+
+import asyncio
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from vzero_server.contexts.store import ContextStore, Head
+from vzero_server.contexts.window import ContextWindow
+from vzero_server.engine.features import FeatureCache
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    policy: int
+    as_of_step: int | None
+
+
+class WindowCache:
+    """The windows of recently asked policies, bounded by bytes.
+
+    A window is built on first use and extended by what was appended since; the log
+    holds everything needed to build it again, so dropping one loses nothing.
+    """
+
+    def __init__(
+        self,
+        store: ContextStore,
+        features: FeatureCache,
+        *,
+        model_key: int,
+        rows: int,
+        max_bytes: int,
+    ) -> None:
+        self._store = store
+        self._features = features
+        self._model_key = model_key
+        self._rows = rows
+        self._windows: LRUCache[_Key, ContextWindow] = LRUCache(
+            max_bytes, getsizeof=lambda window: window.nbytes + 1000
+        )
+        self._refreshing: dict[_Key, asyncio.Task[ContextWindow]] = {}
+
+    def __len__(self) -> int:
+        """Windows in memory."""
+        return len(self._windows)
+
+    async def get(self, policy_id: str, head: Head, as_of_step: int | None) -> ContextWindow:
+        """The window of a policy at ``head.version`` or later.
+
+        Raises:
+            UnknownPolicyError: The policy was deleted in the meantime.
+            OverloadedError: Its prompts must be embedded and the queue is full.
+        """
+        key = _Key(head.key, as_of_step)
+        while True:
+            window = self._windows.get(key)
+            if window is not None and window.version >= head.version:
+                return window
+            task = self._refreshing.get(key)
+            if task is None:
+                task = asyncio.create_task(self._refresh(policy_id, key, window))
+                self._refreshing[key] = task
+                task.add_done_callback(lambda _: self._refreshing.pop(key, None))
+            # Shielded: others may wait for the same refresh.
+            window = await asyncio.shield(task)
+            if window.version >= head.version:
+                return window
+
+    async def _refresh(
+        self, policy_id: str, key: _Key, window: ContextWindow | None
+    ) -> ContextWindow:
+        window = window or ContextWindow.empty(self._features.dimension)
+        version, rows = await self._store.tail(
+            policy_id,
+            key.policy,
+            self._model_key,
+            after=window.version,
+            limit=self._rows,
+            as_of_step=key.as_of_step,
+        )
+        embeddings = await self._features.of_rows(rows)
+        window = window.extended(version, rows, embeddings, self._rows)
+        if window.nbytes + 1000 <= self._windows.maxsize:
+            self._windows[key] = window
+        return window

@@ -1,0 +1,1 @@
+"""Models: pure torch, no I/O but model files."""

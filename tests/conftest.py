@@ -1,0 +1,47 @@
+"""Fixtures: real servers on loopback, a real database, a small real model."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_model import save_tiny_model
+from vzero_server.contexts.database import Database
+from vzero_server.local import LocalServer
+from vzero_server.model.backbone import Backbone
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LocalServer]:
+    """A server of the test's own, which it may kill and start again."""
+    with LocalServer(tmp_path / "data") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """One server for all tests that leave it as they found it; name policies apart."""
+    with LocalServer(tmp_path_factory.mktemp("shared") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty data folder, open."""
+    opened = Database(tmp_path / "data")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a sentence-transformers model of random weights, small and quick."""
+    folder = tmp_path_factory.mktemp("tiny-model")
+    save_tiny_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_model: Path) -> Backbone:
+    """The small model, loaded."""
+    return Backbone.load(str(tiny_model))

@@ -1,0 +1,51 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vzero_server.contexts.log import Row
+from vzero_server.contexts.window import ContextWindow
+
+
+def rows(count: int, start: int) -> list[Row]:
+    return [
+        Row(seq, seq, (seq % 5) / 4, 1 + seq % 3, seq if seq % 2 else None, 100.0 + seq, None)
+        for seq in range(start, start + count)
+    ]
+
+
+@given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 12))
+def test_extending_piecewise_keeps_the_newest_in_order(pieces: list[int], limit: int) -> None:
+    window, seen = ContextWindow.empty(3), []
+    for count in pieces:
+        new = rows(count, start=len(seen))
+        seen += new
+        vectors = np.array([[row.seq, 1, 2] for row in new], np.float32).reshape(-1, 3)
+        window = window.extended(len(seen), new, vectors, limit)
+    kept = seen[-limit:]
+    assert len(window) == len(kept)
+    np.testing.assert_array_equal(window.embeddings[:, 0], [row.seq for row in kept])
+    np.testing.assert_allclose(window.rewards, [row.reward for row in kept])
+    np.testing.assert_array_equal(window.rollouts, [row.rollouts for row in kept])
+    steps = [row.step for row in kept if row.step is not None]
+    assert window.newest_step == (max(steps) if steps else None)
+    assert window.newest_observed_at == (kept[-1].observed_at if kept else None)
+
+
+def test_an_older_window_is_left_as_it_was() -> None:
+    generator = np.random.default_rng(0)
+    old = ContextWindow.empty(4).extended(
+        5, rows(5, 0), generator.normal(size=(5, 4)).astype("f4"), 8
+    )
+    before = old.embeddings.copy()
+    new = old.extended(10, rows(5, 5), generator.normal(size=(5, 4)).astype("f4"), 8)
+    np.testing.assert_array_equal(old.embeddings, before)
+    np.testing.assert_array_equal(new.embeddings[:3], before[2:])
+
+
+def test_nearest_is_exact() -> None:
+    generator = np.random.default_rng(1)
+    vectors = generator.normal(size=(200, 8)).astype(np.float32)
+    window = ContextWindow.empty(8).extended(200, rows(200, 0), vectors, 2048)
+    queries = generator.normal(size=(30, 8)).astype(np.float32)
+    distances = np.linalg.norm(queries[:, None] - vectors[None], axis=2)
+    np.testing.assert_array_equal(window.nearest(queries, 7), distances.argsort(axis=1)[:, :7])

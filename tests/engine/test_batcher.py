@@ -1,0 +1,171 @@
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import pytest_asyncio
+
+from vzero_server.contexts.outcome import prompt_digest
+from vzero_server.engine.batcher import Batcher
+from vzero_server.engine.errors import OverloadedError
+from vzero_server.model.backbone import Backbone
+
+POISON = "poison"
+
+
+@dataclass
+class Watched:
+    """The real small backbone; remembers its batches, can be held, and fails on one prompt."""
+
+    backbone: Backbone
+    batches: list[list[int]] = field(default_factory=list)
+    release: threading.Event = field(default_factory=threading.Event)
+
+    def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
+        return self.backbone.tokenize(prompts)
+
+    def embed(self, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        self.release.wait(10)
+        self.batches.append([len(row) for row in tokens])
+        if any(list(row) == self.backbone.tokenize([POISON])[0] for row in tokens):
+            raise ValueError("a prompt the model cannot take")
+        return self.backbone.embed(tokens)
+
+    @property
+    def prompts(self) -> int:
+        return sum(map(len, self.batches))
+
+
+@pytest.fixture
+def watched(tiny_backbone: Backbone) -> Watched:
+    return Watched(tiny_backbone)
+
+
+@pytest_asyncio.fixture
+async def batcher(watched: Watched) -> AsyncIterator[Batcher]:
+    made = Batcher(watched, max_batch_tokens=64, max_queued_prompts=100)
+    yield made
+    watched.release.set()
+    await made.close()
+
+
+def prompts(*texts: str) -> dict[bytes, str]:
+    return {prompt_digest(text): text for text in texts}
+
+
+async def settle() -> None:
+    """Let prompts reach the queue, and the first of them the device."""
+    await asyncio.sleep(0.1)
+
+
+async def test_vectors_are_those_of_the_backbone(batcher: Batcher, watched: Watched) -> None:
+    watched.release.set()
+    texts = [f"prompt {'x' * (i % 20)} {i}" for i in range(60)]
+    found = await batcher.embed(prompts(*texts))
+    for text in texts:
+        expected = watched.backbone.embed(watched.backbone.tokenize([text]))[0]
+        np.testing.assert_allclose(found[prompt_digest(text)], expected, atol=1e-5)
+
+
+async def test_batches_keep_the_token_budget_and_like_lengths(
+    batcher: Batcher, watched: Watched
+) -> None:
+    held = asyncio.create_task(batcher.embed(prompts("first")))
+    await settle()
+    texts = [("a" if i % 2 else "b" * 20) + f"{i:02}" for i in range(20)]
+    rest = asyncio.create_task(batcher.embed(prompts(*texts)))
+    await settle()
+    watched.release.set()
+    await asyncio.gather(held, rest)
+    assert all(len(batch) * max(batch) <= 64 for batch in watched.batches)
+    assert all(len(set(batch)) == 1 for batch in watched.batches)
+    assert watched.prompts == 21
+
+
+async def test_a_prompt_asked_for_twice_is_computed_once(
+    batcher: Batcher, watched: Watched
+) -> None:
+    calls = [asyncio.create_task(batcher.embed(prompts("same", f"own {i}"))) for i in range(5)]
+    await settle()
+    watched.release.set()
+    await asyncio.gather(*calls)
+    assert watched.prompts == 6
+
+
+async def test_work_of_callers_that_left_is_dropped(batcher: Batcher, watched: Watched) -> None:
+    held = asyncio.create_task(batcher.embed(prompts("first")))
+    await settle()
+    leaving = asyncio.create_task(batcher.embed(prompts("shared", "dropped")))
+    staying = asyncio.create_task(batcher.embed(prompts("shared")))
+    late = asyncio.create_task(asyncio.wait_for(batcher.embed(prompts("expired")), 0.05))
+    await settle()
+    leaving.cancel()
+    with pytest.raises(TimeoutError):
+        await late
+    watched.release.set()
+    await asyncio.gather(held, staying)
+    assert watched.prompts == 2
+    assert len(batcher) == 0
+
+
+async def test_a_dropped_prompt_can_be_asked_for_again(batcher: Batcher, watched: Watched) -> None:
+    held = asyncio.create_task(batcher.embed(prompts("first")))
+    await settle()
+    leaving = asyncio.create_task(batcher.embed(prompts("again")))
+    await settle()
+    leaving.cancel()
+    again = asyncio.create_task(batcher.embed(prompts("again")))
+    await settle()
+    watched.release.set()
+    await asyncio.gather(held, again)
+    assert watched.prompts == 2
+
+
+async def test_a_full_queue_refuses_at_once(batcher: Batcher, watched: Watched) -> None:
+    accepted = asyncio.create_task(batcher.embed(prompts(*map(str, range(100)))))
+    await settle()
+    with pytest.raises(OverloadedError) as refused:
+        await batcher.embed(prompts("one more"))
+    assert 0.1 <= refused.value.retry_after <= 30
+    # What is on its way already needs no further room.
+    joined = asyncio.create_task(batcher.embed(prompts("5")))
+    watched.release.set()
+    await asyncio.gather(accepted, joined)
+    await batcher.embed(prompts("one more"))
+
+
+async def test_one_bad_prompt_fails_its_own_call_only(batcher: Batcher, watched: Watched) -> None:
+    held = asyncio.create_task(batcher.embed(prompts("first")))
+    await settle()
+    good = asyncio.create_task(batcher.embed(prompts("good")))
+    bad = asyncio.create_task(batcher.embed(prompts(POISON)))
+    await settle()
+    watched.release.set()
+    with pytest.raises(ValueError, match="cannot take"):
+        await bad
+    assert len(await good) == 1
+    await held
+    assert len(batcher) == 0
+
+
+async def test_background_work_waits_and_can_be_overtaken(
+    batcher: Batcher, watched: Watched
+) -> None:
+    held = asyncio.create_task(batcher.embed(prompts("first")))
+    await settle()
+    slow = asyncio.create_task(
+        batcher.embed(prompts(*(f"{i:028}" for i in range(6))), background=True)
+    )
+    await settle()
+    promoted = asyncio.create_task(batcher.embed(prompts(f"{5:028}")))
+    urgent = asyncio.create_task(batcher.embed(prompts("urgent")))
+    await settle()
+    watched.release.set()
+    await asyncio.gather(promoted, urgent)
+    assert not slow.done()
+    await asyncio.gather(held, slow)
+    # The overtaken prompt was not computed a second time.
+    assert watched.prompts == 8

@@ -1,0 +1,175 @@
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.outcomes import outcome, sums
+from vzero_server.app import engine_of
+from vzero_server.config import Settings
+from vzero_server.contexts.database import Database
+from vzero_server.contexts.errors import UnknownPolicyError
+from vzero_server.contexts.store import ContextStore
+from vzero_server.engine.engine import Engine, EstimatorName
+from vzero_server.engine.errors import EstimatorNotLoadedError
+from vzero_server.engine.value import Basis
+from vzero_server.model.backbone import Backbone
+
+
+@asynccontextmanager
+async def running(folder: Path, model: Path, **settings: object) -> AsyncIterator[Engine]:
+    """The whole server but its gRPC edge, on the small model."""
+    store = ContextStore(Database(folder / "data"))
+    try:
+        loaded = Settings.load(None, backbone=str(model), device="cpu", threads=1, **settings)
+        async with engine_of(loaded, store) as engine:
+            yield engine
+    finally:
+        store.close()
+
+
+async def test_values_follow_the_outcomes(tmp_path: Path, tiny_model: Path) -> None:
+    async with running(tmp_path, tiny_model) as engine:
+        await engine.update("good", [outcome(str(i), f"p{i}", reward=1.0) for i in range(20)])
+        await engine.update("poor", [outcome(str(i), f"p{i}", reward=0.1) for i in range(20)])
+        prompts = ["p3", "unseen", "p3"]
+        good = await engine.values("good", prompts)
+        poor = await engine.values("poor", prompts)
+        np.testing.assert_allclose(good.values.mean, 1.0)
+        np.testing.assert_allclose(poor.values.mean, 0.1, atol=1e-6)
+        assert good.values.basis is Basis.KNN
+        assert (good.window.version, len(good.window)) == (20, 20)
+
+
+async def test_few_rows_are_answered_from_the_prior(tmp_path: Path, tiny_model: Path) -> None:
+    async with running(tmp_path, tiny_model) as engine:
+        await engine.update("p", sums(7))
+        assert (await engine.values("p", ["x"])).values.basis is Basis.PRIOR
+        await engine.update("p", sums(1, start=7))
+        assert (await engine.values("p", ["x"])).values.basis is Basis.KNN
+
+
+async def test_as_of_step_sees_only_earlier_steps(tmp_path: Path, tiny_model: Path) -> None:
+    async with running(tmp_path, tiny_model) as engine:
+        early = [outcome(f"e{i}", f"p{i}", reward=0.0, step=1) for i in range(10)]
+        late = [outcome(f"l{i}", f"p{i}", reward=1.0, step=2) for i in range(10)]
+        await engine.update("p", early + late)
+        then = await engine.values("p", ["p1"], as_of_step=1)
+        now = await engine.values("p", ["p1"])
+        assert (then.values.mean[0], now.values.mean[0]) == (0.0, 0.5)
+        assert (then.window.version, len(then.window), then.window.newest_step) == (20, 10, 1)
+        await engine.update("p", [outcome("more", "p1", reward=1.0, step=1)])
+        assert len((await engine.values("p", ["p1"], as_of_step=1)).window) == 11
+        before = await engine.values("p", ["p1"], as_of_step=0)
+        assert (len(before.window), before.values.basis) == (0, Basis.PRIOR)
+
+
+async def test_the_window_is_first_in_first_out(tmp_path: Path, tiny_model: Path) -> None:
+    async with running(tmp_path, tiny_model, window_rows=16) as engine:
+        await engine.update("p", [outcome(f"old{i}", f"p{i}", reward=0.0) for i in range(10)])
+        await engine.values("p", ["x"])
+        await engine.update("p", [outcome(f"new{i}", f"q{i}", reward=1.0) for i in range(12)])
+        prediction = await engine.values("p", ["x"])
+        assert (len(prediction.window), prediction.window.version) == (16, 22)
+        assert prediction.window.rewards.tolist() == [0.0] * 4 + [1.0] * 12
+
+
+async def test_a_restart_gives_the_same_values(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = [o for i in range(5) for o in sums(50, start=50 * i)]
+    prompts = [f"What is {i} plus 2?" for i in range(30)]
+    async with running(tmp_path, tiny_model) as engine:
+        await engine.update("p", outcomes)
+        before = await engine.values("p", prompts)
+    embedded: list[int] = []
+    embed = Backbone.embed
+
+    def counted(self: Backbone, tokens: Sequence[Sequence[int]]) -> "np.ndarray":
+        embedded.append(len(tokens))
+        return embed(self, tokens)
+
+    monkeypatch.setattr(Backbone, "embed", counted)
+    async with running(tmp_path, tiny_model) as engine:
+        after = await engine.values("p", prompts)
+    np.testing.assert_allclose(after.values.mean, before.values.mean, atol=1e-6)
+    # The context's prompts were stored with their embeddings: only warm-up and queries ran.
+    assert sum(embedded) <= 1 + len(prompts)
+
+
+async def test_another_model_embeds_the_context_anew(tmp_path: Path, tiny_model: Path) -> None:
+    async with running(tmp_path, tiny_model) as engine:
+        await engine.update("p", sums(40))
+        await engine.values("p", ["x"])
+    async with running(tmp_path, Path("packaged")) as engine:
+        prediction = await engine.values("p", ["What is 3 plus 3?"])
+        assert prediction.window.embeddings.shape == (40, 384)
+
+
+async def test_windows_beyond_the_memory_are_built_again(tmp_path: Path, tiny_model: Path) -> None:
+    async with running(tmp_path, tiny_model, window_cache_bytes=20_000) as engine:
+        for i in range(6):
+            await engine.update(f"p{i}", sums(60))
+        for _ in range(2):
+            for i in range(6):
+                assert len((await engine.values(f"p{i}", ["x"])).window) == 60
+        assert 0 < len(engine._windows) < 6
+
+
+async def test_concurrent_calls_and_updates_agree(tmp_path: Path, tiny_model: Path) -> None:
+    """Every answer rests on at least what was acknowledged before it was asked for."""
+    async with running(tmp_path, tiny_model) as engine:
+        await engine.update("p", sums(10))
+        acknowledged = 10
+
+        async def update() -> None:
+            nonlocal acknowledged
+            for start in range(10, 200, 10):
+                acknowledged = (await engine.update("p", sums(10, start=start))).version
+
+        async def ask() -> None:
+            while acknowledged < 200:
+                at_least = acknowledged
+                window = (await engine.values("p", ["x"])).window
+                assert len(window) == window.version >= at_least
+
+        await asyncio.gather(update(), *(ask() for _ in range(4)))
+
+
+async def test_a_min_version_is_waited_for(tmp_path: Path, tiny_model: Path) -> None:
+    async with running(tmp_path, tiny_model) as engine:
+        await engine.update("p", sums(10))
+        waiting = asyncio.create_task(engine.values("p", ["x"], min_version=20))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await engine.update("p", sums(10, start=10))
+        assert (await waiting).window.version == 20
+
+
+async def test_reported_prompts_are_embedded_without_being_asked_for(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    async with running(tmp_path, tiny_model) as engine:
+        await engine.update("p", sums(30))
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            head = await engine._store.head("p")
+            _, rows = await engine._store.tail(
+                "p", head.key, 1, after=0, limit=100, as_of_step=None
+            )
+            if all(row.vector is not None for row in rows):
+                return
+            await asyncio.sleep(0.02)
+        pytest.fail("the embeddings were not stored")
+
+
+async def test_what_is_not_there_is_named(tmp_path: Path, tiny_model: Path) -> None:
+    async with running(tmp_path, tiny_model) as engine:
+        with pytest.raises(UnknownPolicyError, match="'p'"):
+            await engine.values("p", ["x"])
+        for name in (EstimatorName.ICL, EstimatorName.TABPFN):
+            with pytest.raises(EstimatorNotLoadedError, match=name):
+                await engine.values("p", ["x"], estimator=name)

@@ -1,0 +1,101 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tiny_model import DIMENSION, WINDOW
+from vzero_server.model.backbone import Backbone, BackboneError
+
+
+@pytest.fixture(scope="module")
+def packaged() -> Backbone:
+    return Backbone.load()
+
+
+def test_the_packaged_model_embeds_as_sentence_transformers_does(packaged: Backbone) -> None:
+    prompts = ["What is 2 plus 3?", "Sort the letters of 'house'.", "naïve façade 🙂"]
+    expected = packaged._model.encode(prompts)
+    np.testing.assert_allclose(packaged.embed(packaged.tokenize(prompts)), expected, atol=1e-5)
+    assert (packaged.dimension, packaged.window) == (384, 256)
+
+
+def test_padding_does_not_change_an_embedding(tiny_backbone: Backbone) -> None:
+    tokens = tiny_backbone.tokenize(["short", "a much longer prompt of many words"])
+    together = tiny_backbone.embed(tokens)
+    alone = np.concatenate([tiny_backbone.embed([row]) for row in tokens])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert together.shape == (2, DIMENSION)
+
+
+def test_prompts_with_a_long_common_beginning_stay_apart(packaged: Backbone) -> None:
+    prefix = "You are a careful assistant. Think step by step. " * 60
+    prompts = [prefix + question for question in ("What is 2 plus 3?", "Name a river in France.")]
+    tokens = packaged.tokenize(prompts)
+    assert [len(row) for row in tokens] == [packaged.window] * 2
+    # The special tokens of both ends are kept.
+    assert {(row[0], row[-1]) for row in tokens} == {(101, 102)}
+    first, second = packaged.embed(tokens)
+    assert float(first @ second) < 0.99
+
+
+def test_prompts_with_a_long_common_end_stay_apart(tiny_backbone: Backbone) -> None:
+    tail = "x" * 100
+    first, second = tiny_backbone.tokenize(["abc" + tail, "xyz" + tail])
+    assert len(first) == len(second) == WINDOW
+    assert first != second
+
+
+def test_the_fingerprint_names_what_determines_an_embedding(tiny_model: Path) -> None:
+    same = Backbone.load(str(tiny_model)).fingerprint
+    assert Backbone.load(str(tiny_model)).fingerprint == same
+    assert Backbone.load(str(tiny_model), dtype="bfloat16").fingerprint != same
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BackboneError, match=str(tmp_path)):
+        Backbone.load(str(tmp_path))
+
+
+_BLOCKED = """
+import socket, sys
+
+def refuse(*arguments, **settings):
+    print("network call tried", arguments, file=sys.stderr)
+    raise SystemExit(3)
+
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+from vzero_server.model.backbone import Backbone
+backbone = Backbone.load(*sys.argv[1:])
+print(backbone.embed(backbone.tokenize(["no network"])).shape)
+"""
+
+
+@pytest.mark.parametrize("which", ["packaged", "folder"])
+def test_no_network_call_is_tried_for_local_files(which: str, tiny_model: Path) -> None:
+    arguments = [] if which == "packaged" else [str(tiny_model)]
+    done = subprocess.run(
+        [sys.executable, "-c", _BLOCKED, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(1, ")
+
+
+def test_a_hub_name_out_of_reach_is_named(tmp_path: Path) -> None:
+    code = "from vzero_server.model.backbone import *\ntry: Backbone.load('nobody/nothing@v1')\n"
+    code += "except BackboneError as error: print(error)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), **_path()},
+    )
+    assert "'nobody/nothing@v1' is neither a folder nor a model of the hub" in done.stdout
+
+
+def _path() -> dict[str, str]:
+    import os
+
+    return {key: os.environ[key] for key in ("PATH", "PYTHONPATH") if key in os.environ}
