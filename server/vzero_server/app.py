@@ -63,6 +63,8 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
             finally:
                 await server.drain()
     finally:
+        # Again, for a server that did not get as far as serving.
+        await server.drain()
         store.close()
     log.info("stopped")
 

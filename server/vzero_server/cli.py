@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -62,6 +63,8 @@ def serve(
 
 
 def _run(settings: Settings) -> None:
+    # What goes wrong is told in our words; gRPC would add its own.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Late, so that `vzero serve --help` and a wrong setting answer at once.
     import uvloop
 

@@ -49,7 +49,7 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
     ) -> policy_pb2.ListPoliciesResponse:
         """Describe a page of policies; a page token is the name before the page, encoded."""
         try:
-            after = base64.urlsafe_b64decode(request.page_token.encode()).decode()
+            after = base64.b64decode(request.page_token.encode(), b"-_", validate=True).decode()
         except (binascii.Error, UnicodeError):
             raise InvalidRequestError(
                 [Violation("page_token", "must come from an earlier reply")]

@@ -1,0 +1,62 @@
+"""Calls on the wire, without the SDK."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from vzero.v1 import policy_pb2_grpc, value_pb2, value_pb2_grpc
+from vzero_server.local import LocalServer
+
+TIMEOUT = 60.0
+
+
+class Stubs:
+    """A channel to a server and the stubs of its services."""
+
+    def __init__(self, server: LocalServer) -> None:
+        options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        self.channel = grpc.insecure_channel(server.address, options)
+        self.values = value_pb2_grpc.ValueServiceStub(self.channel)
+        self.policies = policy_pb2_grpc.PolicyServiceStub(self.channel)
+
+    def update(
+        self, *chunks: value_pb2.UpdateContextRequest
+    ) -> list[value_pb2.UpdateContextResponse]:
+        """Stream chunks and collect the acks."""
+        return list(self.values.UpdateContext(iter(chunks), timeout=TIMEOUT))
+
+    def predict(
+        self, policy_id: str, prompts: Iterable[str], **fields: object
+    ) -> value_pb2.PredictResponse:
+        """Predict; ``fields`` go into the request."""
+        request = value_pb2.PredictRequest(policy_id=policy_id, prompts=prompts, **fields)  # type: ignore[arg-type]
+        reply: value_pb2.PredictResponse = self.values.Predict(request, timeout=TIMEOUT)
+        return reply
+
+
+@contextmanager
+def refused(code: grpc.StatusCode, *fields: str) -> Iterator[list[grpc.RpcError]]:
+    """Expect a call to end with a code, naming these fields if any."""
+    caught: list[grpc.RpcError] = []
+    with pytest.raises(grpc.RpcError) as error:
+        yield caught
+    caught.append(error.value)
+    assert error.value.code() is code, error.value.details()
+    if fields:
+        bad = detail(error.value, error_details_pb2.BadRequest)
+        assert [violation.field for violation in bad.field_violations] == list(fields)
+
+
+def detail(error: grpc.RpcError, kind: type) -> "object":
+    """The detail of a type that an error carries."""
+    trailing = dict(error.trailing_metadata())
+    status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
+    assert (status.code, status.message) == (error.code().value[0], error.details())
+    for packed in status.details:
+        found = kind()
+        if packed.Unpack(found):
+            return found
+    raise AssertionError(f"no {kind.__name__} in {status}")

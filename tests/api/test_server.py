@@ -1,0 +1,204 @@
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from tests.api.calls import Stubs, detail, refused
+from tests.outcomes import chunk, outcome, sums
+from vzero_server.local import LocalServer
+
+
+def test_health_is_told_per_service(stubs: Stubs) -> None:
+    health = health_pb2_grpc.HealthStub(stubs.channel)
+    for service in ("", "vzero.v1.ValueService", "vzero.v1.PolicyService"):
+        reply = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+        assert reply.status == health_pb2.HealthCheckResponse.SERVING
+    with refused(grpc.StatusCode.NOT_FOUND):
+        health.Check(health_pb2.HealthCheckRequest(service="else"), timeout=5)
+
+
+def test_reflection_and_channelz_answer(stubs: Stubs) -> None:
+    reflection = reflection_pb2_grpc.ServerReflectionStub(stubs.channel)
+    requests = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="vzero.v1.ValueService"),
+    ]
+    listed, described = reflection.ServerReflectionInfo(iter(requests), timeout=5)
+    names = {service.name for service in listed.list_services_response.service}
+    assert {"vzero.v1.ValueService", "vzero.v1.PolicyService", "grpc.health.v1.Health"} <= names
+    assert described.file_descriptor_response.file_descriptor_proto
+    channelz = channelz_pb2_grpc.ChannelzStub(stubs.channel)
+    assert channelz.GetServers(channelz_pb2.GetServersRequest(), timeout=5).server
+
+
+def test_calls_before_the_model_is_loaded_are_unavailable(tmp_path: Path) -> None:
+    server = LocalServer(tmp_path / "data")
+    server.start(wait=False)
+    stubs = Stubs(server)
+    grpc.channel_ready_future(stubs.channel).result(timeout=60)
+    health = health_pb2_grpc.HealthStub(stubs.channel)
+    reply = health.Check(health_pb2.HealthCheckRequest(), timeout=5)
+    with refused(grpc.StatusCode.UNAVAILABLE) as caught:
+        stubs.predict("p", ["x"])
+    assert reply.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert detail(caught[0], error_details_pb2.RetryInfo).retry_delay.seconds > 0  # type: ignore[attr-defined]
+    server.wait()
+    assert server.terminate() == 0
+
+
+def test_sigterm_drains(server: LocalServer) -> None:
+    """Running calls finish, streams are acked and told, new calls are refused, exit 0."""
+    stubs = Stubs(server)
+    stubs.update(chunk("p", sums(20)))
+    slow = [f"slow prompt {i} " + "word " * 60 for i in range(150)]
+    ended: dict[str, object] = {}
+    acked = threading.Event()
+
+    def predict() -> None:
+        ended["values"] = len(stubs.predict("p", slow).values)
+
+    def stream() -> None:
+        def chunks() -> "object":
+            yield chunk("p", sums(30))
+            time.sleep(60)
+
+        try:
+            for ack in stubs.values.UpdateContext(chunks(), timeout=60):
+                ended["version"] = ack.version
+                acked.set()
+        except grpc.RpcError as error:
+            ended["stream"] = error.code()
+
+    threads = [threading.Thread(target=target, daemon=True) for target in (predict, stream)]
+    for thread in threads:
+        thread.start()
+    assert acked.wait(30)
+    time.sleep(0.2)
+    assert server.terminate() == 0
+    for thread in threads:
+        thread.join(10)
+    assert ended == {"values": 150, "version": 30, "stream": grpc.StatusCode.UNAVAILABLE}
+    assert "Traceback" not in server.log.read_text()
+    server.start()
+    assert Stubs(server).predict("p", ["x"]).context.version == 30
+
+
+def test_a_full_queue_refuses_with_a_time_to_wait(tmp_path: Path) -> None:
+    with LocalServer(tmp_path / "data", max_queued_prompts=64) as server:
+        stubs = Stubs(server)
+        stubs.update(chunk("p", sums(10)))
+        stubs.predict("p", ["warm"])
+        calls = [
+            stubs.values.Predict.future(
+                stubs_request("p", [f"{i} {j} " + "word " * 60 for j in range(32)]), timeout=60
+            )
+            for i in range(8)
+        ]
+        codes = [call.code() for call in calls]
+        assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        refusal = next(call.exception() for call in calls if call.code() is not grpc.StatusCode.OK)
+        assert detail(refusal, error_details_pb2.ErrorInfo).reason == "QUEUE_FULL"  # type: ignore[attr-defined]
+        delay = detail(refusal, error_details_pb2.RetryInfo).retry_delay  # type: ignore[attr-defined]
+        assert 0 < delay.seconds + delay.nanos * 1e-9 <= 30
+        assert len(stubs.predict("p", ["after"]).values) == 1
+
+
+def stubs_request(policy_id: str, prompts: list[str]) -> "object":
+    from vzero.v1 import value_pb2
+
+    return value_pb2.PredictRequest(policy_id=policy_id, prompts=prompts)
+
+
+def test_a_full_disk_refuses_keeps_and_serves(tmp_path: Path, tiny_model: Path) -> None:
+    """The size limit makes SQLite fail exactly as a full disk does."""
+    folder = tmp_path / "data"
+    with LocalServer(folder, max_database_bytes=1_000_000, backbone=tiny_model) as server:
+        stubs = Stubs(server)
+        acked = 0
+        for number in range(1000):
+            rows = [outcome(f"{number}-{i}", f"{number} {i} " + "long " * 40) for i in range(100)]
+            try:
+                acked = stubs.update(chunk("p", rows))[-1].version
+            except grpc.RpcError as error:
+                assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert detail(error, error_details_pb2.ErrorInfo).reason == "STORAGE_FULL"  # type: ignore[attr-defined]
+                break
+        else:
+            pytest.fail("the limit was not reached")
+        assert acked > 0
+        assert stubs.predict("p", ["still there"], min_version=acked).context.version == acked
+        server.kill()
+        server.start()
+        assert Stubs(server).predict("p", ["still there"]).context.version == acked
+
+
+# At start-up: one line, exit code 1.
+
+
+def refused_start(*arguments: object, **environment: str) -> str:
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-m", "vzero_server", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if " INFO " not in line]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("vzero serve: ")
+    return lines[0]
+
+
+def test_a_second_server_on_the_folder_is_refused(shared_server: LocalServer) -> None:
+    message = refused_start("--port", 0, "--data-dir", shared_server.data_dir)
+    assert "in use by another server" in message
+
+
+def test_a_port_that_is_taken_is_refused(shared_server: LocalServer, tmp_path: Path) -> None:
+    port = shared_server.address.partition(":")[2]
+    assert "cannot listen on" in refused_start("--port", port, "--data-dir", tmp_path)
+
+
+def test_a_folder_of_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "vzero.sqlite3") as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+    connection.close()
+    assert "newer vzero" in refused_start("--port", 0, "--data-dir", tmp_path)
+
+
+def test_a_backbone_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    message = refused_start(
+        "--port",
+        0,
+        "--data-dir",
+        tmp_path / "data",
+        "--backbone",
+        "no/such-model",
+        HF_HUB_OFFLINE="1",
+    )
+    assert "'no/such-model'" in message
+
+
+def test_bad_settings_are_named(tmp_path: Path) -> None:
+    assert "setting port" in refused_start("--port", 99999)
+    assert "setting knn_k" in refused_start(VZERO_KNN_K="0")
+    assert "no such file" in refused_start("--config", tmp_path / "missing.toml")
+    config = tmp_path / "vzero.toml"
+    config.write_text("prot = 1\n")
+    assert "setting prot" in refused_start("--config", config)
+    config.write_text("port = \n")
+    assert "vzero.toml" in refused_start("--config", config)
