@@ -42,7 +42,8 @@ class LocalServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "LocalServer":
-        self.start()
+        if not self.running:
+            self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,8 +65,11 @@ class LocalServer:
         """Start the process, by default until it is SERVING.
 
         Raises:
-            RuntimeError: It ended, or is not serving in time; says what it printed.
+            RuntimeError: It runs already, it ended, or it is not serving in time; says what
+                it printed.
         """
+        if self.running:
+            raise RuntimeError("the server runs already")
         command = [sys.executable, "-m", "vzero_server", "--port", str(self._port)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -1,0 +1,30 @@
+"""Client of vzero: how likely is this policy to succeed on this prompt, before any rollout?"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from vzero import errors
+from vzero.aio import AsyncClient
+from vzero.aio_stream import AsyncStream
+from vzero.client import Client
+from vzero.errors import VzeroError
+from vzero.stream import Stream
+from vzero.values import Ack, Context, Policy, Values
+
+__all__ = [
+    "Ack",
+    "AsyncClient",
+    "AsyncStream",
+    "Client",
+    "Context",
+    "Policy",
+    "Stream",
+    "Values",
+    "VzeroError",
+    "__version__",
+    "errors",
+]
+
+try:
+    __version__ = version("vzero")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"

@@ -1,0 +1,5 @@
+"""The command line, ``vzero``."""
+
+from vzero.cli.app import main
+
+__all__ = ["main"]

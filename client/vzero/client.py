@@ -1,0 +1,248 @@
+"""The blocking client."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from vzero import bundles, replies, requests
+from vzero.connection import Connection
+from vzero.courier import Courier
+from vzero.delivery import Delivery
+from vzero.errors import VzeroError, translated
+from vzero.files import write_whole
+from vzero.requests import Column, Prompts
+from vzero.retry import Backoff, pause_before_retry
+from vzero.spool import DEFAULT_BYTES
+from vzero.stream import Stream
+from vzero.v1 import policy_pb2
+from vzero.values import Ack, Policy, Values
+
+
+class Client(Connection):
+    """Asks a server and reports to it. Threads may share a client; a fork may not.
+
+    Every method that calls the server raises a `VzeroError`; arguments that break a rule raise
+    `InvalidArgument`, a `ValueError`, before anything is sent. Each ``timeout`` is in seconds, and
+    None stands for the timeout of the client.
+    """
+
+    def predict(
+        self,
+        policy_id: str,
+        prompts: Prompts,
+        *,
+        estimator: str = "AUTO",
+        as_of_step: int | None = None,
+        min_version: int | None = None,
+        timeout: float | None = None,
+    ) -> Values:
+        """Estimate how likely the policy is to succeed on each prompt.
+
+        Args:
+            policy_id: the policy, as named in `update`.
+            prompts: strings [n], n >= 1, each of 1 to 65,536 bytes of UTF-8. More than 4096 take
+                several calls.
+            estimator: ``AUTO``, ``ICL``, ``KNN`` or ``TABPFN``.
+            as_of_step: condition only on outcomes whose step is set and at most this.
+            min_version: wait until the context has reached this version, such as ``ack.version``.
+            timeout: for all calls together.
+
+        Returns:
+            Values in the order of the prompts.
+
+        Raises:
+            NotFound: no outcome of the policy was ever stored.
+            FailedPrecondition: the server has not loaded the estimator.
+            Overloaded: the queue of the server stayed full.
+            DeadlineExceeded: no answer in time.
+        """
+        calls = requests.predict(
+            policy_id,
+            prompts,
+            estimator=estimator,
+            as_of_step=as_of_step,
+            min_version=min_version,
+        )
+        deadline = self._deadline(timeout)
+        parts = []
+        for call in calls:
+            reply = self._ask(self._values.Predict, call, policy_id, deadline.left())
+            parts.append(replies.values(reply, len(call.prompts)))
+        return Values.join(parts)
+
+    def update(
+        self,
+        policy_id: str,
+        prompts: Prompts,
+        rewards: Column,
+        *,
+        rollouts: Column = 1,
+        cost: Column = None,
+        step: Column = None,
+        observed_at: Column = None,
+        outcome_ids: Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> Ack:
+        """Store outcomes of a policy; on return they are durable and visible to `predict`.
+
+        The first outcome of a policy creates it. When the connection breaks, what was not
+        acknowledged is sent again with the same ids until the timeout; outcomes that were stored
+        nevertheless are then counted as duplicates.
+
+        Args:
+            policy_id: the policy.
+            prompts: strings [n], n >= 1.
+            rewards: mean reward over the rollouts, in [0, 1]: [n], or one for all.
+            rollouts: attempts each reward is the mean of, 1 to 1,000,000: [n], or one for all.
+            cost: mean cost of one rollout, >= 0: [n], or one for all.
+            step: checkpoint that made the rollouts, >= 0: [n], or one for all.
+            observed_at: when the rewards were observed: aware datetimes, NumPy datetimes (UTC) or
+                seconds since 1970, [n] or one for all. None: when the server receives them.
+            outcome_ids: identifiers [n], unique within the policy. None: fresh ones.
+            timeout: for all of it.
+
+        Raises:
+            InvalidArgument: a column has another length, or a value breaks a rule.
+            Overloaded: the server cannot store more.
+            Unavailable: no server answered in time.
+        """
+        outcomes = requests.outcomes(
+            prompts,
+            rewards,
+            rollouts=rollouts,
+            cost=cost,
+            step=step,
+            observed_at=observed_at,
+            outcome_ids=outcome_ids,
+        )
+        delivery = Delivery(policy_id, outcomes)
+        deadline = self._deadline(timeout)
+        backoff = Backoff()
+        headers = self._headers(policy_id)
+        while True:
+            try:
+                with translated():
+                    for response in self._values.UpdateContext(
+                        iter(delivery.unacked()), timeout=deadline.left(), metadata=headers
+                    ):
+                        delivery.acked(response)
+                        backoff.reset()
+                return delivery.result()
+            except VzeroError as error:
+                time.sleep(pause_before_retry(error, backoff, deadline))
+
+    def stream(
+        self,
+        policy_id: str,
+        *,
+        chunk_size: int = 256,
+        flush_interval: float = 0.5,
+        window: int = 32,
+        spool_dir: str | Path | None = None,
+        spool_bytes: int = DEFAULT_BYTES,
+        step: int | None = None,
+        timeout: float | None = None,
+    ) -> Stream:
+        """Open a stream that sends outcomes in the background; use it in a ``with`` block.
+
+        Args:
+            policy_id: policy of the outcomes.
+            chunk_size: outcomes sent and acknowledged together, 1 to 4096.
+            flush_interval: longest time an outcome waits for its chunk to fill, seconds.
+            window: chunks that may be unacknowledged at once, at least 1.
+            spool_dir: folder that keeps chunks while the server is away. What an earlier stream
+                left there is delivered first, whatever its policy.
+            spool_bytes: most bytes the folder may hold.
+            step: step of the outcomes that name none.
+            timeout: longest wait of a method, and for an acknowledgement.
+
+        Raises:
+            InvalidArgument: an option is out of range.
+            SpoolError: another stream uses the folder, or it cannot be written.
+        """
+        courier = Courier(
+            policy_id,
+            chunk_size=chunk_size,
+            flush_interval=flush_interval,
+            window=window,
+            spool_dir=spool_dir,
+            spool_bytes=spool_bytes,
+            step=step,
+        )
+        headers = self._headers(policy_id)
+        return Stream(
+            courier,
+            lambda chunks: self._values.UpdateContext(chunks, metadata=headers),
+            timeout or self._endpoint.timeout,
+        )
+
+    def policies(self, *, timeout: float | None = None) -> list[Policy]:
+        """Describe all policies, in order of their names."""
+        deadline = self._deadline(timeout)
+        found: list[Policy] = []
+        request = policy_pb2.ListPoliciesRequest(page_size=requests.PAGE_SIZE)
+        while True:
+            page = self._ask(self._policies.ListPolicies, request, None, deadline.left())
+            found.extend(replies.policy(message) for message in page.policies)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    def policy(self, policy_id: str, *, timeout: float | None = None) -> Policy:
+        """Describe one policy. Raises `NotFound` when no outcome of it was ever stored."""
+        request = policy_pb2.GetPolicyRequest(policy_id=requests.check_policy(policy_id))
+        reply = self._ask(self._policies.GetPolicy, request, policy_id, timeout)
+        return replies.policy(reply.policy)
+
+    def delete(self, policy_id: str, *, timeout: float | None = None) -> int:
+        """Forget a policy and all its outcomes. It is never sent twice.
+
+        Returns:
+            Number of outcomes deleted.
+
+        Raises:
+            NotFound: the policy is unknown.
+        """
+        request = policy_pb2.DeletePolicyRequest(policy_id=requests.check_policy(policy_id))
+        reply = self._ask(self._policies.DeletePolicy, request, policy_id, timeout)
+        return reply.outcomes
+
+    def export(self, policy_id: str, path: str | Path, *, timeout: float | None = None) -> None:
+        """Write all outcomes of a policy to a file that `import_` reads.
+
+        The file appears, or replaces an older one, when it is whole.
+
+        Raises:
+            NotFound: the policy is unknown.
+            OSError: the file cannot be written.
+        """
+        request = policy_pb2.ExportContextRequest(policy_id=requests.check_policy(policy_id))
+        with write_whole(Path(path)) as file, translated():
+            for piece in self._policies.ExportContext(
+                request,
+                timeout=self._deadline(timeout).left(),
+                metadata=self._headers(policy_id),
+            ):
+                file.write(piece.data)
+
+    def import_(
+        self, path: str | Path, *, policy_id: str | None = None, timeout: float | None = None
+    ) -> Ack:
+        """Store the outcomes of a file that `export` wrote. Doing it again doubles nothing.
+
+        Args:
+            path: the file to read.
+            policy_id: name to store them under; None: the name in the file.
+            timeout: for the whole transfer.
+
+        Raises:
+            InvalidArgument: the file is damaged or of a newer format; nothing is stored.
+            OSError: the file cannot be read.
+        """
+        with bundles.opened(path, policy_id) as pieces, translated():
+            reply = self._policies.ImportContext(
+                pieces,
+                timeout=self._deadline(timeout).left(),
+                metadata=self._headers(policy_id),
+            )
+        return replies.ack(reply)

@@ -1,0 +1,199 @@
+"""From arguments to protobuf requests, checked and cut to the size the server takes."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vzero import outcome
+from vzero.errors import InvalidArgument
+from vzero.v1 import value_pb2
+
+MAX_ITEMS = 4096
+"""Prompts or outcomes a request may carry."""
+
+PAGE_SIZE = 1000
+"""Policies a page of a listing holds."""
+
+MAX_BYTES = 8 * 1024 * 1024
+"""Requests are cut before they exceed this many bytes, far below what a message may have."""
+
+Item = TypeVar("Item")
+Prompts = Sequence[str] | npt.NDArray[np.str_] | npt.NDArray[np.object_]
+Column = Any
+"""One value for all outcomes, or a sequence or array [n] with one for each."""
+
+_SINGULAR = {"prompts": "prompt", "rewards": "reward", "outcome_ids": "outcome_id"}
+
+
+def check_policy(policy_id: str) -> str:
+    """Return the name of a policy: 1 to 256 characters, none of them a control character.
+
+    Raises:
+        InvalidArgument: it is something else.
+    """
+    return outcome.check_name("policy_id", policy_id, 256)
+
+
+def predict(
+    policy_id: str,
+    prompts: Prompts,
+    *,
+    estimator: str,
+    as_of_step: int | None,
+    min_version: int | None,
+) -> list[value_pb2.PredictRequest]:
+    """Build the calls that ask for the values of some prompts, in order.
+
+    Args:
+        policy_id: the policy.
+        prompts: strings [n], n >= 1.
+        estimator: ``AUTO``, ``ICL``, ``KNN`` or ``TABPFN``, in any case.
+        as_of_step: condition only on outcomes with at most this step, >= 0.
+        min_version: wait for this version of the context, >= 0.
+
+    Raises:
+        InvalidArgument: an argument breaks a rule.
+    """
+    check_policy(policy_id)
+    name = f"ESTIMATOR_{estimator.upper()}"
+    known = list(value_pb2.Estimator.keys())[1:]
+    if name not in known:
+        choices = ", ".join(other.removeprefix("ESTIMATOR_") for other in known)
+        raise InvalidArgument.of("estimator", f"must be one of {choices}, not {estimator!r}")
+    checked = [
+        outcome.check_prompt(f"prompts[{i}]", prompt)
+        for i, prompt in enumerate(_strings("prompts", prompts))
+    ]
+    if as_of_step is not None:
+        as_of_step = outcome.check_count("as_of_step", as_of_step)
+    if min_version is not None:
+        min_version = outcome.check_count("min_version", min_version)
+    return [
+        value_pb2.PredictRequest(
+            policy_id=policy_id,
+            prompts=part,
+            estimator=value_pb2.Estimator.Value(name),
+            as_of_step=as_of_step,
+            min_version=min_version,
+        )
+        for part in _cut(checked, (len(prompt.encode()) for prompt in checked))
+    ]
+
+
+def outcomes(
+    prompts: Prompts,
+    rewards: Column,
+    *,
+    rollouts: Column = 1,
+    cost: Column = None,
+    step: Column = None,
+    observed_at: Column = None,
+    outcome_ids: Sequence[str] | None = None,
+) -> list[value_pb2.Outcome]:
+    """Check columns of outcomes and build one message for each prompt.
+
+    A column is one value for all prompts or a sequence or array [n]. In a sequence of ``cost``,
+    ``step`` or ``observed_at`` None stands for "not known".
+
+    Args:
+        prompts: strings [n], n >= 1.
+        rewards: mean rewards in [0, 1].
+        rollouts: attempts each reward is the mean of, 1 to 1,000,000.
+        cost: mean cost of one rollout, >= 0.
+        step: checkpoint that made the rollouts, >= 0.
+        observed_at: aware datetimes, NumPy datetimes (UTC) or seconds since 1970.
+        outcome_ids: identifiers [n], unique within the policy; None: fresh ones.
+
+    Raises:
+        InvalidArgument: a column has another length, or a value breaks a rule; ``violations``
+            names it, such as ``rewards[3]``.
+    """
+    texts = _strings("prompts", prompts)
+    ids = None if outcome_ids is None else _strings("outcome_ids", outcome_ids)
+    columns = {
+        "rewards": rewards,
+        "rollouts": rollouts,
+        "cost": cost,
+        "step": step,
+        "observed_at": observed_at,
+        "outcome_ids": ids,
+    }
+    spread = {name: _spread(name, column, len(texts)) for name, column in columns.items()}
+    built = []
+    for i, row in enumerate(zip(texts, *spread.values(), strict=True)):
+        names = ("prompts", *spread)
+        try:
+            built.append(
+                outcome.build(
+                    **{
+                        _SINGULAR.get(name, name): value
+                        for name, value in zip(names, row, strict=True)
+                    }
+                )
+            )
+        except InvalidArgument as error:
+            field, description = error.violations[0]
+            plural = next((many for many, one in _SINGULAR.items() if one == field), field)
+            raise InvalidArgument.of(f"{plural}[{i}]", description) from None
+    return built
+
+
+def chunks(
+    policy_id: str, messages: Sequence[value_pb2.Outcome]
+) -> Iterator[value_pb2.UpdateContextRequest]:
+    """Cut outcomes of one policy into requests of at most 4096 outcomes and about 8 MiB."""
+    for part in _cut(messages, (message.ByteSize() for message in messages)):
+        yield value_pb2.UpdateContextRequest(policy_id=policy_id, outcomes=part)
+
+
+def _strings(name: str, column: Column) -> list[Any]:
+    """Elements of a one-dimensional column of strings, at least one."""
+    if isinstance(column, str | bytes):
+        raise InvalidArgument.of(name, "must be a sequence of strings, not one string")
+    if isinstance(column, np.ndarray):
+        if column.ndim != 1:
+            raise InvalidArgument.of(name, f"must have one dimension, not {column.ndim}")
+        column = column.tolist()
+    try:
+        elements = list(column)
+    except TypeError:
+        kind = type(column).__name__
+        raise InvalidArgument.of(name, f"must be a sequence of strings, not {kind}") from None
+    if not elements:
+        raise InvalidArgument.of(name, "must not be empty")
+    return elements
+
+
+def _spread(name: str, column: Column, length: int) -> list[Any]:
+    """Give every outcome its value of the column."""
+    if column is None or isinstance(column, str) or not hasattr(column, "__iter__"):
+        return [column] * length
+    if not isinstance(column, list | tuple):
+        # Arrays, tensors and series alike; an array of times must not become plain numbers.
+        column = np.asarray(column)
+        if column.ndim == 0:
+            return [column[()]] * length
+        if column.ndim > 1:
+            raise InvalidArgument.of(name, f"must have one dimension, not {column.ndim}")
+        column = list(column) if column.dtype.kind == "M" else column.tolist()
+    if len(column) != length:
+        raise InvalidArgument.of(
+            name, f"must have one value per prompt: {length}, not {len(column)}"
+        )
+    return list(column)
+
+
+def _cut(items: Sequence[Item], sizes: Iterable[int]) -> Iterator[list[Item]]:
+    """Cut into runs of at most MAX_ITEMS items and, unless a single item exceeds it, MAX_BYTES."""
+    part: list[Item] = []
+    held = 0
+    for item, size in zip(items, sizes, strict=True):
+        if part and (len(part) == MAX_ITEMS or held + size > MAX_BYTES):
+            yield part
+            part, held = [], 0
+        part.append(item)
+        held += size
+    if part:
+        yield part

@@ -1,0 +1,143 @@
+"""What the server answers, as frozen dataclasses and NumPy arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The outcomes that values were conditioned on.
+
+    Attributes:
+        version: outcomes of the policy ever accepted, at the time of the read.
+        rows: outcomes in the window that was used.
+        newest_step: highest step in the window; None when no outcome of it names one.
+        age_seconds: time since the newest outcome was observed; None when the window is empty.
+    """
+
+    version: int
+    rows: int
+    newest_step: int | None
+    age_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Values:
+    """Estimated success rates, one per prompt, in the order asked.
+
+    ``numpy.asarray(values)`` is ``values.mean``.
+
+    Attributes:
+        mean: the estimates, float64 [n] in [0, 1].
+        lower: lower ends of the 90 % intervals, float64 [n] in [0, mean].
+        upper: upper ends of the 90 % intervals, float64 [n] in [mean, 1].
+        effective_sample_size: rollouts of the prompt each estimate is worth, float64 [n].
+        basis: what each estimate rests on, str [n]: ``ICL``, ``KNN``, ``TABPFN`` or ``PRIOR``.
+        context: the outcomes all estimates rest on; the oldest when several reads were needed.
+    """
+
+    mean: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    effective_sample_size: FloatArray
+    basis: npt.NDArray[np.str_]
+    context: Context
+
+    def __len__(self) -> int:
+        """Return the number of prompts."""
+        return len(self.mean)
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        """Return the means, so that NumPy functions take the values as they are."""
+        if copy is False:
+            return np.asarray(self.mean, dtype=dtype)
+        return np.array(self.mean, dtype=dtype)
+
+    def __repr__(self) -> str:
+        """Show the first few estimates, their basis and the context."""
+        shown = ", ".join(
+            f"{mean:.3f} [{lower:.3f}, {upper:.3f}]"
+            for mean, lower, upper in zip(
+                self.mean[:4], self.lower[:4], self.upper[:4], strict=True
+            )
+        )
+        more = ", …" if len(self) > 4 else ""
+        basis = "/".join(sorted(set(self.basis.tolist())))
+        return (
+            f"Values(n={len(self)}, mean=({shown}{more}), basis={basis}, "
+            f"version={self.context.version}, rows={self.context.rows})"
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence["Values"]) -> "Values":
+        """Put the values of several reads behind one another.
+
+        Args:
+            parts: at least one.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            mean=np.concatenate([part.mean for part in parts]),
+            lower=np.concatenate([part.lower for part in parts]),
+            upper=np.concatenate([part.upper for part in parts]),
+            effective_sample_size=np.concatenate([part.effective_sample_size for part in parts]),
+            basis=np.concatenate([part.basis for part in parts]),
+            context=min((part.context for part in parts), key=lambda context: context.version),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The server has stored outcomes: they are durable and visible to ``predict``.
+
+    Attributes:
+        policy_id: the policy.
+        version: version of its context afterwards.
+        accepted: outcomes stored now.
+        duplicates: outcomes stored before, and ignored.
+    """
+
+    policy_id: str
+    version: int
+    accepted: int
+    duplicates: int
+
+    def plus(self, later: "Ack") -> "Ack":
+        """Add up with a later acknowledgement of the same policy."""
+        return Ack(
+            self.policy_id,
+            max(self.version, later.version),
+            self.accepted + later.accepted,
+            self.duplicates + later.duplicates,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the server knows of one policy.
+
+    Attributes:
+        policy_id: its name.
+        version: number of outcomes ever accepted.
+        newest_step: highest step reported; None when no outcome names one.
+        mean_reward: mean over its outcomes, each weighing the same, in [0, 1].
+        created_at: when its first outcome was stored, UTC.
+        updated_at: when its newest outcome was stored, UTC.
+    """
+
+    policy_id: str
+    version: int
+    newest_step: int | None
+    mean_reward: float
+    created_at: datetime
+    updated_at: datetime

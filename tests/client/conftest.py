@@ -1,0 +1,15 @@
+"""Fixtures of the client's tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from vzero_server.local import LocalServer
+
+
+@pytest.fixture
+def mortal_server(shared_server: LocalServer) -> Iterator[LocalServer]:
+    """The shared server, which the test may kill; afterwards it runs again, with its data."""
+    yield shared_server
+    if not shared_server.running:
+        shared_server.start()
