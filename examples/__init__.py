@@ -1,0 +1,1 @@
+"""Runnable examples that are not part of the installed package."""
