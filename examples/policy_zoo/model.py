@@ -154,6 +154,9 @@ class CharacterModel(nn.Module):
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.width, bias=False)
         self.head = nn.Linear(shape.width, VOCABULARY, bias=False)
+        # An answer is made of characters and END; finite, so that an entropy stays defined.
+        unwritable = torch.zeros(VOCABULARY).index_fill(0, torch.tensor([PAD, START]), -1e9)
+        self.register_buffer("unwritable", unwritable, persistent=False)
         for name, weight in self.named_parameters():
             if weight.dim() == 2:
                 std = 0.5 * weight.shape[1] ** -0.5
@@ -192,7 +195,7 @@ class CharacterModel(nn.Module):
             old = None if past is None else past[index]
             x, pair = block.write(x, turns, prefix.layers[index], prefix.bias, old)
             cache.append(pair)
-        return self.head(self.norm(x)), cache
+        return self.head(self.norm(x)) + self.unwritable, cache
 
     def forward(self, prompts: Tensor, answers: Tensor) -> Tensor:
         """Logits (P, G, A, VOCABULARY) of each token of ``answers`` (P, G, A) given ``prompts``."""

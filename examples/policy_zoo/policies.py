@@ -51,11 +51,11 @@ SMALL, BASE = Shape(width=64, layers=2), Shape(width=80, layers=3)
 
 
 def _small(name: str, seed: int, families: Mapping[str, float], focus: str) -> Recipe:
-    return Recipe(name, SMALL, seed, families, focus, 480, 256, 240, 30, 144, 8)
+    return Recipe(name, SMALL, seed, families, focus, 480, 256, 360, 45, 144, 8)
 
 
 def _base(name: str, seed: int, families: Mapping[str, float], focus: str) -> Recipe:
-    return Recipe(name, BASE, seed, families, focus, 420, 256, 240, 30, 144, 8)
+    return Recipe(name, BASE, seed, families, focus, 420, 256, 360, 45, 144, 8)
 
 
 # In the order in which they are trained: the slow ones first.

@@ -155,14 +155,13 @@ def sorting(rng: Random, level: int) -> tuple[str, str]:
 
 
 def counting(rng: Random, level: int) -> tuple[str, str]:
-    """Occurrences of a letter in a word; levels are words of 3 to 9 letters."""
-    text = word(rng, (3, 4, 5, 7, 9)[level - 1])
-    letter = rng.choice(text)
-    # Few words repeat a letter much: repeat it here and there, or ask for one that may be absent.
-    if rng.random() < 0.6:
-        text = "".join(letter if rng.random() < 0.3 else other for other in text)
-    elif rng.random() < 0.6:
-        letter = rng.choice("aeiourstln")
+    """Occurrences of a letter, 0 to 4, in a made-up word; levels are words of 3 to 9 letters."""
+    length = (3, 4, 5, 7, 9)[level - 1]
+    letter = rng.choice("aeiourstln")
+    # Every count is as likely, lest one answer be right most of the time.
+    places = rng.sample(range(length), rng.randint(0, min(length, 4)))
+    others = [other for other in word(rng, length) + "bcdfg" if other != letter]
+    text = "".join(letter if i in places else rng.choice(others) for i in range(length))
     wording = rng.choice(
         (
             "How many times is {c} in '{w}'?",

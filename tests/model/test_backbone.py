@@ -1,3 +1,5 @@
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,20 +84,32 @@ def test_no_network_call_is_tried_for_local_files(which: str, tiny_model: Path) 
     assert done.stdout.startswith("(1, ")
 
 
-def test_a_hub_name_out_of_reach_is_named(tmp_path: Path) -> None:
-    code = "from vzero_server.model.backbone import *\ntry: Backbone.load('nobody/nothing@v1')\n"
-    code += "except BackboneError as error: print(error)"
+def in_a_process(code: str, **environment: str) -> str:
+    """What a fresh process prints: hub settings are read once, at import."""
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", "from vzero_server.model.backbone import *\n" + code],
         capture_output=True,
         text=True,
         check=True,
-        env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), **_path()},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
     )
-    assert "'nobody/nothing@v1' is neither a folder nor a model of the hub" in done.stdout
+    return done.stdout
 
 
-def _path() -> dict[str, str]:
-    import os
+def test_a_model_of_the_hub_is_found_by_name_and_revision(tiny_model: Path, tmp_path: Path) -> None:
+    """The hub's own cache, filled as a download would, answers without a network."""
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub" / "models--somebody--tiny"
+    shutil.copytree(tiny_model, cached / "snapshots" / revision)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "v1").write_text(revision)
+    code = "print(Backbone.load('somebody/tiny@v1').fingerprint)"
+    assert in_a_process(code, HF_HOME=str(tmp_path)).strip() == (
+        Backbone.load(str(tiny_model)).fingerprint
+    )
 
-    return {key: os.environ[key] for key in ("PATH", "PYTHONPATH") if key in os.environ}
+
+def test_a_hub_name_out_of_reach_is_named(tmp_path: Path) -> None:
+    code = "try: Backbone.load('nobody/nothing@v1')\nexcept BackboneError as error: print(error)"
+    printed = in_a_process(code, HF_HOME=str(tmp_path))
+    assert "'nobody/nothing@v1' is neither a folder nor a model of the hub" in printed

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
@@ -100,8 +101,10 @@ class Edge(grpc.aio.ServerInterceptor):
         ) -> AsyncIterator[Any]:
             try:
                 self._check_open()
-                async for response in serve(admit(request), context):
-                    yield response
+                # Closed at once when the caller leaves, not when it is collected.
+                async with aclosing(serve(admit(request), context)) as responses:
+                    async for response in responses:
+                        yield response
             except Exception as error:
                 await _abort(context, error)
 

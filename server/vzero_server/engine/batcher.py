@@ -70,6 +70,7 @@ class Batcher:
             max_batch_tokens: Most tokens of a batch, padding counted. A single prompt
                 may exceed it.
             max_queued_prompts: Most distinct prompts waiting; beyond, callers are refused.
+                A call that is larger by itself is let in when nothing waits.
         """
         self._encoder = encoder
         self._max_batch_tokens = max_batch_tokens
@@ -112,7 +113,7 @@ class Batcher:
             OverloadedError: The queue is full.
         """
         new = [digest for digest in prompts if digest not in self._items]
-        if len(self._items) + len(new) > self._max_queued_prompts:
+        if self._items and len(self._items) + len(new) > self._max_queued_prompts:
             raise OverloadedError(self._retry_after())
         loop = asyncio.get_running_loop()
         for digest in new:
@@ -160,7 +161,7 @@ class Batcher:
                     self._resolve(item, error)
                 continue
             for item, tokens in zip(piece, rows, strict=True):
-                item.tokens = tokens
+                item.tokens, item.prompt = tokens, ""
                 (self._background if item.background else self._urgent).append(item)
             self._arrived.set()
 

@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 # What a cached vector costs beside its numbers: key, array header, entry.
 _ENTRY_BYTES = 300
-# Prompts embedded in the background at a time, and most that may wait for it.
+# Prompts embedded in the background at a time, and most characters that may wait for it.
 _WARM_PIECE = 128
-_WARM_LIMIT = 65_536
+_WARM_CHARACTERS = 32 << 20
 
 
 class FeatureCache:
@@ -49,6 +49,7 @@ class FeatureCache:
             max_bytes, getsizeof=lambda vector: vector.nbytes + _ENTRY_BYTES
         )
         self._cold: dict[bytes, str] = {}
+        self._cold_characters = 0
         self._cold_arrived = asyncio.Event()
         self._warmer = asyncio.get_running_loop().create_task(self._warm())
 
@@ -106,9 +107,12 @@ class FeatureCache:
         Best effort: what is left out is computed when a value first needs it.
         """
         for prompt in prompts:
-            if len(self._cold) >= _WARM_LIMIT:
-                return
-            self._cold[prompt_digest(prompt)] = prompt
+            if self._cold_characters + len(prompt) > _WARM_CHARACTERS:
+                break
+            digest = prompt_digest(prompt)
+            if digest not in self._cold:
+                self._cold[digest] = prompt
+                self._cold_characters += len(prompt)
         self._cold_arrived.set()
 
     async def _warm(self) -> None:
@@ -118,6 +122,7 @@ class FeatureCache:
             while self._cold:
                 digests = list(itertools.islice(self._cold, _WARM_PIECE))
                 piece = {digest: self._cold.pop(digest) for digest in digests}
+                self._cold_characters -= sum(map(len, piece.values()))
                 vectors = self._remembered(piece)
                 rest = {digest: text for digest, text in piece.items() if digest not in vectors}
                 try:

@@ -1,0 +1,32 @@
+"""The demo, as a newcomer sees it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_demo_learns_survives_and_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from vzero.cli import main; main()", "demo", "--policies", "2", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    scores, recovery = found["scores"], found["recovery"]
+    assert len({score["policy"] for score in scores}) == 2
+    assert len(scores) >= 16
+    # Judged after the first steps, when there is something to tell apart.
+    late = [score for score in scores if score["step"] > 0]
+    assert all(score["knn_auc"] > 0.6 for score in late)
+    assert all(score["knn_mse"] < score["context_mean_mse"] for score in late)
+    assert recovery["acked"] == recovery["found_of_acked"] == sum(s["streamed"] for s in scores)
+    assert recovery["sent_again"] > 0
+    assert recovery["stored_twice"] == 0
+    assert recovery["largest_change_of_a_value"] < 1e-6
+    assert list(tmp_path.iterdir()) == []
