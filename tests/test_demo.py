@@ -9,7 +9,15 @@ from pathlib import Path
 
 def test_the_demo_learns_survives_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from vzero.cli import main; main()", "demo", "--policies", "2", "--json"],
+        [
+            sys.executable,
+            "-c",
+            "from vzero.cli import main; main()",
+            "demo",
+            "--policies",
+            "2",
+            "--json",
+        ],
         capture_output=True,
         text=True,
         check=False,

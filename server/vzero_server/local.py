@@ -47,8 +47,13 @@ class LocalServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.running:
+        if not self.running:
+            return
+        try:
             self.terminate()
+        finally:
+            if self.running:
+                self.kill()
 
     @property
     def running(self) -> bool:
@@ -85,7 +90,9 @@ class LocalServer:
     def wait(self, timeout: float = 120.0) -> None:
         """Wait until the server is SERVING; raises as ``start``."""
         deadline = time.monotonic() + timeout
-        with grpc.insecure_channel(self.address) as channel:
+        # It will be there any moment: gRPC's own pauses grow to seconds.
+        options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 50)]
+        with grpc.insecure_channel(self.address, options) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             request = health_pb2.HealthCheckRequest(service="vzero.v1.ValueService")
             while self.running and time.monotonic() < deadline:

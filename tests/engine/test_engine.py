@@ -173,3 +173,23 @@ async def test_what_is_not_there_is_named(tmp_path: Path, tiny_model: Path) -> N
         for name in (EstimatorName.ICL, EstimatorName.TABPFN):
             with pytest.raises(EstimatorNotLoadedError, match=name):
                 await engine.values("p", ["x"], estimator=name)
+
+
+async def test_a_refresh_that_has_just_ended_is_not_waited_for_again(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    """Calls and updates of one policy in lockstep: each call finds a refresh in every state."""
+    async with running(tmp_path, tiny_model) as engine:
+        await engine.update("p", sums(10))
+
+        async def ask() -> None:
+            for _ in range(150):
+                await engine.values("p", ["x"])
+
+        async def update() -> None:
+            for start in range(10, 160):
+                await engine.update("p", sums(1, start=start))
+
+        async with asyncio.timeout(60):
+            await asyncio.gather(update(), *(ask() for _ in range(8)))
+        assert not engine._windows._refreshing

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import faiss
@@ -67,13 +68,13 @@ class ContextWindow:
         """Bytes held."""
         return len(self) * (4 * self.index.d + 4 + 3 * 8)
 
-    @property
+    @cached_property
     def newest_step(self) -> int | None:
         """Highest step of the window, None if no outcome names one."""
         newest = int(self.steps.max(initial=-1))
         return None if newest < 0 else newest
 
-    @property
+    @cached_property
     def newest_observed_at(self) -> float | None:
         """When the newest outcome was observed, None for an empty window."""
         return float(self.observed_at.max()) if len(self) else None

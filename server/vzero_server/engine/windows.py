@@ -58,16 +58,24 @@ class WindowCache:
             if window is not None and window.version >= head.version:
                 return window
             task = self._refreshing.get(key)
-            if task is None:
+            if task is None or task.done():
                 task = asyncio.create_task(self._refresh(policy_id, key, window))
                 self._refreshing[key] = task
-                task.add_done_callback(lambda _: self._refreshing.pop(key, None))
             # Shielded: others may wait for the same refresh.
             window = await asyncio.shield(task)
             if window.version >= head.version:
                 return window
 
     async def _refresh(
+        self, policy_id: str, key: _Key, window: ContextWindow | None
+    ) -> ContextWindow:
+        try:
+            return await self._extend(policy_id, key, window)
+        finally:
+            # Before the task is done: whoever finds it here can wait for it.
+            del self._refreshing[key]
+
+    async def _extend(
         self, policy_id: str, key: _Key, window: ContextWindow | None
     ) -> ContextWindow:
         window = window or ContextWindow.empty(self._features.dimension)

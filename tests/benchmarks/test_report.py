@@ -1,0 +1,32 @@
+import json
+
+import pytest
+
+from benchmarks import report
+
+
+def test_the_last_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    for options in ([], ["--json"]):
+        made = report.Report("some", report.parser("Some.").parse_args(["--quick", *options]))
+        made.add("rows_per_s.known.4", "known rows", "rows/s", [10.0, 30.0, 20.0])
+        made.add("lone_ms", "one call", "ms", [0.123456])
+        made.print()
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 1 or not options
+        found = json.loads(lines[-1])
+        assert found["rows_per_s"] == {"known": {"4": 20.0}}
+        assert found["lone_ms"] == 0.1235
+        assert found["spread"]["rows_per_s.known.4"] == [10.0, 30.0]
+        assert found["quick"] is True
+
+
+def test_rounds_take_turns() -> None:
+    order = []
+
+    def measure(name: str, number: int) -> dict[str, float]:
+        order.append((name, number))
+        return {name: float(number)}
+
+    values = report.rounds(2, lambda n: measure("a", n), lambda n: measure("b", n))
+    assert order == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert values == {"a": [0.0, 1.0], "b": [0.0, 1.0]}

@@ -1,0 +1,38 @@
+import pytest
+
+from load_tests.messages import WrongReplyError, check_acks, check_values, chunks, predict_request
+from load_tests.prompts import PromptSource, common_prompts
+from vzero.v1 import value_pb2
+
+
+def test_prompts_of_two_sources_differ_but_for_the_common_ones() -> None:
+    one, other = (set(PromptSource(seed).take(400)) for seed in ("one", "other"))
+    assert one & other <= set(common_prompts(256))
+    assert 0.15 < len(one & set(common_prompts(256))) / 400 < 0.35
+    lengths = [len(prompt) for prompt in one]
+    assert min(lengths) < 40
+    assert max(lengths) > 1000
+
+
+def test_chunks_hold_every_prompt_once() -> None:
+    prompts = PromptSource("some").take(150)
+    made = chunks("p", prompts, run="r", step=3, rows=64)
+    assert [len(chunk.outcomes) for chunk in made] == [64, 64, 22]
+    outcomes = [outcome for chunk in made for outcome in chunk.outcomes]
+    assert [outcome.prompt for outcome in outcomes] == prompts
+    assert len({outcome.outcome_id for outcome in outcomes}) == 150
+    assert all(0 <= outcome.reward <= 1 and outcome.step == 3 for outcome in outcomes)
+
+
+def test_wrong_replies_are_noticed() -> None:
+    request = predict_request("p", ["a", "b"])
+    value = value_pb2.Value(mean=0.5, lower=0.2, upper=0.8)
+    check_values(request, value_pb2.PredictResponse(values=[value, value]))
+    with pytest.raises(WrongReplyError):
+        check_values(request, value_pb2.PredictResponse(values=[value]))
+    (chunk,) = chunks("p", ["a", "b"], run="r", step=1)
+    ack = value_pb2.UpdateContextResponse(policy_id="p", version=2, accepted=2)
+    check_acks([chunk], [ack])
+    for wrong in ([], [value_pb2.UpdateContextResponse(policy_id="p", version=2, accepted=1)]):
+        with pytest.raises(WrongReplyError):
+            check_acks([chunk], wrong)
