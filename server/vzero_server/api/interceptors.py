@@ -43,15 +43,22 @@ class Edge(grpc.aio.ServerInterceptor):
     def __init__(self, gate: Gate, *, default_timeout: float) -> None:
         self._gate = gate
         self._default_timeout = default_timeout
+        self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
-        """Wrap the handler of a call."""
-        handler = await continuation(handler_call_details)
+        """Wrap the handler of a call, once per method."""
         method = handler_call_details.method
-        if handler is None or not method.startswith("/vzero."):
-            return handler
+        if method not in self._wrapped:
+            handler = await continuation(handler_call_details)
+            # Names that are no method are not remembered: anybody can make them up.
+            if handler is None or not method.startswith("/vzero."):
+                return handler
+            self._wrapped[method] = self._wrap(handler)
+        return self._wrapped[method]
+
+    def _wrap(self, handler: "grpc.RpcMethodHandler[Any, Any]") -> Handler:
         decode = _deferred(handler.request_deserializer)
         encode = handler.response_serializer
         if handler.stream_stream:
