@@ -215,27 +215,26 @@ def survive(server: LocalServer, checkpoints: Sequence[Checkpoint], console: Con
 def score_table(scores: Sequence[Score]) -> Table:
     """The scores, a row a checkpoint."""
     table = Table(
-        title="Values of prompts the server never saw, against what was then observed",
-        caption="kNN: 64 nearest of the context; mean: the context's mean reward for every prompt",
+        title="Values of prompts never streamed, against what was observed",
+        caption=f"{scores[0].streamed} outcomes streamed per checkpoint, {scores[0].asked} other prompts "
+        "asked for.\nkNN: 64 nearest of the context; mean: the context's mean reward.",
     )
     table.add_column("policy", no_wrap=True)
-    for title in ("step", "streamed", "asked", "mean\nreward"):
-        table.add_column(title, justify="right")
-    for title in ("AUC\nkNN", "AUC\nmean", "MSE\nkNN", "MSE\nmean"):
+    for title in ("step", "mean\nreward", "AUC\nkNN", "AUC\nmean", "MSE\nkNN", "MSE\nmean"):
         table.add_column(title, justify="right")
     for s in sorted(scores, key=lambda s: (s.policy, s.step)):
         # A constant tells no two prompts apart.
         measured = (s.knn_auc, 0.5, s.knn_mse, s.context_mean_mse)
         table.add_row(
             s.policy,
-            *map(str, (s.step, s.streamed, s.asked)),
+            str(s.step),
             f"{s.mean_reward:.3f}",
             *(f"{value:.3f}" for value in measured),
         )
     table.add_section()
     columns = [(s.mean_reward, s.knn_auc, 0.5, s.knn_mse, s.context_mean_mse) for s in scores]
     averages = np.nanmean(columns, axis=0)
-    table.add_row("mean", "", "", "", *(f"{value:.3f}" for value in averages), style="bold")
+    table.add_row("mean", "", *(f"{value:.3f}" for value in averages), style="bold")
     return table
 
 
