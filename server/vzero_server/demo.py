@@ -216,8 +216,9 @@ def score_table(scores: Sequence[Score]) -> Table:
     """The scores, a row a checkpoint."""
     table = Table(
         title="Values of prompts never streamed, against what was observed",
-        caption=f"{scores[0].streamed} outcomes streamed per checkpoint, {scores[0].asked} other prompts "
-        "asked for.\nkNN: 64 nearest of the context; mean: the context's mean reward.",
+        caption=f"{scores[0].streamed} outcomes streamed after each checkpoint,\n"
+        f"{scores[0].asked} other prompts asked for\n"
+        "kNN: 64 nearest of the context; mean: the context's mean reward",
     )
     table.add_column("policy", no_wrap=True)
     for title in ("step", "mean\nreward", "AUC\nkNN", "AUC\nmean", "MSE\nkNN", "MSE\nmean"):
