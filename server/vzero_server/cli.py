@@ -1,12 +1,14 @@
 """``vzero serve``: settings from the command line, errors in one line."""
 
 import asyncio
+import json
 import logging
 import os
 import sys
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -31,38 +33,53 @@ def serve(
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error [info].")
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Say where it serves, or why not, as JSON.")
+    ] = False,
 ) -> None:
     """Serve values until SIGTERM or Ctrl-C.
 
     Every setting can also be given as an environment variable VZERO_<NAME>; flags win over
     the environment, and the environment over the file. docs/configuration.md lists them.
     """
+    flags = {
+        "host": host,
+        "port": port,
+        "data_dir": data_dir,
+        "backbone": backbone,
+        "device": device,
+        "log_level": log_level,
+    }
     try:
-        settings = Settings.load(
-            config,
-            host=host,
-            port=port,
-            data_dir=data_dir,
-            backbone=backbone,
-            device=device,
-            log_level=log_level,
-        )
+        _run(_settings(config, flags), as_json=as_json)
+    except _StartError as error:
+        message = json.dumps({"error": str(error)}) if as_json else f"vzero serve: {error}"
+        print(message, file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+class _StartError(Exception):
+    """Why there is no server, in one line."""
+
+
+def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:
+    try:
+        return Settings.load(config, **flags)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        _fail(f"setting {name}: {first['msg']}")
+        raise _StartError(f"setting {name}: {first['msg']}") from error
     except (OSError, tomllib.TOMLDecodeError) as error:
-        _fail(f"config {config}: {error}")
+        raise _StartError(f"config {config}: {error}") from error
+
+
+def _run(settings: Settings, *, as_json: bool) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     # faiss reports every instruction set it was not built for, alembic every plug-in.
     for chatty in ("faiss.loader", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    _run(settings)
-
-
-def _run(settings: Settings) -> None:
     # What goes wrong is told in our words; gRPC would add its own.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Late, so that `vzero serve --help` and a wrong setting answer at once.
@@ -73,15 +90,13 @@ def _run(settings: Settings) -> None:
     from vzero_server.model.backbone import BackboneError
 
     def announce(ready: Ready) -> None:
-        typer.echo(f"vzero is serving on {ready.address} after {ready.seconds:.1f} s")
+        if as_json:
+            typer.echo(json.dumps(asdict(ready)))
+        else:
+            typer.echo(f"vzero is serving on {ready.address} after {ready.seconds:.1f} s")
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings, announce))
     except (OSError, DataFolderError, BackboneError) as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> None:
-    print(f"vzero serve: {message}", file=sys.stderr)
-    raise typer.Exit(1)
+        raise _StartError(str(error)) from error

@@ -1,3 +1,5 @@
+import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.api.calls import Stubs, detail, refused
 from tests.outcomes import chunk, outcome, sums
+from vzero.v1 import value_pb2
 from vzero_server.local import LocalServer
 
 
@@ -99,7 +102,10 @@ def test_a_full_queue_refuses_with_a_time_to_wait(tmp_path: Path) -> None:
         stubs.predict("p", ["warm"])
         calls = [
             stubs.values.Predict.future(
-                stubs_request("p", [f"{i} {j} " + "word " * 60 for j in range(32)]), timeout=60
+                value_pb2.PredictRequest(
+                    policy_id="p", prompts=[f"{i} {j} " + "word " * 60 for j in range(32)]
+                ),
+                timeout=60,
             )
             for i in range(8)
         ]
@@ -110,12 +116,6 @@ def test_a_full_queue_refuses_with_a_time_to_wait(tmp_path: Path) -> None:
         delay = detail(refusal, error_details_pb2.RetryInfo).retry_delay  # type: ignore[attr-defined]
         assert 0 < delay.seconds + delay.nanos * 1e-9 <= 30
         assert len(stubs.predict("p", ["after"]).values) == 1
-
-
-def stubs_request(policy_id: str, prompts: list[str]) -> "object":
-    from vzero.v1 import value_pb2
-
-    return value_pb2.PredictRequest(policy_id=policy_id, prompts=prompts)
 
 
 def test_a_full_disk_refuses_keeps_and_serves(tmp_path: Path, tiny_model: Path) -> None:
@@ -145,8 +145,6 @@ def test_a_full_disk_refuses_keeps_and_serves(tmp_path: Path, tiny_model: Path) 
 
 
 def refused_start(*arguments: object, **environment: str) -> str:
-    import os
-
     done = subprocess.run(
         [sys.executable, "-m", "vzero_server", *map(str, arguments)],
         capture_output=True,
@@ -170,6 +168,18 @@ def test_a_second_server_on_the_folder_is_refused(shared_server: LocalServer) ->
 def test_a_port_that_is_taken_is_refused(shared_server: LocalServer, tmp_path: Path) -> None:
     port = shared_server.address.partition(":")[2]
     assert "cannot listen on" in refused_start("--port", port, "--data-dir", tmp_path)
+
+
+def test_what_is_wrong_can_be_had_as_json(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vzero_server", "--json", "--port", "99999"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "setting port" in json.loads(done.stderr)["error"]
 
 
 def test_a_folder_of_a_newer_schema_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""What is kept of a context between calls."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EncodedContext:
+    """Contexts after ``encode``: all that ``predict`` needs of them.
+
+    Attributes:
+        rows: Centred and scaled rows, ``[B, N, row]``.
+        centre: Mean row, ``[B, row]``.
+        spread: Root mean square distance from the centre, per group, ``[B, groups + 1]``.
+        weights: What each row adds to a query's logit, per kernel, ``[B, kernels, N]``.
+        offset: Logit of the context's mean reward, ``[B]``.
+        prior: Weight of the learned difficulty, ``[B]``.
+    """
+
+    rows: Tensor
+    centre: Tensor
+    spread: Tensor
+    weights: Tensor
+    offset: Tensor
+    prior: Tensor
+
+    def __len__(self) -> int:
+        return self.offset.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all tensors, in bytes."""
+        return sum(tensor.nbytes for tensor in self._tensors())
+
+    def __getitem__(self, index: int) -> Self:
+        """One context of the batch, as a batch of one that owns its memory."""
+        parts = (tensor[index : index + 1].clone() for tensor in self._tensors())
+        return type(self)(*parts)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same contexts on another device."""
+        return type(self)(*(tensor.to(device) for tensor in self._tensors()))
+
+    @classmethod
+    def stack(cls, contexts: "list[EncodedContext]") -> "EncodedContext":
+        """One batch of many, padded to the longest; padding adds nothing to a logit."""
+        if len(contexts) == 1:
+            return contexts[0]
+        longest = max(context.rows.shape[1] for context in contexts)
+        padded = []
+        for context in contexts:
+            short = longest - context.rows.shape[1]
+            rows = F.pad(context.rows, (0, 0, 0, short))
+            weights = F.pad(context.weights, (0, short))
+            padded.append(replace(context, rows=rows, weights=weights))
+        columns = zip(*(context._tensors() for context in padded), strict=True)
+        return cls(*(torch.cat(column) for column in columns))
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return (self.rows, self.centre, self.spread, self.weights, self.offset, self.prior)

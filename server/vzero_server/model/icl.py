@@ -1,0 +1,285 @@
+"""The compact in-context head: a context of outcomes in, values of new prompts out.
+
+One row is one token. A row's features depend on its prompt alone (``rows``); context rows
+attend to each other through kernels that are solved exactly (``encode``); a query attends
+to context rows only (``predict``). There is no positional encoding: the order of rows does
+not matter. Padding is masked: contexts of different length share a batch.
+
+The head is a small meta-learned model around closed forms. A learned map turns prompts into
+*skills*; several Gaussian processes, each with its own mixture of kernels on skills and raw
+features, regress the context's rewards in logit space; their leave-one-out predictions decide,
+in closed form, how much each is trusted in this context. Learned are the skills, a prior of
+difficulty, the kernels, and how strongly the blend is held to what worked elsewhere.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vzero_server.model.closed_form import blend, fit_experts, masked_mean, squared_distances
+from vzero_server.model.encoded import EncodedContext
+
+MAX_ROWS = 2048
+"""Most rows of a context."""
+
+_SPREAD_FLOOR = 1e-4
+_LIMIT = 6.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """A block of feature columns that share one kernel.
+
+    Attributes:
+        name: What the columns are, for example ``layer4`` or ``text``.
+        columns: How many there are.
+        components: How many principal components are kept of them; equal to ``columns``
+            where they are only scaled.
+    """
+
+    name: str
+    columns: int
+    components: int
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Shape of the head.
+
+    Attributes:
+        groups: Blocks of feature columns, in the order they are concatenated.
+        skills: Learned linear features of a prompt.
+        traits: Learned nonlinear features of a prompt.
+        hidden: Width of the network behind the traits.
+        experts: Gaussian processes that are blended.
+    """
+
+    groups: tuple[Group, ...]
+    skills: int = 48
+    traits: int = 32
+    hidden: int = 128
+    experts: int = 4
+
+    @property
+    def features(self) -> int:
+        """Columns of a prompt's features."""
+        return sum(group.columns for group in self.groups)
+
+    @property
+    def components(self) -> int:
+        """Columns left of them after projection."""
+        return sum(group.components for group in self.groups)
+
+    @property
+    def row(self) -> int:
+        """Columns of a row: projected features, skills and traits."""
+        return self.components + self.skills + self.traits
+
+    @property
+    def kernels(self) -> int:
+        """One per group, and two on skills and traits."""
+        return len(self.groups) + 2
+
+
+class InContextHead(nn.Module):
+    """Values of prompts for policies that are known by a context of outcomes.
+
+    Attributes:
+        config: Shape of the head.
+    """
+
+    mean: Tensor
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        experts, kernels, learned = config.experts, config.kernels, config.skills + config.traits
+        self.register_buffer("mean", torch.zeros(config.features))
+        for index, group in enumerate(config.groups):
+            self.register_buffer(
+                f"projection_{index}", torch.eye(group.columns)[:, : group.components]
+            )
+        self.skills = nn.Linear(config.components, config.skills, bias=False)
+        self.traits = nn.Sequential(
+            nn.Linear(config.components, config.hidden),
+            nn.GELU(),
+            nn.Linear(config.hidden, config.traits),
+        )
+        nn.init.normal_(self.skills.weight, std=0.3 / config.components**0.5)
+        self.difficulty = nn.Parameter(torch.zeros(learned))
+        self.amplitude = nn.Parameter(_first_amplitudes(experts, kernels))
+        self.decay = nn.Parameter(torch.zeros(len(config.groups) + 1))
+        noise = torch.zeros(experts)
+        noise[1:2] = 1.0  # text alone says least
+        self.noise = nn.Parameter(noise)
+        self.belief = nn.Parameter(torch.eye(experts)[0])
+        self.trust = nn.Parameter(torch.eye(experts + 1)[0])
+        self.hold = nn.Parameter(torch.full((experts + 1,), 100.0))
+
+    def rows(self, features: Tensor, keep: Tensor | None = None) -> Tensor:
+        """What the head reads of prompts: features ``[..., features]`` to ``[..., row]``.
+
+        Depends on the prompts alone, so a caller may compute it once per prompt and keep it.
+
+        Args:
+            features: Columns of the groups, concatenated; finite.
+            keep: While training, a factor per projected column, which drops some of them for
+                a whole context.
+
+        Raises:
+            ValueError: Wrong number of columns, or a value that is not finite.
+        """
+        return self.read(self.project(features), keep)
+
+    def project(self, features: Tensor) -> Tensor:
+        """Principal components and scaled columns: ``[..., features]`` to ``[..., components]``.
+
+        Raises:
+            ValueError: Wrong number of columns, or a value that is not finite.
+        """
+        if features.shape[-1] != self.config.features:
+            raise ValueError(
+                f"features have {features.shape[-1]} columns, the head was made for "
+                f"{self.config.features}"
+            )
+        if not torch.isfinite(features).all():
+            raise ValueError("features hold NaN or infinite values")
+        groups = self.config.groups
+        parts = torch.split(features - self.mean, [group.columns for group in groups], -1)
+        projected = []
+        for index, (group, part) in enumerate(zip(groups, parts, strict=True)):
+            part = part @ self.get_buffer(f"projection_{index}")
+            # Columns that are only scaled have no bound of their own, as embeddings do.
+            bounded = group.components == group.columns
+            projected.append(part.clamp(-_LIMIT, _LIMIT) if bounded else part)
+        return torch.cat(projected, -1)
+
+    def read(self, projected: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Rows ``[..., row]`` of projected features ``[..., components]``; see ``rows``."""
+        seen = projected if keep is None else projected * keep
+        return torch.cat([projected, self.skills(seen), self.traits(seen)], -1)
+
+    def encode(self, rows: Tensor, rewards: Tensor, mask: Tensor | None = None) -> EncodedContext:
+        """Read contexts.
+
+        Args:
+            rows: Rows of the context prompts, ``[B, N, row]``, N from 0 to 2,048.
+            rewards: Their mean rewards in [0, 1], ``[B, N]``; soft values are welcome.
+            mask: True where a row is real, ``[B, N]``; all are by default.
+
+        Raises:
+            ValueError: Shapes that do not match, more than 2,048 rows, or a reward that is
+                NaN or outside [0, 1].
+        """
+        mask = self._checked(rows, rewards, mask)
+        rewards = torch.where(mask, rewards, 0.0)
+        count = mask.sum(1)
+        mean = (rewards.sum(1) + 1.0) / (count + 2.0)
+        curvature = mean * (1.0 - mean)
+        centre = masked_mean(rows, mask)
+        scaled, spread = self._scaled(rows - centre.unsqueeze(1), mask)
+        kernels = self._kernels(scaled, scaled, spread)
+        amplitude = F.softplus(self.amplitude)
+        grams = torch.einsum("mj,bjnk->bmnk", amplitude, kernels)
+
+        residuals = torch.where(mask, rewards - mean.unsqueeze(1), 0.0)
+        difficulty = torch.where(mask, self._difficulty(scaled, spread), 0.0).unsqueeze(1)
+        belief = self.belief.unsqueeze(-1) * difficulty
+        targets = (residuals / curvature.unsqueeze(1)).unsqueeze(1) - belief
+        dual, left_out = fit_experts(
+            grams, targets, F.softplus(self.noise) / curvature.unsqueeze(1), mask
+        )
+        columns = torch.cat([left_out + belief, difficulty], 1)
+        trust = blend(columns, residuals, curvature, self.trust, F.softplus(self.hold))
+        # The blend is linear in the experts, so that one set of weights per kernel is left.
+        weights = torch.einsum("bm,mj,bmn->bjn", trust[:, :-1], amplitude, dual)
+        prior = trust[:, :-1] @ self.belief + trust[:, -1]
+        scaled = torch.where(mask.unsqueeze(-1), scaled, 0.0)
+        return EncodedContext(scaled, centre, spread, weights, torch.logit(mean), prior)
+
+    def predict(self, context: EncodedContext, rows: Tensor) -> Tensor:
+        """Logits of success, ``[B, Q]``, of query rows ``[B, Q, row]``.
+
+        Queries do not see each other. ``B`` may be 1 on either side.
+
+        Raises:
+            ValueError: Shapes that do not match.
+        """
+        if rows.dim() != 3 or rows.shape[-1] != self.config.row:
+            raise ValueError(
+                f"query rows must be [B, Q, {self.config.row}], not {list(rows.shape)}"
+            )
+        spread = context.spread
+        scaled = (rows - context.centre.unsqueeze(1)) / self._widen(spread).unsqueeze(1)
+        kernels = self._kernels(scaled, context.rows, spread)
+        votes = torch.einsum("bjqn,bjn->bq", kernels, context.weights)
+        difficulty = self._difficulty(scaled, spread)
+        return context.offset.unsqueeze(1) + context.prior.unsqueeze(1) * difficulty + votes
+
+    def forward(
+        self, features: Tensor, rewards: Tensor, queries: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """Logits ``[B, Q]`` of query features, given context features ``[B, N, features]``."""
+        return self.predict(self.encode(self.rows(features), rewards, mask), self.rows(queries))
+
+    def _checked(self, rows: Tensor, rewards: Tensor, mask: Tensor | None) -> Tensor:
+        if rows.dim() != 3 or rows.shape[-1] != self.config.row:
+            raise ValueError(f"rows must be [B, N, {self.config.row}], not {list(rows.shape)}")
+        if rewards.shape != rows.shape[:2] or (mask is not None and mask.shape != rewards.shape):
+            raise ValueError("rewards and mask must be [B, N], like the rows")
+        if rows.shape[1] > MAX_ROWS:
+            raise ValueError(f"a context holds at most {MAX_ROWS} rows, not {rows.shape[1]}")
+        if mask is None:
+            mask = torch.ones(rewards.shape, dtype=torch.bool, device=rewards.device)
+        if not (~mask | ((rewards >= 0.0) & (rewards <= 1.0))).all():
+            raise ValueError("rewards must lie in [0, 1]")
+        return mask
+
+    def _blocks(self) -> list[int]:
+        sizes = [group.components for group in self.config.groups]
+        return [*sizes, self.config.skills + self.config.traits]
+
+    def _scaled(self, centred: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        blocks = torch.split(centred, self._blocks(), -1)
+        energy = [masked_mean(block.square().sum(-1), mask) for block in blocks]
+        spread = (torch.stack(energy, -1) + _SPREAD_FLOOR).sqrt()
+        return centred / self._widen(spread).unsqueeze(1), spread
+
+    def _widen(self, spread: Tensor) -> Tensor:
+        sizes = torch.tensor(self._blocks(), device=spread.device)
+        return spread.repeat_interleave(sizes, dim=-1, output_size=self.config.row)
+
+    def _kernels(self, left: Tensor, right: Tensor, spread: Tensor) -> Tensor:
+        sizes = self._blocks()
+        decay = F.softplus(self.decay)
+        kernels = [
+            torch.exp(-decay[i] * squared_distances(a, b))
+            for i, (a, b) in enumerate(
+                zip(torch.split(left, sizes, -1), torch.split(right, sizes, -1), strict=True)
+            )
+        ]
+        learned = -sizes[-1]
+        # Skills keep their learned scale in the linear kernel.
+        linear = left[..., learned:] @ right[..., learned:].transpose(-1, -2)
+        return torch.stack([*kernels, linear * spread[:, -1].square()[:, None, None]], 1)
+
+    def _difficulty(self, scaled: Tensor, spread: Tensor) -> Tensor:
+        learned = scaled[..., -self._blocks()[-1] :]
+        return (learned @ self.difficulty) * spread[:, -1:]
+
+
+def _first_amplitudes(experts: int, kernels: int) -> Tensor:
+    """All kernels; text alone; learned features alone; embeddings alone (before softplus)."""
+    amplitude = torch.full((experts, kernels), -4.0)
+    text, learned = kernels - 3, slice(kernels - 2, kernels)
+    amplitude[0] = -1.0
+    amplitude[0, -1] = 0.0
+    if experts > 1:
+        amplitude[1, text] = 0.0
+    if experts > 2:
+        amplitude[2, learned] = 0.3
+    if experts > 3:
+        amplitude[3, :text] = -1.0
+    return amplitude

@@ -1,0 +1,58 @@
+import torch
+
+from vzero_server.model.closed_form import blend, fit_experts, squared_distances
+
+
+def make_problem(count: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    points = torch.randn(1, count, 3, dtype=torch.float64)
+    kernel = torch.exp(-squared_distances(points, points)).unsqueeze(1)
+    return kernel, torch.randn(1, 1, count, dtype=torch.float64)
+
+
+def test_left_out_predictions_are_those_of_a_fit_without_the_row() -> None:
+    kernel, targets = make_problem()
+    noise = torch.full((1, 1), 0.3, dtype=torch.float64)
+    mask = torch.ones(1, 12, dtype=torch.bool)
+    _, left_out = fit_experts(kernel, targets, noise, mask)
+    for row in range(12):
+        rest = mask.clone()
+        rest[0, row] = False
+        dual, _ = fit_experts(kernel, targets, noise, rest)
+        expected = (kernel[0, 0, row] * dual[0, 0]).sum()
+        torch.testing.assert_close(left_out[0, 0, row], expected)
+
+
+def test_gradients_are_those_of_the_closed_form() -> None:
+    kernel, targets = make_problem(6)
+    noise = torch.full((1, 1), 0.3, dtype=torch.float64)
+    mask = torch.arange(6).unsqueeze(0) < 5
+
+    def fit(root: torch.Tensor, given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return fit_experts(root @ root.transpose(-1, -2), given, noise, mask)
+
+    inputs = (kernel.requires_grad_(), targets.requires_grad_())
+    assert torch.autograd.gradcheck(fit, inputs)
+
+
+def test_without_evidence_the_blend_is_the_prior() -> None:
+    prior = torch.tensor([0.5, -0.2])
+    weights = blend(
+        torch.zeros(3, 2, 7), torch.ones(3, 7), torch.full((3,), 0.25), prior, torch.ones(2)
+    )
+    torch.testing.assert_close(weights, prior.expand(3, -1))
+
+
+def test_much_evidence_finds_the_useful_expert() -> None:
+    torch.manual_seed(0)
+    skill, noise = torch.randn(1, 4000), torch.randn(1, 4000)
+    success = (torch.rand(1, 4000) < torch.sigmoid(skill)).float()
+    weights = blend(
+        torch.stack([skill, noise], 1),
+        success - success.mean(),
+        torch.full((1,), 0.25),
+        torch.tensor([0.0, 1.0]),
+        torch.full((2,), 10.0),
+    )
+    assert weights[0, 0] > 0.6
+    assert weights[0, 1].abs() < 0.15

@@ -1,0 +1,165 @@
+"""What a practitioner would try first, behind one interface."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vzero_server.model.icl import InContextHead
+from vzero_train.questions import Question
+
+Floats = npt.NDArray[np.floating]
+
+_STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
+
+
+class Estimator(Protocol):
+    """Answers a question: how likely is success on each query?"""
+
+    def __call__(self, question: Question) -> Floats:
+        """Probabilities in [0, 1], ``[queries]``."""
+
+
+class ContextMean:
+    """The same value for every query: the mean reward of the context."""
+
+    def __call__(self, question: Question) -> Floats:
+        """See ``Estimator``."""
+        return np.full(len(question.queries), _mean(question))
+
+
+class Neighbours:
+    """Mean reward of the k nearest prompts of the context, Euclidean (Eq. 52)."""
+
+    def __init__(self, embeddings: Floats, k: int = 64) -> None:
+        self._embeddings, self._k = embeddings, k
+
+    def __call__(self, question: Question) -> Floats:
+        """See ``Estimator``; of a small context a quarter are neighbours."""
+        size = len(question.context)
+        if size == 0:
+            return np.full(len(question.queries), 0.5)
+        k = self._k if size > self._k else max(1, size // 4)
+        near = self._embeddings[question.context]
+        queries = self._embeddings[question.queries]
+        norms = (near**2).sum(1)
+        distances = norms - 2.0 * queries @ near.T
+        nearest = np.argpartition(distances, k - 1, axis=1)[:, :k]
+        values: Floats = question.context_rewards[nearest].mean(1)
+        return values
+
+
+class LogisticRegression:
+    """On columns of a prompt; strength of regularisation chosen inside the context.
+
+    With embeddings it is the strong practical baseline; with the log of the prompt's length as
+    its only column it is the weakest one worth naming.
+    """
+
+    def __init__(self, columns: Floats) -> None:
+        self._columns = columns
+
+    def __call__(self, question: Question) -> Floats:
+        """See ``Estimator``; the context mean where all labels are equal."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression as Fixed
+        from sklearn.linear_model import LogisticRegressionCV as Chosen
+
+        success = question.context_rewards >= 0.5
+        rarer = int(min(success.sum(), (~success).sum()))
+        if rarer == 0:
+            return np.full(len(question.queries), _mean(question))
+        folds = min(5, rarer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            if folds < 2:
+                model = Fixed(C=0.1)
+            else:
+                model = Chosen(Cs=_STRENGTHS, cv=folds, scoring="neg_log_loss", max_iter=300)
+            model.fit(self._columns[question.context], success)
+        values: Floats = model.predict_proba(self._columns[question.queries])[:, 1]
+        return values
+
+
+class PromptDifficulty:
+    """Difficulty of a prompt under the policies of the training set, whoever asks.
+
+    The part a reward model plays in the paper: it sees the prompt and not the context.
+    """
+
+    def __init__(self, columns: Floats, prompts: npt.NDArray[np.int64], rewards: Floats) -> None:
+        """Fit it.
+
+        Args:
+            columns: Of all prompts, ``[prompts, columns]``.
+            prompts: Index of the prompt of each training outcome, ``[n]``.
+            rewards: Their rewards, ``[n]``.
+        """
+        from sklearn.linear_model import RidgeCV
+
+        counts = np.bincount(prompts, minlength=len(columns))
+        sums = np.bincount(prompts, weights=rewards, minlength=len(columns))
+        known = counts > 0
+        model = RidgeCV(alphas=(1e2, 1e3, 1e4, 1e5))
+        weights = np.minimum(counts[known], 30)
+        model.fit(columns[known], sums[known] / counts[known], sample_weight=weights)
+        self._values: Floats = model.predict(columns).clip(0.01, 0.99)
+
+    def __call__(self, question: Question) -> Floats:
+        """See ``Estimator``."""
+        return self._values[question.queries]
+
+
+class Head:
+    """The in-context head on cached features."""
+
+    def __init__(self, head: InContextHead, features: npt.NDArray[np.floating]) -> None:
+        self._head, self._features = head.eval(), features
+
+    @torch.inference_mode()
+    def __call__(self, question: Question) -> Floats:
+        """See ``Estimator``."""
+        context = self._rows(question.context)
+        rewards = torch.from_numpy(question.context_rewards).float().unsqueeze(0)
+        encoded = self._head.encode(context, rewards)
+        logits = self._head.predict(encoded, self._rows(question.queries))
+        values: Floats = torch.sigmoid(logits)[0].double().numpy()
+        return values
+
+    def _rows(self, prompts: npt.NDArray[np.int64]) -> torch.Tensor:
+        features = torch.from_numpy(self._features[prompts].astype(np.float32))
+        return self._head.rows(features).unsqueeze(0)
+
+
+def default_baselines(
+    embeddings: Floats,
+    lengths: Floats,
+    text: Floats,
+    prompts: npt.NDArray[np.int64],
+    rewards: Floats,
+) -> Mapping[str, Estimator]:
+    """All baselines by name.
+
+    Args:
+        embeddings: Unit sentence embeddings of all prompts, ``[prompts, d]``.
+        lengths: Standardised log of their length, ``[prompts]``.
+        text: Standardised text columns, ``[prompts, columns]``.
+        prompts: Prompt indices of the training outcomes, which the difficulty model reads.
+        rewards: Their rewards.
+    """
+    wide = np.concatenate([embeddings * embeddings.shape[1] ** 0.5, text.clip(-5, 5)], axis=1)
+    return {
+        "context mean": ContextMean(),
+        "prompt length": LogisticRegression(lengths[:, None]),
+        "kNN": Neighbours(embeddings),
+        "logistic regression": LogisticRegression(embeddings),
+        "prompt difficulty": PromptDifficulty(wide, prompts, rewards),
+    }
+
+
+def _mean(question: Question) -> float:
+    return float(question.context_rewards.mean()) if len(question.context) else 0.5

@@ -1,0 +1,86 @@
+"""Training episodes: a context and queries of one policy, real or synthetic."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vzero_train.outcomes import Ints, Pool
+from vzero_train.synthetic import synthetic_rewards
+
+Floats = npt.NDArray[np.float32]
+
+
+class Episodes:
+    """An endless stream of episodes.
+
+    Benchmarks with many pools are drawn less than proportionally (each pool by the inverse
+    square root of their number), so that one large source does not drown the others.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[Pool],
+        blocks: Sequence[npt.NDArray[np.floating]],
+        *,
+        synthetic: float,
+        rng: np.random.Generator,
+    ) -> None:
+        """Prepare the stream.
+
+        Args:
+            pools: Real outcomes.
+            blocks: Feature columns of all prompts, one array ``[prompts, columns]`` a block,
+                which synthetic policies are made from.
+            synthetic: Share of synthetic policies, in [0, 1].
+            rng: Source of all draws.
+        """
+        if not pools:
+            raise ValueError("no pool of outcomes is large enough to train on")
+        counts = Counter(pool.benchmark for pool in pools)
+        weights = np.array([counts[pool.benchmark] ** -0.5 for pool in pools])
+        self._pools = list(pools)
+        self._chances = weights / weights.sum()
+        self._blocks = list(blocks)
+        self._synthetic = synthetic
+        self._rng = rng
+        self._prompts = [
+            np.unique(np.concatenate([pool.prompt for pool in pools if pool.benchmark == name]))
+            for name in counts
+        ]
+
+    def batch(self, size: int, context: int, queries: int) -> tuple[Ints, Floats]:
+        """Prompt indices and rewards, both ``[size, context + queries]``, the context first.
+
+        The queries of every episode hold a success and a failure.
+        """
+        drawn = [self._episode(context, queries) for _ in range(size)]
+        prompts, rewards = zip(*drawn, strict=True)
+        return np.stack(prompts), np.stack(rewards)
+
+    def _episode(self, context: int, queries: int) -> tuple[Ints, Floats]:
+        needed = context + queries
+        for _ in range(10_000):
+            if self._rng.random() < self._synthetic:
+                prompts, rewards = self._made_up(needed)
+            else:
+                pool = self._pools[self._rng.choice(len(self._pools), p=self._chances)]
+                prompts, rewards = pool.prompt, pool.reward
+            if len(prompts) < needed:
+                continue
+            order = self._rng.permutation(len(prompts))[:needed]
+            success = rewards[order[context:]] >= 0.5
+            if success.any() and not success.all():
+                return prompts[order], rewards[order]
+        raise ValueError(f"no pool holds {needed} outcomes with successes and failures")
+
+    def _made_up(self, count: int) -> tuple[Ints, Floats]:
+        """A synthetic policy on prompts of one benchmark, or of a few together."""
+        several = int(self._rng.integers(2, 5)) if self._rng.random() < 0.3 else 1
+        chosen = [self._prompts[self._rng.integers(len(self._prompts))] for _ in range(several)]
+        prompts = self._rng.permutation(np.unique(np.concatenate(chosen)))[:count]
+        if len(prompts) < count:
+            return prompts, np.zeros(len(prompts), dtype=np.float32)
+        blocks = [block[prompts] for block in self._blocks]
+        return prompts, synthetic_rewards(blocks, self._rng)

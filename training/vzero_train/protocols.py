@@ -1,0 +1,68 @@
+"""Ways to split outcomes into what is trained on and what is judged (paper, section 5.2)."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vzero_train.outcomes import Outcomes
+
+
+@dataclass(frozen=True)
+class Split:
+    """Outcomes to train on, and outcomes to judge by."""
+
+    train: Outcomes
+    test: Outcomes
+
+
+def unseen_everything(
+    outcomes: Outcomes, benchmarks: Collection[str], share: float = 0.4, seed: int = 11
+) -> Split:
+    """Hold out benchmarks, policies and prompts at once.
+
+    The test rows are those of held-out policies on held-out benchmarks. Trained on is what
+    shares no policy, no prompt and no benchmark with them.
+
+    Args:
+        outcomes: All outcomes.
+        benchmarks: Held-out benchmarks. Name all that share a family (every GSM8K): the same
+            prompt must not stand on both sides under another name.
+        share: Share of policies that are held out, drawn at random. Policies that are known
+            from the held-out benchmarks only are held out besides.
+        seed: Of the draw.
+    """
+    held = np.isin(outcomes.benchmark, list(benchmarks))
+    policies = np.unique(outcomes.policy)
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(policies, int(share * len(policies)), replace=False)
+    only = np.setdiff1d(outcomes.policy[held], outcomes.policy[~held])
+    theirs = np.isin(outcomes.policy, np.union1d(drawn, only))
+    seen = ~held & ~theirs & ~_prompts_of(outcomes, held)
+    return Split(outcomes.where(seen), outcomes.where(held & theirs))
+
+
+def unseen_prompts(outcomes: Outcomes, share: float = 0.2, seed: int = 11) -> Split:
+    """Strict generalisation: no test prompt is seen in training, at any step, by any policy."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.random(len(outcomes.texts)) < share
+    held = drawn[outcomes.prompt]
+    return Split(outcomes.where(~held), outcomes.where(held))
+
+
+def later_steps(outcomes: Outcomes, step: int) -> Split:
+    """Sequential alignment: trained before ``step``, judged on the outcomes of ``step``.
+
+    Prompts return from step to step, as they do in a training run.
+    """
+    known = outcomes.step >= 0
+    before = known & (outcomes.step < step)
+    return Split(outcomes.where(before), outcomes.where(outcomes.step == step))
+
+
+def _prompts_of(outcomes: Outcomes, rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """True where a row's prompt is also the prompt of one of ``rows``."""
+    held = np.zeros(len(outcomes.texts), dtype=bool)
+    held[outcomes.prompt[rows]] = True
+    return held[outcomes.prompt]

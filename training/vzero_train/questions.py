@@ -1,0 +1,80 @@
+"""What a value model is judged by: a context of one policy, and queries it has not seen."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vzero_train.outcomes import Floats, Ints, Pool
+
+# A pool with almost only successes or failures ranks nothing.
+_RATES = (0.03, 0.97)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One context and its queries, all of one policy at one step.
+
+    Attributes:
+        policy: Name of the policy.
+        step: Its training step; -1 where it has none.
+        benchmark: Where the prompts come from.
+        context: Prompt indices, ``[N]``.
+        context_rewards: Rewards in [0, 1], ``[N]``.
+        queries: Prompt indices, ``[Q]``; none of them is in the context.
+        rewards: What came true, in [0, 1], ``[Q]``.
+    """
+
+    policy: str
+    step: int
+    benchmark: str
+    context: Ints
+    context_rewards: Floats
+    queries: Ints
+    rewards: Floats
+
+
+def draw_questions(
+    pools: Sequence[Pool],
+    context: int,
+    rng: np.random.Generator,
+    *,
+    per_benchmark: int = 24,
+    most_queries: int = 384,
+    fewest_queries: int = 64,
+) -> list[Question]:
+    """Draw contexts at random and ask for the rest of their pools.
+
+    Every benchmark gets about the same number of questions: pools are drawn once each where
+    there are more than ``per_benchmark``, and up to three times where there are fewer.
+    """
+    by_benchmark: dict[str, list[Pool]] = defaultdict(list)
+    for pool in pools:
+        large = len(pool) >= context + fewest_queries
+        if large and _RATES[0] < pool.success_rate < _RATES[1]:
+            by_benchmark[pool.benchmark].append(pool)
+    questions = []
+    for _, found in sorted(by_benchmark.items()):
+        chosen = rng.permutation(len(found))[:per_benchmark]
+        repeats = min(3, max(1, per_benchmark // len(chosen)))
+        for index in np.repeat(chosen, repeats):
+            question = _question(found[index], context, most_queries, rng)
+            success = question.rewards >= 0.5
+            if success.any() and not success.all():
+                questions.append(question)
+    return questions
+
+
+def _question(pool: Pool, context: int, most: int, rng: np.random.Generator) -> Question:
+    order = rng.permutation(len(pool))
+    read, asked = order[:context], order[context : context + most]
+    return Question(
+        policy=pool.policy,
+        step=pool.step,
+        benchmark=pool.benchmark,
+        context=pool.prompt[read],
+        context_rewards=pool.reward[read],
+        queries=pool.prompt[asked],
+        rewards=pool.reward[asked],
+    )

@@ -1,0 +1,115 @@
+"""A recipe: everything that decides what a trained head is, in one file."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vzero_server.model.icl import HeadConfig, InContextHead
+from vzero_server.model.layer_states import LAYERS
+from vzero_server.model.text_columns import NAMES
+from vzero_train.outcomes import Outcomes, pools
+from vzero_train.projection import feature_groups, fit_projection
+from vzero_train.trainer import Trainer, TrainerConfig
+
+SHIPPED = Path(__file__).parent / "recipes" / "icl-minilm.toml"
+"""The recipe of the weights that come with the package."""
+
+
+class RecipeError(Exception):
+    """A recipe cannot be read."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a head is made of and how it is trained.
+
+    Attributes:
+        components: Principal components kept of each layer mean.
+        head: Sizes of the head: skills, traits, hidden, experts.
+        trainer: The training.
+        folds: Benchmarks that are held out together, by name of the fold.
+        provenance: What the checkpoint says of its data: sources and licences.
+    """
+
+    components: int = 128
+    head: Mapping[str, int] = field(default_factory=dict)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    folds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def held_out(self, fold: str, outcomes: Outcomes) -> list[str]:
+        """The benchmarks of ``outcomes`` that a fold holds out."""
+        names = np.unique(outcomes.benchmark)
+        return [str(name) for name in names if _any_matches(str(name), self.folds[fold])]
+
+
+def load_recipe(path: Path = SHIPPED) -> Recipe:
+    """Read a recipe from TOML.
+
+    Raises:
+        RecipeError: The file is missing or no TOML, or holds a setting that does not exist.
+    """
+    try:
+        given = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+    trainer = given.get("trainer", {})
+    head = given.get("head", {})
+    _check(path, given, {"components", "head", "trainer", "folds", "provenance"})
+    _check(path, trainer, {entry.name for entry in fields(TrainerConfig)})
+    _check(path, head, {"skills", "traits", "hidden", "experts"})
+    return Recipe(
+        components=int(given.get("components", 128)),
+        head=head,
+        trainer=TrainerConfig(**trainer),
+        folds={name: tuple(listed) for name, listed in given.get("folds", {}).items()},
+        provenance=given.get("provenance", {}),
+    )
+
+
+def train_head(
+    recipe: Recipe,
+    outcomes: Outcomes,
+    features: npt.NDArray[np.floating],
+    *,
+    device: str = "cpu",
+    state: Path | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+) -> InContextHead:
+    """Train a head from outcomes and the features of their prompts.
+
+    Args:
+        recipe: The recipe.
+        outcomes: To learn from.
+        features: Of all of ``outcomes.texts``, ``[texts, columns]``, layer means first.
+        device: Torch device.
+        state: File to resume from and to save to.
+        on_step: Called after every step with the step and its loss.
+    """
+    torch.manual_seed(recipe.trainer.seed)
+    hidden = (features.shape[1] - len(NAMES)) // len(LAYERS)
+    groups = feature_groups(LAYERS, hidden, len(NAMES), recipe.components)
+    head = InContextHead(HeadConfig(groups, **recipe.head))
+    fit_projection(head, features[np.unique(outcomes.prompt)])
+    trainer = Trainer(head, pools(outcomes), features, recipe.trainer, device=device)
+    trainer.train(state=state, on_step=on_step)
+    return head.cpu()
+
+
+def _any_matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(
+        name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+        for pattern in patterns
+    )
+
+
+def _check(path: Path, given: Mapping[str, Any], known: set[str]) -> None:
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise RecipeError(f"{path}: unknown settings {', '.join(unknown)}")
