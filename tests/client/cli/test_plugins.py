@@ -11,15 +11,15 @@ from vzero.cli import main
 
 @pytest.fixture(autouse=True)
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An installed distribution with three commands."""
+    """An installed distribution with three commands, none of them named like a real one."""
     info = tmp_path / "made_up-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: made-up\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[vzero.commands]\n"
         "hello = made_up:hello\n"
-        "serve = made_up_without:serve\n"
-        "train = made_up_late:train [train]\n"
+        "observe = made_up_without:observe\n"
+        "practise = made_up_late:train [train]\n"
     )
     (tmp_path / "made_up.py").write_text(
         "import typer\n"
@@ -64,9 +64,9 @@ def test_a_command_runs_with_its_options(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_missing_packages(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("serve") == 2
+    assert run("observe") == 2
     assert capsys.readouterr().err == (
-        "vzero serve needs the server: pip install 'vzero[server]'\n"
+        "vzero observe needs the server: pip install 'vzero[server]'\n"
     )
-    assert run("train") == 2
-    assert capsys.readouterr().err == "vzero train needs the train: pip install 'vzero[train]'\n"
+    assert run("practise") == 2
+    assert capsys.readouterr().err == "vzero practise needs the train: pip install 'vzero[train]'\n"
