@@ -1,5 +1,7 @@
 """What is wrong with a message, field by field."""
 
+from functools import cache
+
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -48,13 +50,14 @@ def _violation(found: RuleViolation) -> Violation:
 def _string_fields(message_type: type[Message], data: bytes) -> list[tuple[str, bytes]]:
     """Path and raw value of every string of a message, decoded without regard to UTF-8."""
     try:
-        lenient = _lenient(message_type).FromString(data)
+        descriptor = message_type.DESCRIPTOR
+        lenient = _lenient(descriptor.file.name, descriptor.full_name).FromString(data)
     except DecodeError:
         return []
-    return list(_walk(lenient, ""))
+    return _walk(lenient, "")
 
 
-def _walk(message: Message, prefix: str) -> "list[tuple[str, bytes]]":
+def _walk(message: Message, prefix: str) -> list[tuple[str, bytes]]:
     found: list[tuple[str, bytes]] = []
     for field, value in message.ListFields():
         values = value if field.is_repeated else [value]
@@ -67,8 +70,9 @@ def _walk(message: Message, prefix: str) -> "list[tuple[str, bytes]]":
     return found
 
 
-def _lenient(message_type: type[Message]) -> type[Message]:
-    """The same message type with every string declared as bytes."""
+@cache
+def _lenient(file_name: str, name: str) -> type[Message]:
+    """A message type of a file with every string declared as bytes."""
     pool = descriptor_pool.DescriptorPool()
 
     def add(name: str) -> None:
@@ -82,6 +86,5 @@ def _lenient(message_type: type[Message]) -> type[Message]:
                     field.type = FieldDescriptor.TYPE_BYTES  # type: ignore[assignment]
         pool.AddSerializedFile(file.SerializeToString())
 
-    add(message_type.DESCRIPTOR.file.name)
-    name = message_type.DESCRIPTOR.full_name
+    add(file_name)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))

@@ -5,7 +5,6 @@ BLAKE2b digest of every byte before it. Embeddings are left out: they belong to 
 and whoever imports the bundle may run another.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -147,7 +146,7 @@ def _objects(file: BinaryIO) -> Iterator[tuple[object, bytes]]:
     unpacker = msgpack.Unpacker(max_buffer_size=1 << 30)
     packed = bytearray()
     start = 0
-    for data in itertools.chain(iter(lambda: file.read(_READ_BYTES), b"")):
+    while data := file.read(_READ_BYTES):
         unpacker.feed(data)
         packed += data
         while True:

@@ -1,7 +1,6 @@
 """The one door: values of prompts under a policy."""
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from vzero_server.engine.estimators import Estimator, Prior
 from vzero_server.engine.features import FeatureCache
 from vzero_server.engine.value import Values
 from vzero_server.engine.windows import WindowCache
-
-log = logging.getLogger(__name__)
 
 
 class EstimatorName(StrEnum):

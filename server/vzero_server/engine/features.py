@@ -144,6 +144,9 @@ class FeatureCache:
             await self._store.save_embeddings(self._model_key, vectors)
         except ContextError as error:
             log.warning("embeddings were not stored: %s", error)
+        except Exception:
+            # Neither a value nor the background work depends on them.
+            log.exception("embeddings were not stored")
 
     def _remembered(self, digests: Iterable[bytes]) -> dict[bytes, Vector]:
         found = {digest: self._memory.get(digest) for digest in digests}

@@ -9,6 +9,9 @@ from vzero_server.contexts.store import ContextStore, Head
 from vzero_server.contexts.window import ContextWindow
 from vzero_server.engine.features import FeatureCache
 
+# What a cached window costs beside its arrays.
+_ENTRY_BYTES = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class _Key:
@@ -36,9 +39,7 @@ class WindowCache:
         self._features = features
         self._model_key = model_key
         self._rows = rows
-        self._windows: LRUCache[_Key, ContextWindow] = LRUCache(
-            max_bytes, getsizeof=lambda window: window.nbytes + 1000
-        )
+        self._windows: LRUCache[_Key, ContextWindow] = LRUCache(max_bytes, getsizeof=_cost)
         self._refreshing: dict[_Key, asyncio.Task[ContextWindow]] = {}
 
     def __len__(self) -> int:
@@ -78,7 +79,9 @@ class WindowCache:
     async def _extend(
         self, policy_id: str, key: _Key, window: ContextWindow | None
     ) -> ContextWindow:
-        window = window or ContextWindow.empty(self._features.dimension)
+        # Not `or`: a window without rows is false, but has a version to go on from.
+        if window is None:
+            window = ContextWindow.empty(self._features.dimension)
         version, rows = await self._store.tail(
             policy_id,
             key.policy,
@@ -89,6 +92,10 @@ class WindowCache:
         )
         embeddings = await self._features.of_rows(rows)
         window = window.extended(version, rows, embeddings, self._rows)
-        if window.nbytes + 1000 <= self._windows.maxsize:
+        if _cost(window) <= self._windows.maxsize:
             self._windows[key] = window
         return window
+
+
+def _cost(window: ContextWindow) -> int:
+    return window.nbytes + _ENTRY_BYTES

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -57,9 +57,7 @@ class Backbone:
         self.window = int(window)
 
     @classmethod
-    def load(
-        cls, name: str = PACKAGED, *, device: str = "cpu", dtype: str = "float32"
-    ) -> "Backbone":
+    def load(cls, name: str = PACKAGED, *, device: str = "cpu", dtype: str = "float32") -> Self:
         """Load a model.
 
         Args:
@@ -116,10 +114,13 @@ class Backbone:
 
         One batch, padded to its longest prompt. Not thread-safe.
         """
-        batch = self._model.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt")
-        features = {key: value.to(self._model.device) for key, value in batch.items()}
-        pooled: torch.Tensor = self._model(features)["sentence_embedding"]
+        pooled: torch.Tensor = self._model(self._batch(tokens))["sentence_embedding"]
         return pooled.float().cpu().numpy()
+
+    def _batch(self, tokens: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+        """Tokenised prompts padded to the longest, with their mask, on the device."""
+        batch = self._model.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt")
+        return {key: value.to(self._model.device) for key, value in batch.items()}
 
 
 def _folder(name: str) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vzero_server.model.backbone import PACKAGED, Backbone
+from vzero_server.model.backbone import Backbone
 
 LAYERS = (2, 4, 6)
 """Hidden states that are averaged; 0 is the embedding layer. The middle of MiniLM tells hard
@@ -17,16 +17,6 @@ prompts from easy ones better than its end, which was trained to keep the topic.
 class LayerBackbone(Backbone):
     """A backbone that returns the token means of several layers."""
 
-    @classmethod
-    def load(
-        cls, name: str = PACKAGED, *, device: str = "cpu", dtype: str = "float32"
-    ) -> "LayerBackbone":
-        """Load a model; see ``Backbone.load``."""
-        loaded = super().load(name, device=device, dtype=dtype)
-        if not isinstance(loaded, LayerBackbone):
-            raise TypeError(f"expected a {cls.__name__}, not a {type(loaded).__name__}")
-        return loaded
-
     @torch.inference_mode()
     def states(
         self, tokens: Sequence[Sequence[int]], layers: Sequence[int] = LAYERS
@@ -35,8 +25,7 @@ class LayerBackbone(Backbone):
 
         Not normalised. One batch, padded to its longest prompt. Not thread-safe.
         """
-        batch = self._model.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt")
-        inputs = {key: value.to(self._model.device) for key, value in batch.items()}
+        inputs = self._batch(tokens)
         transformer: Any = self._model[0]
         hidden = transformer.auto_model(**inputs, output_hidden_states=True).hidden_states
         mask = inputs["attention_mask"].unsqueeze(-1).float()
