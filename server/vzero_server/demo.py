@@ -20,7 +20,7 @@ from rich.table import Table
 
 from vzero import Client
 from vzero_server.local import LocalServer
-from vzero_train.metrics import auc, mse
+from vzero_train.evaluation.metrics import auc, mse
 
 # Prompts of each checkpoint whose outcomes are streamed, and others that are only asked for.
 # The server's window of 2,048 outcomes holds the last four checkpoints.

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from vzero_train.outcomes import OutcomesError, load_outcomes, pools
-from vzero_train.protocols import later_steps, unseen_everything, unseen_prompts
+from vzero_train.data.outcomes import OutcomesError, load_outcomes, pools
+from vzero_train.data.protocols import later_steps, unseen_everything, unseen_prompts
 
 BENCHMARKS = 4
 

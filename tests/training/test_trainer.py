@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from vzero_server.model.icl import Group, HeadConfig, InContextHead
-from vzero_train.losses import composite_loss, rank_loss
-from vzero_train.outcomes import Pool
-from vzero_train.projection import fit_projection
-from vzero_train.trainer import Trainer, TrainerConfig
+from vzero_train.data.outcomes import Pool
+from vzero_train.training.losses import composite_loss, rank_loss
+from vzero_train.training.projection import fit_projection
+from vzero_train.training.trainer import Trainer, TrainerConfig
 
 CONFIG = TrainerConfig(
     steps=6, contexts=2, queries=8, smallest=4, largest=16, warmup=2, save_every=3

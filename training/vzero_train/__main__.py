@@ -15,13 +15,13 @@ import numpy.typing as npt
 from vzero_server.model.checkpoint import BackboneSpec, save_checkpoint
 from vzero_server.model.layer_states import LAYERS, LayerBackbone
 from vzero_server.model.text_columns import NAMES
-from vzero_train.baselines import Head, default_baselines
-from vzero_train.evaluate import as_table, evaluate
-from vzero_train.features import prompt_features
-from vzero_train.outcomes import Outcomes, load_outcomes, pools
-from vzero_train.protocols import unseen_everything
-from vzero_train.questions import draw_questions
-from vzero_train.recipe import SHIPPED, load_recipe, train_head
+from vzero_train.data.features import prompt_features
+from vzero_train.data.outcomes import Outcomes, load_outcomes, pools
+from vzero_train.data.protocols import unseen_everything
+from vzero_train.data.questions import draw_questions
+from vzero_train.evaluation.baselines import Head, default_baselines
+from vzero_train.evaluation.evaluate import as_table, evaluate
+from vzero_train.training.recipe import SHIPPED, load_recipe, train_head
 
 MINILM = BackboneSpec(
     name="all-MiniLM-L6-v2",

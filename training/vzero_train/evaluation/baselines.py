@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from vzero_server.model.icl import InContextHead
-from vzero_train.questions import Question
+from vzero_train.data.questions import Question
 
 Floats = npt.NDArray[np.floating]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vzero_train.outcomes import Floats, Ints, Pool
+from vzero_train.data.outcomes import Floats, Ints, Pool
 
 # A pool with almost only successes or failures ranks nothing.
 _RATES = (0.03, 0.97)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vzero_train.baselines import Estimator
-from vzero_train.calibration import ece, residual_correlation
-from vzero_train.metrics import auc, mse
-from vzero_train.questions import Question
+from vzero_train.data.questions import Question
+from vzero_train.evaluation.baselines import Estimator
+from vzero_train.evaluation.calibration import ece, residual_correlation
+from vzero_train.evaluation.metrics import auc, mse
 
 Floats = npt.NDArray[np.floating]
 Metric = Callable[[Floats, Floats], float]

@@ -13,9 +13,9 @@ import torch
 from vzero_server.model.icl import HeadConfig, InContextHead
 from vzero_server.model.layer_states import LAYERS
 from vzero_server.model.text_columns import NAMES
-from vzero_train.outcomes import Outcomes, pools
-from vzero_train.projection import feature_groups, fit_projection
-from vzero_train.trainer import Trainer, TrainerConfig
+from vzero_train.data.outcomes import Outcomes, pools
+from vzero_train.training.projection import feature_groups, fit_projection
+from vzero_train.training.trainer import Trainer, TrainerConfig
 
 SHIPPED = Path(__file__).parent / "recipes" / "icl-minilm.toml"
 """The recipe of the weights that come with the package."""

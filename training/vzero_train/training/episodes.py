@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from vzero_train.outcomes import Ints, Pool
-from vzero_train.synthetic import synthetic_rewards
+from vzero_train.data.outcomes import Ints, Pool
+from vzero_train.training.synthetic import synthetic_rewards
 
 Floats = npt.NDArray[np.float32]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vzero_train.outcomes import Outcomes
+from vzero_train.data.outcomes import Outcomes
 
 
 @dataclass(frozen=True)

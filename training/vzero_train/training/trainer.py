@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from vzero_server.model.icl import InContextHead
-from vzero_train.episodes import Episodes
-from vzero_train.losses import composite_loss
-from vzero_train.outcomes import Pool
+from vzero_train.data.outcomes import Pool
+from vzero_train.training.episodes import Episodes
+from vzero_train.training.losses import composite_loss
 
 
 @dataclass(frozen=True)

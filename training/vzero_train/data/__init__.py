@@ -1,0 +1,1 @@
+"""Recorded outcomes, how they are split, and what is asked of them."""

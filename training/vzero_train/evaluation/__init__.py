@@ -1,0 +1,1 @@
+"""How good values are: metrics, baselines, bootstrap."""

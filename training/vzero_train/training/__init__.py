@@ -1,0 +1,1 @@
+"""How a head comes about: episodes, losses, recipe and trainer."""
