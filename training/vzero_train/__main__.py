@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vzero_server.model.checkpoint import BackboneSpec, save_checkpoint
-from vzero_server.model.layer_states import LAYERS, LayerBackbone
+from vzero_server.model.backbone import Backbone
+from vzero_server.model.prompt_encoder import LAYERS, PromptEncoder
 from vzero_server.model.text_columns import NAMES
 from vzero_train.data.features import prompt_features
 from vzero_train.data.outcomes import Outcomes, load_outcomes, pools
@@ -35,8 +36,9 @@ def main() -> None:
     options = _options()
     recipe = load_recipe(options.recipe)
     outcomes = load_outcomes(options.outcomes)
-    backbone = LayerBackbone.load(device=options.device)
-    features = prompt_features(outcomes.texts, backbone, cache=options.out, progress=_report)
+    encoder = PromptEncoder(Backbone.load(device=options.device), LAYERS)
+    vectors = prompt_features(outcomes.texts, encoder, cache=options.out, progress=_report)
+    embeddings, features = np.split(vectors, [encoder.pooled], axis=1)
     train = test = outcomes
     if options.fold:
         split = unseen_everything(outcomes, recipe.held_out(options.fold, outcomes))
@@ -63,10 +65,8 @@ def main() -> None:
         return
     text = features[:, -len(NAMES) :].astype(np.float32)
     text = (text - text.mean(0)) / (text.std(0) + 1e-6)
-    last = features[:, -len(NAMES) - backbone.dimension : -len(NAMES)].astype(np.float32)
-    embeddings = last / np.linalg.norm(last, axis=1, keepdims=True)
     estimators = {
-        **default_baselines(embeddings, text[:, 0], text, train.prompt, train.reward),
+        **default_baselines(embeddings.astype(np.float32), text[:, 0], text, train.prompt, train.reward),
         "icl": Head(head, features),
     }
     for size in options.sizes:

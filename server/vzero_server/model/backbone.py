@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -36,14 +36,20 @@ class Backbone:
     Attributes:
         name: What it was loaded from.
         dimension: Columns of an embedding.
+        hidden: Columns of a hidden state.
         window: Most tokens the model sees of one prompt.
         fingerprint: Hex digest of all that determines an embedding: the files of the
             model, its dtype, and what is kept of a long prompt.
+        weights: SHA-256 of its weight file, which says whether a head was made for it;
+            empty for a model whose weights are in several files.
     """
 
-    def __init__(self, name: str, model: "SentenceTransformer", fingerprint: str) -> None:
+    def __init__(
+        self, name: str, model: "SentenceTransformer", fingerprint: str, weights: str = ""
+    ) -> None:
         self.name = name
         self.fingerprint = fingerprint
+        self.weights = weights
         self._model = model.eval()
         # A copy: the model's own is set to cut and pad whenever the model encodes.
         self._tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
@@ -55,6 +61,8 @@ class Backbone:
             raise BackboneError(f"backbone {name}: its embedding size or window is unknown")
         self.dimension = int(dimension)
         self.window = int(window)
+        self._transformer: Any = model[0]
+        self.hidden = int(self._transformer.get_embedding_dimension())
 
     @classmethod
     def load(cls, name: str = PACKAGED, *, device: str = "cpu", dtype: str = "float32") -> Self:
@@ -94,7 +102,7 @@ class Backbone:
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise BackboneError(f"backbone {name}: {reason}") from error
-        return cls(name, model, _fingerprint(folder, dtype))
+        return cls(name, model, *_digests(folder, dtype))
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts, each at most ``window`` long.
@@ -114,8 +122,31 @@ class Backbone:
 
         One batch, padded to its longest prompt. Not thread-safe.
         """
-        pooled: torch.Tensor = self._model(self._batch(tokens))["sentence_embedding"]
-        return pooled.float().cpu().numpy()
+        return self.states(tokens, ())[0]
+
+    @torch.inference_mode()
+    def states(
+        self, tokens: Sequence[Sequence[int]], layers: Sequence[int]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Embeddings, and token means of hidden states, from one pass.
+
+        Args:
+            tokens: Tokenised prompts: one batch, padded to its longest.
+            layers: Which hidden states; 0 is the embedding layer.
+
+        Returns:
+            Pooled embeddings ``[len(tokens), dimension]`` and the means of ``layers``, not
+            normalised, ``[len(tokens), len(layers) * hidden]``. Not thread-safe.
+        """
+        self._transformer.auto_model.config.output_hidden_states = bool(layers)
+        out: dict[str, Any] = self._model(self._batch(tokens))
+        pooled: torch.Tensor = out["sentence_embedding"]
+        if not layers:
+            return pooled.float().cpu().numpy(), np.empty((len(tokens), 0), np.float32)
+        hidden: Sequence[torch.Tensor] = out["all_layer_embeddings"]
+        mask = out["attention_mask"].unsqueeze(-1).float()
+        means = [(hidden[layer].float() * mask).sum(1) / mask.sum(1) for layer in layers]
+        return pooled.float().cpu().numpy(), torch.cat(means, -1).cpu().numpy()
 
     def _batch(self, tokens: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Tokenised prompts padded to the longest, with their mask, on the device."""
@@ -144,12 +175,15 @@ def _folder(name: str) -> Path:
         ) from error
 
 
-def _fingerprint(folder: Path, dtype: str) -> str:
+def _digests(folder: Path, dtype: str) -> tuple[str, str]:
+    """Fingerprint of a model, and the digest of its weight file alone."""
     digest = sha256(f"{dtype} {HEAD_SHARE}\n".encode())
+    weights = []
     for path in sorted(folder.rglob("*")):
         if path.suffix in {".json", ".txt", ".model", ".safetensors", ".bin"}:
+            content = path.read_bytes()
             digest.update(f"{path.relative_to(folder)}\n".encode())
-            with path.open("rb") as file:
-                while data := file.read(1 << 20):
-                    digest.update(data)
-    return digest.hexdigest()
+            digest.update(content)
+            if path.suffix == ".safetensors":
+                weights.append(sha256(content).hexdigest())
+    return digest.hexdigest(), weights[0] if len(weights) == 1 else ""

@@ -5,66 +5,58 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from vzero_server.model.layer_states import LAYERS, LayerBackbone
-from vzero_server.model.text_columns import NAMES, text_columns
-
-Features = npt.NDArray[np.float16]
+from vzero_server.model.prompt_encoder import Features, PromptEncoder
 
 _BATCH_TOKENS = 4096
-_LARGEST = 6e4  # of float16
 
 
 def prompt_features(
     texts: Sequence[str],
-    backbone: LayerBackbone,
+    encoder: PromptEncoder,
     *,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """Layer means and text columns, ``[len(texts), columns]``, in the order the head wants.
+    """What a server would know of prompts: ``[len(texts), encoder.columns]``.
+
+    The first ``encoder.pooled`` columns are the embedding; a head reads the others.
 
     Args:
         texts: Prompts.
-        backbone: The frozen encoder.
-        cache: Folder to keep them in, under a hash of the texts and the backbone.
+        encoder: The frozen encoder.
+        cache: Folder to keep them in, under a hash of the texts and the encoder.
         progress: Called with the prompts done and their number.
     """
-    digest = sha256(f"{backbone.fingerprint} {LAYERS} {NAMES}".encode())
+    digest = sha256(encoder.fingerprint.encode())
     for text in texts:
         digest.update(sha256(text.encode("utf-8", "surrogatepass")).digest())
     kept = cache / f"features-{digest.hexdigest()[:16]}.npy" if cache else None
     if kept is not None and kept.is_file():
         loaded: Features = np.load(kept)
         return loaded
-    states = _states(texts, backbone, progress)
-    features: Features = np.concatenate(
-        [states, text_columns(texts).clip(-_LARGEST, _LARGEST).astype(np.float16)], axis=1
-    )
+    features = _computed(texts, encoder, progress)
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         np.save(kept, features)
     return features
 
 
-def _states(
-    texts: Sequence[str],
-    backbone: LayerBackbone,
-    progress: Callable[[int, int], None] | None,
+def _computed(
+    texts: Sequence[str], encoder: PromptEncoder, progress: Callable[[int, int], None] | None
 ) -> Features:
-    tokens = backbone.tokenize(texts)
-    lengths = np.array([len(ids) for ids in tokens])
+    prompts = encoder.tokenize(texts)
+    lengths = np.array([len(prompt) for prompt in prompts])
     order = np.argsort(lengths, kind="stable")
-    states: Features = np.zeros((len(texts), len(LAYERS) * backbone.dimension), dtype=np.float16)
+    features: Features = np.empty((len(texts), encoder.columns), np.float16)
     start = 0
     while start < len(order):
         stop = start + 1
         while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= _BATCH_TOKENS:
             stop += 1
         chosen = order[start:stop]
-        states[chosen] = backbone.states([tokens[index] for index in chosen])
+        features[chosen] = encoder.embed([prompts[index] for index in chosen])
         start = stop
         if progress:
             progress(start, len(order))
-    return states
+    return features

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from vzero_server.model.icl import HeadConfig, InContextHead
-from vzero_server.model.layer_states import LAYERS
+from vzero_server.model.prompt_encoder import LAYERS
 from vzero_server.model.text_columns import NAMES
 from vzero_train.data.outcomes import Outcomes, pools
 from vzero_train.training.projection import feature_groups, fit_projection
