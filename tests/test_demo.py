@@ -32,9 +32,15 @@ def test_the_demo_learns_survives_and_leaves_nothing(tmp_path: Path) -> None:
     # Judged after the first steps, when there is something to tell apart.
     late = [score for score in scores if score["step"] > 0]
     assert all(score["knn_auc"] > 0.6 for score in late)
+    for quality, better in (("auc", float.__gt__), ("mse", float.__lt__)):
+        icl, knn = (
+            sum(score[f"{name}_{quality}"] for score in late) / len(late) for name in ("icl", "knn")
+        )
+        assert better(icl, knn)
     assert all(score["knn_mse"] < score["context_mean_mse"] for score in late)
     assert recovery["acked"] == recovery["found_of_acked"] == sum(s["streamed"] for s in scores)
     assert recovery["sent_again"] > 0
     assert recovery["stored_twice"] == 0
-    assert recovery["largest_change_of_a_value"] < 1e-6
+    # What was asked for alone is embedded in other batches, and so rounded otherwise.
+    assert recovery["largest_change_of_a_value"] < 1e-4
     assert list(tmp_path.iterdir()) == []

@@ -33,6 +33,7 @@ class AsyncClient(AsyncConnection):
         estimator: str = "AUTO",
         as_of_step: int | None = None,
         min_version: int | None = None,
+        with_peers: bool = True,
         timeout: float | None = None,
     ) -> Values:
         """Estimate how likely the policy is to succeed on each prompt; see `Client.predict`."""
@@ -42,6 +43,7 @@ class AsyncClient(AsyncConnection):
             estimator=estimator,
             as_of_step=as_of_step,
             min_version=min_version,
+            with_peers=with_peers,
         )
         deadline = self._deadline(timeout)
         parts = []

@@ -34,6 +34,7 @@ class Client(Connection):
         estimator: str = "AUTO",
         as_of_step: int | None = None,
         min_version: int | None = None,
+        with_peers: bool = True,
         timeout: float | None = None,
     ) -> Values:
         """Estimate how likely the policy is to succeed on each prompt.
@@ -45,6 +46,8 @@ class Client(Connection):
             estimator: ``AUTO``, ``ICL``, ``KNN`` or ``TABPFN``.
             as_of_step: condition only on outcomes whose step is set and at most this.
             min_version: wait until the context has reached this version, such as ``ack.version``.
+            with_peers: correct values by what other policies of the server earned on the same
+                prompts, where that helps.
             timeout: for all calls together.
 
         Returns:
@@ -62,6 +65,7 @@ class Client(Connection):
             estimator=estimator,
             as_of_step=as_of_step,
             min_version=min_version,
+            with_peers=with_peers,
         )
         deadline = self._deadline(timeout)
         parts = []

@@ -67,4 +67,5 @@ def _context(message: value_pb2.Context) -> Context:
         rows=message.rows,
         newest_step=message.newest_step if message.HasField("newest_step") else None,
         age_seconds=message.age.ToTimedelta().total_seconds() if message.HasField("age") else None,
+        peers=message.peers,
     )

@@ -43,6 +43,7 @@ def predict(
     estimator: str,
     as_of_step: int | None,
     min_version: int | None,
+    with_peers: bool,
 ) -> list[value_pb2.PredictRequest]:
     """Build the calls that ask for the values of some prompts, in order.
 
@@ -52,6 +53,7 @@ def predict(
         estimator: ``AUTO``, ``ICL``, ``KNN`` or ``TABPFN``, in any case.
         as_of_step: condition only on outcomes with at most this step, >= 0.
         min_version: wait for this version of the context, >= 0.
+        with_peers: whether other policies correct the values.
 
     Raises:
         InvalidArgument: an argument breaks a rule.
@@ -77,6 +79,7 @@ def predict(
             estimator=value_pb2.Estimator.Value(name),
             as_of_step=as_of_step,
             min_version=min_version,
+            with_peers=bool(with_peers),
         )
         for part in _cut(checked, (len(prompt.encode()) for prompt in checked))
     ]

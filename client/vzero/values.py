@@ -20,12 +20,14 @@ class Context:
         rows: outcomes in the window that was used.
         newest_step: highest step in the window; None when no outcome of it names one.
         age_seconds: time since the newest outcome was observed; None when the window is empty.
+        peers: other policies whose outcomes on the same prompts corrected some of the values.
     """
 
     version: int
     rows: int
     newest_step: int | None
     age_seconds: float | None
+    peers: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

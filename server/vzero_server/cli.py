@@ -88,6 +88,7 @@ def _run(settings: Settings, *, as_json: bool) -> None:
     from vzero_server.app import Ready, run
     from vzero_server.contexts.errors import DataFolderError
     from vzero_server.model.backbone import BackboneError
+    from vzero_server.model.checkpoint import CheckpointError
 
     def announce(ready: Ready) -> None:
         if as_json:
@@ -98,5 +99,5 @@ def _run(settings: Settings, *, as_json: bool) -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings, announce))
-    except (OSError, DataFolderError, BackboneError) as error:
+    except (OSError, DataFolderError, BackboneError, CheckpointError) as error:
         raise _StartError(str(error)) from error

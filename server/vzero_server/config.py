@@ -39,7 +39,26 @@ class Settings(BaseSettings):
     )
     threads: int = Field(0, ge=0, description="Threads of the backbone on a CPU; 0: one per core.")
 
+    head: str = Field(
+        "packaged",
+        description="In-context head: 'packaged' (made for MiniLM; with another backbone there is "
+        "none), 'none', or a checkpoint file.",
+    )
+    context_rows: Annotated[int, Field(ge=1, le=2048)] = Field(
+        512, description="Most outcomes of a window the in-context head reads."
+    )
+    context_selection: Literal["recent", "random", "balanced", "nearest"] = Field(
+        "recent", description="Which of them, when the window holds more."
+    )
     knn_k: Positive = Field(64, description="Neighbours the KNN estimator averages.")
+    peers: Annotated[int, Field(ge=0, le=256)] = Field(
+        32,
+        description="Most other policies whose outcomes on the same prompts correct a policy's "
+        "values; 0 for none.",
+    )
+    peer_refresh: Annotated[float, Field(ge=0)] = Field(
+        30.0, description="Seconds for which what other policies earned may be out of date."
+    )
     window_rows: Positive = Field(2048, description="Newest outcomes of a policy that count.")
     min_context_rows: Positive = Field(
         8, description="With fewer outcomes a policy is answered from the prior."
@@ -49,8 +68,11 @@ class Settings(BaseSettings):
     max_queued_prompts: Positive = Field(
         16_384, description="Most prompts waiting for the backbone; beyond, calls are refused."
     )
-    feature_cache_bytes: Positive = Field(256 * MiB, description="Memory for embeddings.")
+    feature_cache_bytes: Positive = Field(256 * MiB, description="Memory for feature vectors.")
     window_cache_bytes: Positive = Field(512 * MiB, description="Memory for context windows.")
+    encoded_cache_bytes: Positive = Field(
+        512 * MiB, description="Memory for contexts as estimators have read them."
+    )
     max_database_bytes: int | None = Field(
         None, gt=0, description="Most bytes the database may take; unset: what the disk holds."
     )

@@ -50,7 +50,9 @@ class Score:
     streamed: int
     asked: int
     mean_reward: float
+    icl_auc: float
     knn_auc: float
+    icl_mse: float
     knn_mse: float
     context_mean_mse: float
 
@@ -155,8 +157,9 @@ def learn(
             means.setdefault(checkpoint.policy, []).append(checkpoint.rewards[chosen])
             truth = checkpoint.rewards[asked]
             prompts = [checkpoint.prompts[i] for i in asked]
-            values = client.predict(checkpoint.policy, prompts, estimator="KNN")
-            window = np.concatenate(means[checkpoint.policy])[-values.context.rows :]
+            icl = client.predict(checkpoint.policy, prompts, estimator="ICL")
+            knn = client.predict(checkpoint.policy, prompts, estimator="KNN")
+            window = np.concatenate(means[checkpoint.policy])[-knn.context.rows :]
             scores.append(
                 Score(
                     policy=checkpoint.policy,
@@ -164,8 +167,10 @@ def learn(
                     streamed=len(chosen),
                     asked=len(prompts),
                     mean_reward=float(truth.mean()),
-                    knn_auc=auc(truth, values.mean),
-                    knn_mse=mse(truth, values.mean),
+                    icl_auc=auc(truth, icl.mean),
+                    knn_auc=auc(truth, knn.mean),
+                    icl_mse=mse(truth, icl.mean),
+                    knn_mse=mse(truth, knn.mean),
                     context_mean_mse=mse(truth, np.full(len(truth), window.mean())),
                 )
             )
@@ -218,25 +223,30 @@ def score_table(scores: Sequence[Score]) -> Table:
         title="Values of prompts never streamed, against what was observed",
         caption=f"{scores[0].streamed} outcomes streamed after each checkpoint,\n"
         f"{scores[0].asked} other prompts asked for\n"
-        "kNN: 64 nearest of the context; mean: the context's mean reward",
+        "ICL: the in-context head; kNN: 64 nearest of the context;\n"
+        "mean: the context's mean reward",
     )
     table.add_column("policy", no_wrap=True)
-    for title in ("step", "mean\nreward", "AUC\nkNN", "AUC\nmean", "MSE\nkNN", "MSE\nmean"):
+    titles = ("reward", "AUC\nICL", "AUC\nkNN", "MSE\nICL", "MSE\nkNN", "MSE\nmean")
+    for title in ("step", *titles):
         table.add_column(title, justify="right")
     for s in sorted(scores, key=lambda s: (s.policy, s.step)):
-        # A constant tells no two prompts apart.
-        measured = (s.knn_auc, 0.5, s.knn_mse, s.context_mean_mse)
-        table.add_row(
-            s.policy,
-            str(s.step),
-            f"{s.mean_reward:.3f}",
-            *(f"{value:.3f}" for value in measured),
-        )
+        table.add_row(s.policy, str(s.step), *(f"{value:.3f}" for value in _measured(s)))
     table.add_section()
-    columns = [(s.mean_reward, s.knn_auc, 0.5, s.knn_mse, s.context_mean_mse) for s in scores]
-    averages = np.nanmean(columns, axis=0)
+    averages = np.nanmean([_measured(s) for s in scores], axis=0)
     table.add_row("mean", "", *(f"{value:.3f}" for value in averages), style="bold")
     return table
+
+
+def _measured(score: Score) -> tuple[float, ...]:
+    return (
+        score.mean_reward,
+        score.icl_auc,
+        score.knn_auc,
+        score.icl_mse,
+        score.knn_mse,
+        score.context_mean_mse,
+    )
 
 
 def recovery_table(recovery: Recovery) -> Table:

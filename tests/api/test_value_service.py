@@ -21,7 +21,7 @@ def test_values_come_in_order_with_their_context(stubs: Stubs, policy: str) -> N
     for value in reply.values:
         assert 0 <= value.lower <= value.mean <= value.upper <= 1
         assert value.effective_sample_size > 0
-        assert value.basis == value_pb2.BASIS_KNN
+        assert value.basis == value_pb2.BASIS_ICL
     assert (reply.context.version, reply.context.rows, reply.context.newest_step) == (40, 40, 3)
     assert 0 <= reply.context.age.seconds < 60
 

@@ -13,11 +13,14 @@ from vzero.errors import InvalidArgument
 from vzero.v1 import value_pb2
 
 
-def predict(policy_id: str = "p", prompts: object = ("a",), **options: object) -> object:
+def predict(
+    policy_id: str = "p", prompts: object = ("a",), **options: object
+) -> list[value_pb2.PredictRequest]:
     arguments: dict[str, object] = {
         "estimator": "AUTO",
         "as_of_step": None,
         "min_version": None,
+        "with_peers": True,
         **options,
     }
     return requests.predict(policy_id, prompts, **arguments)  # type: ignore[arg-type]
@@ -29,9 +32,10 @@ def violation(error: pytest.ExceptionInfo[InvalidArgument]) -> tuple[str, str]:
 
 
 def test_predict_builds_one_call() -> None:
-    (call,) = requests.predict(
-        "p", np.array(["a", "b"]), estimator="knn", as_of_step=np.int64(3), min_version=None
+    (call,) = predict(
+        prompts=np.array(["a", "b"]), estimator="knn", as_of_step=np.int64(3), with_peers=False
     )
+    assert not call.with_peers
     assert list(call.prompts) == ["a", "b"]
     assert call.estimator == value_pb2.ESTIMATOR_KNN
     assert call.as_of_step == 3
@@ -39,11 +43,9 @@ def test_predict_builds_one_call() -> None:
 
 
 def test_predict_is_cut_by_number_and_by_bytes() -> None:
-    calls = requests.predict("p", ["x"] * 9000, estimator="AUTO", as_of_step=None, min_version=None)
+    calls = predict(prompts=["x"] * 9000)
     assert [len(call.prompts) for call in calls] == [4096, 4096, 808]
-    calls = requests.predict(
-        "p", ["x" * 65_536] * 300, estimator="AUTO", as_of_step=None, min_version=None
-    )
+    calls = predict(prompts=["x" * 65_536] * 300)
     assert [len(call.prompts) for call in calls] == [128, 128, 44]
 
 

@@ -15,20 +15,22 @@ def rows(count: int, start: int) -> list[Row]:
 
 @given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 12))
 def test_extending_piecewise_keeps_the_newest_in_order(pieces: list[int], limit: int) -> None:
-    window, seen = ContextWindow.empty(3), []
+    window, seen = ContextWindow.empty(3, 1), []
     for count in pieces:
         new = rows(count, start=len(seen))
         seen += new
         vectors = np.array([[row.seq, 1, 2] for row in new], np.float32).reshape(-1, 3)
-        window = window.extended(len(seen), new, vectors, limit)
+        features = np.array([[row.seq] for row in new], np.float16).reshape(-1, 1)
+        window = window.extended(len(seen), new, vectors, limit, features)
     kept = seen[-limit:]
     assert len(window) == len(kept)
     np.testing.assert_array_equal(window.embeddings[:, 0], [row.seq for row in kept])
+    np.testing.assert_array_equal(window.features[:, 0], [row.seq for row in kept])
     np.testing.assert_allclose(window.rewards, [row.reward for row in kept])
     np.testing.assert_array_equal(window.rollouts, [row.rollouts for row in kept])
     steps = [row.step for row in kept if row.step is not None]
-    assert window.newest_step == (max(steps) if steps else None)
-    assert window.newest_observed_at == (kept[-1].observed_at if kept else None)
+    assert window.summary.newest_step == (max(steps) if steps else None)
+    assert window.summary.newest_observed_at == (kept[-1].observed_at if kept else None)
 
 
 def test_an_older_window_is_left_as_it_was() -> None:

@@ -27,12 +27,12 @@ class Watched:
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         return self.backbone.tokenize(prompts)
 
-    def embed(self, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+    def embed(self, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float16]:
         self.release.wait(10)
         self.batches.append([len(row) for row in tokens])
         if any(list(row) == self.backbone.tokenize([POISON])[0] for row in tokens):
             raise ValueError("a prompt the model cannot take")
-        return self.backbone.embed(tokens)
+        return self.backbone.embed(tokens).astype(np.float16)
 
     @property
     def prompts(self) -> int:
@@ -67,7 +67,7 @@ async def test_vectors_are_those_of_the_backbone(batcher: Batcher, watched: Watc
     found = await batcher.embed(prompts(*texts))
     for text in texts:
         expected = watched.backbone.embed(watched.backbone.tokenize([text]))[0]
-        np.testing.assert_allclose(found[prompt_digest(text)], expected, atol=1e-5)
+        np.testing.assert_allclose(found[prompt_digest(text)], expected, atol=2e-3)
 
 
 async def test_batches_keep_the_token_budget_and_like_lengths(

@@ -13,7 +13,8 @@ from vzero_server.config import Settings
 from vzero_server.contexts.database import Database
 from vzero_server.contexts.errors import UnknownPolicyError
 from vzero_server.contexts.store import ContextStore
-from vzero_server.engine.engine import Engine, EstimatorName
+from vzero_server.engine.encoded import EstimatorName
+from vzero_server.engine.engine import Engine
 from vzero_server.engine.errors import EstimatorNotLoadedError
 from vzero_server.engine.value import Basis
 from vzero_server.model.backbone import Backbone
@@ -41,7 +42,7 @@ async def test_values_follow_the_outcomes(tmp_path: Path, tiny_model: Path) -> N
         np.testing.assert_allclose(good.values.mean, 1.0)
         np.testing.assert_allclose(poor.values.mean, 0.1, atol=1e-6)
         assert good.values.basis is Basis.KNN
-        assert (good.window.version, len(good.window)) == (20, 20)
+        assert (good.context.version, good.context.rows) == (20, 20)
 
 
 async def test_few_rows_are_answered_from_the_prior(tmp_path: Path, tiny_model: Path) -> None:
@@ -60,11 +61,11 @@ async def test_as_of_step_sees_only_earlier_steps(tmp_path: Path, tiny_model: Pa
         then = await engine.values("p", ["p1"], as_of_step=1)
         now = await engine.values("p", ["p1"])
         assert (then.values.mean[0], now.values.mean[0]) == (0.0, 0.5)
-        assert (then.window.version, len(then.window), then.window.newest_step) == (20, 10, 1)
+        assert (then.context.version, then.context.rows, then.context.newest_step) == (20, 10, 1)
         await engine.update("p", [outcome("more", "p1", reward=1.0, step=1)])
-        assert len((await engine.values("p", ["p1"], as_of_step=1)).window) == 11
+        assert (await engine.values("p", ["p1"], as_of_step=1)).context.rows == 11
         before = await engine.values("p", ["p1"], as_of_step=0)
-        assert (len(before.window), before.values.basis) == (0, Basis.PRIOR)
+        assert (before.context.rows, before.values.basis) == (0, Basis.PRIOR)
 
 
 async def test_the_window_is_first_in_first_out(tmp_path: Path, tiny_model: Path) -> None:
@@ -73,8 +74,9 @@ async def test_the_window_is_first_in_first_out(tmp_path: Path, tiny_model: Path
         await engine.values("p", ["x"])
         await engine.update("p", [outcome(f"new{i}", f"q{i}", reward=1.0) for i in range(12)])
         prediction = await engine.values("p", ["x"])
-        assert (len(prediction.window), prediction.window.version) == (16, 22)
-        assert prediction.window.rewards.tolist() == [0.0] * 4 + [1.0] * 12
+        assert (prediction.context.rows, prediction.context.version) == (16, 22)
+        # All 16 are neighbours: four old failures, twelve new successes.
+        assert prediction.values.mean[0] == 0.75
 
 
 async def test_a_restart_gives_the_same_values(
@@ -104,19 +106,22 @@ async def test_another_model_embeds_the_context_anew(tmp_path: Path, tiny_model:
     async with running(tmp_path, tiny_model) as engine:
         await engine.update("p", sums(40))
         await engine.values("p", ["x"])
+    # It comes with a head, and so with another estimator.
     async with running(tmp_path, Path("packaged")) as engine:
         prediction = await engine.values("p", ["What is 3 plus 3?"])
-        assert prediction.window.embeddings.shape == (40, 384)
+        assert (prediction.context.rows, prediction.values.basis) == (40, Basis.ICL)
 
 
 async def test_windows_beyond_the_memory_are_built_again(tmp_path: Path, tiny_model: Path) -> None:
-    async with running(tmp_path, tiny_model, window_cache_bytes=20_000) as engine:
+    memory = {"window_cache_bytes": 20_000, "encoded_cache_bytes": 20_000}
+    async with running(tmp_path, tiny_model, **memory) as engine:
         for i in range(6):
             await engine.update(f"p{i}", sums(60))
         for _ in range(2):
             for i in range(6):
-                assert len((await engine.values(f"p{i}", ["x"])).window) == 60
-        assert 0 < len(engine._windows) < 6
+                assert (await engine.values(f"p{i}", ["x"])).context.rows == 60
+        assert 0 < len(engine._contexts) < 6
+        assert 0 < len(engine._contexts._windows) < 6
 
 
 async def test_concurrent_calls_and_updates_agree(tmp_path: Path, tiny_model: Path) -> None:
@@ -133,8 +138,8 @@ async def test_concurrent_calls_and_updates_agree(tmp_path: Path, tiny_model: Pa
         async def ask() -> None:
             while acknowledged < 200:
                 at_least = acknowledged
-                window = (await engine.values("p", ["x"])).window
-                assert len(window) == window.version >= at_least
+                context = (await engine.values("p", ["x"])).context
+                assert context.rows == context.version >= at_least
 
         await asyncio.gather(update(), *(ask() for _ in range(4)))
 
@@ -146,7 +151,7 @@ async def test_a_min_version_is_waited_for(tmp_path: Path, tiny_model: Path) -> 
         await asyncio.sleep(0.05)
         assert not waiting.done()
         await engine.update("p", sums(10, start=10))
-        assert (await waiting).window.version == 20
+        assert (await waiting).context.version == 20
 
 
 async def test_reported_prompts_are_embedded_without_being_asked_for(
@@ -192,4 +197,5 @@ async def test_a_refresh_that_has_just_ended_is_not_waited_for_again(
 
         async with asyncio.timeout(60):
             await asyncio.gather(update(), *(ask() for _ in range(8)))
-        assert not engine._windows._refreshing
+        assert not engine._contexts._reading
+        assert not engine._contexts._windows._refreshing

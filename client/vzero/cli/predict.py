@@ -50,6 +50,10 @@ def predict(
     min_version: Annotated[
         int | None, typer.Option(min=0, help="Wait for this version of the context.")
     ] = None,
+    peers: Annotated[
+        bool,
+        typer.Option(help="Correct values by what other policies earned on the same prompts."),
+    ] = True,
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = DEFAULT_TIMEOUT,
     as_json: AsJson = False,
@@ -68,6 +72,7 @@ def predict(
             estimator=estimator.value,
             as_of_step=as_of_step,
             min_version=min_version,
+            with_peers=peers,
         )
     if as_json:
         output.document(
@@ -116,4 +121,6 @@ def _context(values: Values) -> str:
         parts.append(f"newest step {context.newest_step}")
     if context.age_seconds is not None:
         parts.append(f"newest outcome {context.age_seconds:,.0f} s old")
+    if context.peers:
+        parts.append(f"{context.peers} other policies")
     return "context: " + ", ".join(parts)

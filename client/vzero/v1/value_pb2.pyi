@@ -96,6 +96,7 @@ class PredictRequest(_message.Message):
     ESTIMATOR_FIELD_NUMBER: _builtins.int
     AS_OF_STEP_FIELD_NUMBER: _builtins.int
     MIN_VERSION_FIELD_NUMBER: _builtins.int
+    WITH_PEERS_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
     """The policy, as named in UpdateContext."""
     estimator: Global___Estimator.ValueType
@@ -104,7 +105,12 @@ class PredictRequest(_message.Message):
     """Condition only on outcomes whose step is set and at most this. Unset: on all."""
     min_version: _builtins.int
     """Wait until the context has reached this version. Unset: answer from the
-    newest version.
+    newest version; see Context.version.
+    """
+    with_peers: _builtins.bool
+    """Whether values of the in-context head are corrected by what other policies of
+    this server earned on the same prompts. Unset: they are. With as_of_step they
+    never are: steps of other policies are of other runs.
     """
     @_builtins.property
     def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -118,19 +124,24 @@ class PredictRequest(_message.Message):
         estimator: Global___Estimator.ValueType = ...,
         as_of_step: _builtins.int | None = ...,
         min_version: _builtins.int | None = ...,
+        with_peers: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_min_version", b"_min_version", "as_of_step", b"as_of_step", "min_version", b"min_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_min_version", b"_min_version", "_with_peers", b"_with_peers", "as_of_step", b"as_of_step", "min_version", b"min_version", "with_peers", b"with_peers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_min_version", b"_min_version", "as_of_step", b"as_of_step", "estimator", b"estimator", "min_version", b"min_version", "policy_id", b"policy_id", "prompts", b"prompts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_min_version", b"_min_version", "_with_peers", b"_with_peers", "as_of_step", b"as_of_step", "estimator", b"estimator", "min_version", b"min_version", "policy_id", b"policy_id", "prompts", b"prompts", "with_peers", b"with_peers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__as_of_step: _TypeAlias = _typing.Literal["as_of_step"]  # noqa: Y015
     _WhichOneofArgType__as_of_step: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step"]  # noqa: Y015
     _WhichOneofReturnType__min_version: _TypeAlias = _typing.Literal["min_version"]  # noqa: Y015
     _WhichOneofArgType__min_version: _TypeAlias = _typing.Literal["_min_version", b"_min_version"]  # noqa: Y015
+    _WhichOneofReturnType__with_peers: _TypeAlias = _typing.Literal["with_peers"]  # noqa: Y015
+    _WhichOneofArgType__with_peers: _TypeAlias = _typing.Literal["_with_peers", b"_with_peers"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__as_of_step) -> _WhichOneofReturnType__as_of_step | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_version) -> _WhichOneofReturnType__min_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__with_peers) -> _WhichOneofReturnType__with_peers | None: ...
 
 Global___PredictRequest: _TypeAlias = PredictRequest  # noqa: Y015
 
@@ -214,12 +225,18 @@ class Context(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     NEWEST_STEP_FIELD_NUMBER: _builtins.int
     AGE_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """Version of the policy's log: the number of outcomes ever accepted."""
+    """Version of the policy's log that was read: the number of outcomes accepted until
+    then. It is the newest; only a context of 128 rows or more that grows all the
+    time may be as old as ten times what it takes to read (some tenths of a second).
+    """
     rows: _builtins.int
     """Outcomes in the window that was used."""
     newest_step: _builtins.int
     """Highest step in the window. Unset when no outcome of it names a step."""
+    peers: _builtins.int
+    """Other policies whose outcomes on the same prompts corrected some of the values."""
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
         """Time since the newest outcome of the window was observed. Unset when empty."""
@@ -231,10 +248,11 @@ class Context(_message.Message):
         rows: _builtins.int = ...,
         newest_step: _builtins.int | None = ...,
         age: _duration_pb2.Duration | None = ...,
+        peers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_newest_step", b"_newest_step", "age", b"age", "newest_step", b"newest_step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_newest_step", b"_newest_step", "age", b"age", "newest_step", b"newest_step", "rows", b"rows", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_newest_step", b"_newest_step", "age", b"age", "newest_step", b"newest_step", "peers", b"peers", "rows", b"rows", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__newest_step: _TypeAlias = _typing.Literal["newest_step"]  # noqa: Y015
     _WhichOneofArgType__newest_step: _TypeAlias = _typing.Literal["_newest_step", b"_newest_step"]  # noqa: Y015

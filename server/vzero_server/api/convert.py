@@ -9,8 +9,9 @@ from vzero.v1 import policy_pb2, value_pb2
 from vzero_server.api.status import InvalidRequestError, Violation
 from vzero_server.contexts.log import PolicyRecord
 from vzero_server.contexts.outcome import Outcome
-from vzero_server.contexts.window import ContextWindow
-from vzero_server.engine.engine import EstimatorName, Prediction
+from vzero_server.contexts.window import Summary
+from vzero_server.engine.encoded import EstimatorName
+from vzero_server.engine.engine import Prediction
 from vzero_server.engine.value import Basis
 
 ESTIMATORS: dict[int, EstimatorName] = {
@@ -102,7 +103,7 @@ def predict_response(prediction: Prediction) -> value_pb2.PredictResponse:
                 strict=True,
             )
         ],
-        context=_context(prediction.window),
+        context=_context(prediction.context, prediction.peers),
     )
 
 
@@ -118,12 +119,15 @@ def policy_message(record: PolicyRecord) -> policy_pb2.Policy:
     )
 
 
-def _context(window: ContextWindow) -> value_pb2.Context:
+def _context(summary: Summary, peers: int) -> value_pb2.Context:
     context = value_pb2.Context(
-        version=window.version, rows=len(window), newest_step=window.newest_step
+        version=summary.version,
+        rows=summary.rows,
+        newest_step=summary.newest_step,
+        peers=peers,
     )
-    if window.newest_observed_at is not None:
-        age = max(0.0, time.time() - window.newest_observed_at)
+    if summary.newest_observed_at is not None:
+        age = max(0.0, time.time() - summary.newest_observed_at)
         context.age.CopyFrom(Duration(seconds=int(age), nanos=int(age % 1 * 1e9)))
     return context
 

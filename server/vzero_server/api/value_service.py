@@ -38,6 +38,7 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
             estimator=convert.ESTIMATORS[request.estimator],
             as_of_step=request.as_of_step if request.HasField("as_of_step") else None,
             min_version=request.min_version if request.HasField("min_version") else None,
+            with_peers=request.with_peers if request.HasField("with_peers") else True,
         )
         return convert.predict_response(prediction)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, exists, insert, select
 from vzero_server.contexts import schema
 from vzero_server.contexts.outcome import prompt_digest
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.float16]
 
 # Parameters of one statement; SQLite's limit is 32,766.
 _MOST_PARAMETERS = 16_384
@@ -86,7 +86,7 @@ def read_embeddings(
             .where(embedding.c.model_key == model_key, prompt.c.digest.in_(piece))
         )
         for digest, vector in connection.execute(statement):
-            found[digest] = np.frombuffer(vector, dtype="<f4")
+            found[digest] = np.frombuffer(vector, dtype="<f2")
     return found
 
 
@@ -113,7 +113,7 @@ def write_embeddings(connection: Connection, model_key: int, vectors: dict[bytes
                 {
                     "prompt_key": key,
                     "model_key": model_key,
-                    "vector": vectors[digest].astype("<f4").tobytes(),
+                    "vector": vectors[digest].astype("<f2").tobytes(),
                 }
                 for key, digest in lacking
             ],

@@ -61,7 +61,7 @@ embedding = Table(
     metadata,
     Column("prompt_key", _KEY, ForeignKey("prompt.key"), primary_key=True),
     Column("model_key", _KEY, ForeignKey("model.key"), primary_key=True),
-    # float32, little-endian
+    # float16, little-endian
     Column("vector", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -80,6 +80,6 @@ outcome = Table(
     Column("step", BigInteger),
     Column("observed_at", Double, nullable=False),
     UniqueConstraint("policy_key", "outcome_id", name="outcome_once"),
-    Index("outcome_prompt", "prompt_key"),
+    Index("outcome_prompt", "prompt_key", "policy_key", "reward"),
     sqlite_with_rowid=False,
 )

@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from vzero_server.contexts import log, prompts
+from vzero_server.contexts import log, peers, prompts
 from vzero_server.contexts.database import Database
 from vzero_server.contexts.errors import UnknownPolicyError
 from vzero_server.contexts.log import Appended, PolicyRecord, Row
 from vzero_server.contexts.outcome import Outcome
+from vzero_server.contexts.peers import Peer
 from vzero_server.contexts.prompts import Array
 from vzero_server.contexts.writer import GroupCommitWriter
 
@@ -33,6 +34,10 @@ class ContextStore:
 
     Opening reads no policy. The versions of policies that were asked for are kept in
     memory, so that a caller can learn that nothing changed without asking the database.
+
+    Attributes:
+        changes: Chunks appended since it was opened.
+        deletions: Policies deleted since it was opened.
     """
 
     def __init__(self, database: Database, *, readers: int = 2) -> None:
@@ -41,6 +46,8 @@ class ContextStore:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="vzero-reader")
         self._heads: dict[str, Head] = {}
         self._advanced: dict[str, asyncio.Event] = {}
+        self.changes = 0
+        self.deletions = 0
 
     def close(self) -> None:
         """Commit what is queued, then close the data folder."""
@@ -58,6 +65,7 @@ class ContextStore:
         appended = await self._write(
             lambda connection: log.append(connection, policy_id, outcomes, now), len(outcomes)
         )
+        self.changes += 1
         self._advance(policy_id, Head(appended.policy_key, appended.version))
         return appended
 
@@ -83,6 +91,7 @@ class ContextStore:
             UnknownPolicyError: It has no outcome.
         """
         deleted = await self._write(lambda connection: log.delete_policy(connection, policy_id))
+        self.deletions += 1
         self._heads.pop(policy_id, None)
         if advanced := self._advanced.pop(policy_id, None):
             advanced.set()
@@ -136,6 +145,28 @@ class ContextStore:
                 del self._heads[policy_id]
             raise UnknownPolicyError(policy_id)
         return found
+
+    async def peers(self, policy_key: int, prompt_keys: Sequence[int], limit: int) -> list[Peer]:
+        """The other policies that tried most of some prompts, as ``peers.find_peers``."""
+        return await self._read(
+            lambda connection: peers.find_peers(connection, policy_key, prompt_keys, limit)
+        )
+
+    async def peer_rewards(
+        self, peer_keys: Sequence[int], prompt_keys: Sequence[int]
+    ) -> list[tuple[int, int, float]]:
+        """Mean rewards of policies on prompts: (prompt key, policy key, reward)."""
+        return await self._read(
+            lambda connection: peers.peer_rewards(connection, peer_keys, prompt_keys)
+        )
+
+    async def peer_rewards_by_digest(
+        self, peer_keys: Sequence[int], digests: Sequence[bytes]
+    ) -> list[tuple[bytes, int, float]]:
+        """Mean rewards of policies on prompts: (digest, policy key, reward)."""
+        return await self._read(
+            lambda connection: peers.peer_rewards_by_digest(connection, peer_keys, digests)
+        )
 
     async def model_key(self, fingerprint: str) -> int:
         """The key under which embeddings of a model are stored."""

@@ -16,6 +16,23 @@ IntArray = npt.NDArray[np.int64]
 Number = TypeVar("Number", bound=np.generic)
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a caller is told of the outcomes behind a value.
+
+    Attributes:
+        version: Version of the policy's log.
+        rows: Outcomes in the window.
+        newest_step: Highest step among them, None if none names one.
+        newest_observed_at: When the newest was observed, None if there is none.
+    """
+
+    version: int
+    rows: int
+    newest_step: int | None
+    newest_observed_at: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class ContextWindow:
     """An immutable FIFO window over one policy's outcomes, oldest first.
@@ -26,6 +43,8 @@ class ContextWindow:
     Attributes:
         version: Version of the policy's log that the window reflects.
         index: Exact Euclidean index that holds the prompts' embeddings, ``[n, d]``.
+        features: What else is known of the prompts, opaque here, ``[n, f]``.
+        prompts: Keys of the prompts in the log, ``[n]``.
         rewards: ``[n]``, in [0, 1].
         rollouts: Attempts behind each reward, ``[n]``.
         steps: Step of each outcome, -1 where none was named, ``[n]``.
@@ -34,17 +53,21 @@ class ContextWindow:
 
     version: int
     index: faiss.IndexFlatL2
+    features: npt.NDArray[np.float16]
+    prompts: IntArray
     rewards: FloatArray
     rollouts: IntArray
     steps: IntArray
     observed_at: npt.NDArray[np.float64]
 
     @classmethod
-    def empty(cls, dimension: int) -> "ContextWindow":
-        """A window before any outcome, for embeddings of ``dimension`` columns."""
+    def empty(cls, dimension: int, columns: int = 0) -> "ContextWindow":
+        """A window before any outcome, for embeddings and features of so many columns."""
         return cls(
             version=0,
             index=faiss.IndexFlatL2(dimension),
+            features=np.empty((0, columns), np.float16),
+            prompts=np.empty(0, np.int64),
             rewards=np.empty(0, np.float32),
             rollouts=np.empty(0, np.int64),
             steps=np.empty(0, np.int64),
@@ -66,21 +89,27 @@ class ContextWindow:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return len(self) * (4 * self.index.d + 4 + 3 * 8)
+        columns: int = 4 * self.index.d + 2 * self.features.shape[1] + 4 + 4 * 8
+        return len(self) * columns
 
     @cached_property
-    def newest_step(self) -> int | None:
-        """Highest step of the window, None if no outcome names one."""
+    def summary(self) -> Summary:
+        """What a caller is told of it."""
         newest = int(self.steps.max(initial=-1))
-        return None if newest < 0 else newest
-
-    @cached_property
-    def newest_observed_at(self) -> float | None:
-        """When the newest outcome was observed, None for an empty window."""
-        return float(self.observed_at.max()) if len(self) else None
+        return Summary(
+            version=self.version,
+            rows=len(self),
+            newest_step=None if newest < 0 else newest,
+            newest_observed_at=float(self.observed_at.max()) if len(self) else None,
+        )
 
     def extended(
-        self, version: int, rows: Sequence[Row], embeddings: FloatArray, limit: int
+        self,
+        version: int,
+        rows: Sequence[Row],
+        embeddings: FloatArray,
+        limit: int,
+        features: npt.NDArray[np.float16] | None = None,
     ) -> "ContextWindow":
         """The window after further rows, the oldest beyond ``limit`` dropped.
 
@@ -89,15 +118,20 @@ class ContextWindow:
             rows: The further rows, oldest first.
             embeddings: Their prompts' embeddings, ``[len(rows), d]``.
             limit: Most rows of the new window.
+            features: Their prompts' features, ``[len(rows), f]``; None where f is 0.
         """
         drop = max(0, len(self) + len(rows) - limit)
         index = faiss.IndexFlatL2(self.index.d)
         kept = np.concatenate([self.embeddings, embeddings.astype(np.float32)])[drop:]
+        if features is None:
+            features = np.empty((len(rows), 0), np.float16)
         index.add(np.ascontiguousarray(kept))
         steps = [-1 if row.step is None else row.step for row in rows]
         return ContextWindow(
             version=version,
             index=index,
+            features=np.concatenate([self.features, features])[drop:],
+            prompts=_joined(self.prompts, [row.prompt_key for row in rows], drop),
             rewards=_joined(self.rewards, [row.reward for row in rows], drop),
             rollouts=_joined(self.rollouts, [row.rollouts for row in rows], drop),
             steps=_joined(self.steps, steps, drop),

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from vzero_server.engine.errors import OverloadedError
 
 log = logging.getLogger(__name__)
 
-Vector = npt.NDArray[np.float32]
+Vector = npt.NDArray[np.float16]
 
 # Prompts tokenised in one go: little enough that the first batch can start early.
 _TOKENISE = 256
@@ -25,13 +25,13 @@ _LOOK_AHEAD = 4
 
 
 class Encoder(Protocol):
-    """What the batcher needs of a backbone; see ``vzero_server.model.backbone``."""
+    """What the batcher needs; see ``vzero_server.model.prompt_encoder``."""
 
-    def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Token ids of prompts; thread-safe."""
+    def tokenize(self, prompts: Sequence[str]) -> Sequence[Sized]:
+        """Prompts made ready, each as long as it has tokens; thread-safe."""
 
-    def embed(self, tokens: Sequence[Sequence[int]]) -> Vector:
-        """Embeddings of one batch, ``[len(tokens), d]``."""
+    def embed(self, prompts: Sequence[Any]) -> Vector:
+        """Feature vectors of one batch of such prompts, ``[len(prompts), columns]``."""
 
 
 @dataclass(eq=False, slots=True)
@@ -42,7 +42,7 @@ class _Item:
     prompt: str
     background: bool
     vector: "asyncio.Future[Vector]"
-    tokens: list[int] = field(default_factory=list)
+    tokens: Sized = ()
     waiters: int = 0
 
     @property

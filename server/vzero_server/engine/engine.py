@@ -1,31 +1,18 @@
 """The one door: values of prompts under a policy."""
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from vzero_server.contexts.log import Appended
-from vzero_server.contexts.outcome import Outcome
+from vzero_server.contexts.outcome import Outcome, prompt_digest
 from vzero_server.contexts.store import ContextStore
-from vzero_server.contexts.window import ContextWindow
-from vzero_server.engine.batcher import Batcher
+from vzero_server.contexts.window import Summary
+from vzero_server.engine.encoded import EncodedContexts, EstimatorName
 from vzero_server.engine.errors import EstimatorNotLoadedError
-from vzero_server.engine.estimators import Estimator, Prior
 from vzero_server.engine.features import FeatureCache
+from vzero_server.engine.heads import HeadBatcher
+from vzero_server.engine.peers import Peers
 from vzero_server.engine.value import Values
-from vzero_server.engine.windows import WindowCache
-
-
-class EstimatorName(StrEnum):
-    """Names callers ask for."""
-
-    AUTO = "AUTO"
-    ICL = "ICL"
-    KNN = "KNN"
-    TABPFN = "TABPFN"
-
 
 # What AUTO means: the first of these that is loaded.
 _PREFERENCE = (EstimatorName.ICL, EstimatorName.KNN)
@@ -33,10 +20,11 @@ _PREFERENCE = (EstimatorName.ICL, EstimatorName.KNN)
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Values and the context window they rest on."""
+    """Values, the outcomes they rest on, and how many other policies corrected them."""
 
     values: Values
-    window: ContextWindow
+    context: Summary
+    peers: int = 0
 
 
 class Engine:
@@ -45,41 +33,29 @@ class Engine:
     def __init__(
         self,
         store: ContextStore,
-        batcher: Batcher,
         features: FeatureCache,
-        windows: WindowCache,
-        estimators: Mapping[EstimatorName, Estimator],
-        *,
-        min_context_rows: int,
-        threads: int = 2,
+        contexts: EncodedContexts,
+        peers: Peers | None,
+        heads: HeadBatcher,
+        loaded: Collection[EstimatorName],
     ) -> None:
         """Put the parts together.
 
         Args:
             store: What is known of policies.
-            batcher: The queue in front of the backbone.
-            features: Embeddings of prompts.
-            windows: Context windows.
-            estimators: Those loaded.
-            min_context_rows: With fewer outcomes a policy is answered from the prior.
-            threads: Worker threads that run estimators.
+            features: Feature vectors of prompts.
+            contexts: Contexts as estimators have read them.
+            peers: What other policies say; None to ask none.
+            heads: The queue in front of the estimators.
+            loaded: The estimators there are.
         """
         self._store = store
-        self._batcher = batcher
         self._features = features
-        self._windows = windows
-        self._estimators = dict(estimators)
-        auto = next(name for name in _PREFERENCE if name in self._estimators)
-        self._estimators[EstimatorName.AUTO] = self._estimators[auto]
-        self._prior = Prior()
-        self._min_context_rows = min_context_rows
-        self._workers = ThreadPoolExecutor(threads, thread_name_prefix="vzero-head")
-
-    async def close(self) -> None:
-        """Stop all threads but those of the store."""
-        await self._features.close()
-        await self._batcher.close()
-        self._workers.shutdown()
+        self._contexts = contexts
+        self._peers = peers
+        self._heads = heads
+        self._names = {name: name for name in loaded}
+        self._names[EstimatorName.AUTO] = next(name for name in _PREFERENCE if name in loaded)
 
     async def values(
         self,
@@ -89,6 +65,7 @@ class Engine:
         estimator: EstimatorName = EstimatorName.AUTO,
         as_of_step: int | None = None,
         min_version: int | None = None,
+        with_peers: bool = True,
     ) -> Prediction:
         """Values of prompts under a policy, in order.
 
@@ -98,24 +75,26 @@ class Engine:
             estimator: What computes the values.
             as_of_step: Condition only on outcomes whose step is set and at most this.
             min_version: Wait until the policy's log has this version.
+            with_peers: Use what other policies earned on the same prompts; with
+                ``as_of_step`` they are never asked, since their steps are of other runs.
 
         Raises:
             UnknownPolicyError: The policy has no outcome.
             EstimatorNotLoadedError: This server has not loaded the estimator.
             OverloadedError: Too many prompts wait for the backbone.
         """
-        if estimator not in self._estimators:
+        name = self._names.get(estimator)
+        if name is None:
             raise EstimatorNotLoadedError(f"estimator {estimator} is not loaded on this server")
         head = await self._store.head(policy_id, min_version=min_version)
-        window = await self._windows.get(policy_id, head, as_of_step)
-        chosen: Estimator = self._prior
-        if len(window) >= self._min_context_rows:
-            chosen = self._estimators[estimator]
+        encoded = await self._contexts.get(policy_id, head, as_of_step, name, min_version)
         queries = await self._features.of_prompts(prompts)
-        values = await asyncio.get_running_loop().run_in_executor(
-            self._workers, chosen.estimate, window, queries
-        )
-        return Prediction(values, window)
+        hearsay = None
+        if self._peers is not None and with_peers and as_of_step is None:
+            digests = [prompt_digest(prompt) for prompt in prompts]
+            hearsay = await self._peers.hearsay(head.key, encoded, digests)
+        values = await self._heads.values(encoded, queries, hearsay)
+        return Prediction(values, encoded.summary, len(hearsay.rewards) if hearsay else 0)
 
     async def update(self, policy_id: str, outcomes: Sequence[Outcome]) -> Appended:
         """Append outcomes; returns when they are durable and later values rest on them.

@@ -18,6 +18,8 @@ from vzero_server.engine.errors import OverloadedError
 
 log = logging.getLogger(__name__)
 
+Vectors = npt.NDArray[np.float16]
+
 # What a cached vector costs beside its numbers: key, array header, entry.
 _ENTRY_BYTES = 300
 # Prompts embedded in the background at a time, and most characters that may wait for it.
@@ -26,7 +28,7 @@ _WARM_CHARACTERS = 32 << 20
 
 
 class FeatureCache:
-    """Embeddings of prompts, shared by all policies.
+    """Feature vectors of prompts, shared by all policies.
 
     They depend on the text and the model alone. Memory holds the recent ones, the log
     those of every prompt with an outcome; the backbone computes the others.
@@ -38,13 +40,13 @@ class FeatureCache:
         batcher: Batcher,
         *,
         model_key: int,
-        dimension: int,
+        columns: int,
         max_bytes: int,
     ) -> None:
         self._store = store
         self._batcher = batcher
         self._model_key = model_key
-        self.dimension = dimension
+        self._columns = columns
         self._memory: LRUCache[bytes, Vector] = LRUCache(
             max_bytes, getsizeof=lambda vector: vector.nbytes + _ENTRY_BYTES
         )
@@ -58,8 +60,8 @@ class FeatureCache:
         self._warmer.cancel()
         await asyncio.gather(self._warmer, return_exceptions=True)
 
-    async def of_prompts(self, prompts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Embeddings of prompts, ``[len(prompts), d]``.
+    async def of_prompts(self, prompts: Sequence[str]) -> Vectors:
+        """Feature vectors of prompts, ``[len(prompts), columns]``.
 
         Raises:
             OverloadedError: Too many prompts wait for the backbone.
@@ -77,25 +79,25 @@ class FeatureCache:
             found |= computed
         return np.stack([found[digest] for digest in digests])
 
-    async def of_rows(self, rows: Sequence[Row]) -> npt.NDArray[np.float32]:
-        """Embeddings of the prompts of outcomes, ``[len(rows), d]``; stores what it computes.
+    async def of_rows(self, rows: Sequence[Row]) -> Vectors:
+        """Those of the prompts of outcomes, ``[len(rows), columns]``; stores what it computes.
 
         Raises:
             OverloadedError: Too many prompts wait for the backbone.
         """
-        vectors = np.empty((len(rows), self.dimension), np.float32)
+        vectors = np.empty((len(rows), self._columns), np.float16)
         missing: dict[int, list[int]] = {}
         for position, row in enumerate(rows):
             if row.vector is None:
                 missing.setdefault(row.prompt_key, []).append(position)
             else:
-                vectors[position] = np.frombuffer(row.vector, "<f4")
+                vectors[position] = np.frombuffer(row.vector, "<f2")
         if missing:
             texts = await self._store.texts(list(missing))
             # A policy deleted meanwhile takes its prompts along; its rows are not used.
             keys = [key for key in missing if key in texts]
             prompts = [texts[key] for key in keys]
-            computed = await self.of_prompts(prompts) if keys else np.empty((0, self.dimension))
+            computed = await self.of_prompts(prompts) if keys else np.empty((0, self._columns))
             for key, vector in zip(keys, computed, strict=True):
                 vectors[missing[key]] = vector
             await self._save(dict(zip(map(prompt_digest, prompts), computed, strict=True)))

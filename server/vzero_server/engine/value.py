@@ -1,5 +1,6 @@
 """Values: what the engine answers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -37,6 +38,17 @@ class Values:
     upper: Array
     effective_sample_size: Array
     basis: Basis
+
+    @classmethod
+    def joined(cls, parts: Sequence["Values"]) -> "Values":
+        """One after the other; the parts rest on the same."""
+        return cls(
+            mean=np.concatenate([part.mean for part in parts]),
+            lower=np.concatenate([part.lower for part in parts]),
+            upper=np.concatenate([part.upper for part in parts]),
+            effective_sample_size=np.concatenate([part.effective_sample_size for part in parts]),
+            basis=parts[0].basis,
+        )
 
 
 def beta_values(mean: Array, centre: Array, effective_sample_size: Array, basis: Basis) -> Values:

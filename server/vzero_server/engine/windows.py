@@ -1,13 +1,20 @@
 """Context windows kept ready, brought up to date from the log."""
 
 import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
+import numpy as np
 from cachetools import LRUCache
 
+from vzero_server.contexts.log import Row
 from vzero_server.contexts.store import ContextStore, Head
 from vzero_server.contexts.window import ContextWindow
-from vzero_server.engine.features import FeatureCache
+from vzero_server.engine.features import FeatureCache, Vectors
+
+# What a window keeps of the features of prompts, beside their embeddings.
+Reader = Callable[[Vectors], Vectors]
 
 # What a cached window costs beside its arrays.
 _ENTRY_BYTES = 1000
@@ -32,13 +39,31 @@ class WindowCache:
         features: FeatureCache,
         *,
         model_key: int,
+        pooled: int,
         rows: int,
         max_bytes: int,
+        worker: Executor,
+        reader: Reader | None = None,
     ) -> None:
+        """Set up the cache.
+
+        Args:
+            store: The log.
+            features: Feature vectors of prompts.
+            model_key: Of the encoder, in the log.
+            pooled: Leading columns of a feature vector that are the embedding.
+            rows: Most outcomes of a window.
+            max_bytes: Most memory of all windows.
+            worker: Runs what takes longer than the event loop may halt.
+            reader: What is kept of the other columns; nothing, if None.
+        """
         self._store = store
         self._features = features
         self._model_key = model_key
+        self._pooled = pooled
         self._rows = rows
+        self._worker = worker
+        self._reader = reader
         self._windows: LRUCache[_Key, ContextWindow] = LRUCache(max_bytes, getsizeof=_cost)
         self._refreshing: dict[_Key, asyncio.Task[ContextWindow]] = {}
 
@@ -79,22 +104,35 @@ class WindowCache:
     async def _extend(
         self, policy_id: str, key: _Key, window: ContextWindow | None
     ) -> ContextWindow:
-        # Not `or`: a window without rows is false, but has a version to go on from.
-        if window is None:
-            window = ContextWindow.empty(self._features.dimension)
         version, rows = await self._store.tail(
             policy_id,
             key.policy,
             self._model_key,
-            after=window.version,
+            after=window.version if window else 0,
             limit=self._rows,
             as_of_step=key.as_of_step,
         )
-        embeddings = await self._features.of_rows(rows)
-        window = window.extended(version, rows, embeddings, self._rows)
+        vectors = await self._features.of_rows(rows)
+        loop = asyncio.get_running_loop()
+        window = await loop.run_in_executor(
+            self._worker, self._built, window, version, rows, vectors
+        )
         if _cost(window) <= self._windows.maxsize:
             self._windows[key] = window
         return window
+
+    def _built(
+        self, window: ContextWindow | None, version: int, rows: Sequence[Row], vectors: Vectors
+    ) -> ContextWindow:
+        """The window after further rows, on a worker thread."""
+        embeddings = vectors[:, : self._pooled].astype(np.float32)
+        features = np.empty((len(rows), 0), np.float16)
+        if self._reader:
+            features = self._reader(vectors[:, self._pooled :])
+        # Not `or`: a window without rows is false, but has a version to go on from.
+        if window is None:
+            window = ContextWindow.empty(self._pooled, features.shape[1])
+        return window.extended(version, rows, embeddings, self._rows, features)
 
 
 def _cost(window: ContextWindow) -> int:

@@ -61,7 +61,8 @@ class Backbone:
             raise BackboneError(f"backbone {name}: its embedding size or window is unknown")
         self.dimension = int(dimension)
         self.window = int(window)
-        self._transformer: Any = model[0]
+        modules: Any = model
+        self._transformer = modules[0]
         self.hidden = int(self._transformer.get_embedding_dimension())
 
     @classmethod

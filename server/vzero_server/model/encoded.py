@@ -19,6 +19,8 @@ class EncodedContext:
         weights: What each row adds to a query's logit, per kernel, ``[B, kernels, N]``.
         offset: Logit of the context's mean reward, ``[B]``.
         prior: Weight of the learned difficulty, ``[B]``.
+        left_out: Logits of the context rows, each left out of the fit, ``[B, N]``;
+            meaningless for padding.
     """
 
     rows: Tensor
@@ -27,6 +29,7 @@ class EncodedContext:
     weights: Tensor
     offset: Tensor
     prior: Tensor
+    left_out: Tensor
 
     def __len__(self) -> int:
         return self.offset.shape[0]
@@ -56,9 +59,11 @@ class EncodedContext:
             short = longest - context.rows.shape[1]
             rows = F.pad(context.rows, (0, 0, 0, short))
             weights = F.pad(context.weights, (0, short))
-            padded.append(replace(context, rows=rows, weights=weights))
+            left_out = F.pad(context.left_out, (0, short))
+            padded.append(replace(context, rows=rows, weights=weights, left_out=left_out))
         columns = zip(*(context._tensors() for context in padded), strict=True)
         return cls(*(torch.cat(column) for column in columns))
 
     def _tensors(self) -> tuple[Tensor, ...]:
-        return (self.rows, self.centre, self.spread, self.weights, self.offset, self.prior)
+        rest = (self.centre, self.spread, self.weights, self.offset, self.prior, self.left_out)
+        return (self.rows, *rest)

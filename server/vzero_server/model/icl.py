@@ -196,8 +196,10 @@ class InContextHead(nn.Module):
         # The blend is linear in the experts, so that one set of weights per kernel is left.
         weights = torch.einsum("bm,mj,bmn->bjn", trust[:, :-1], amplitude, dual)
         prior = trust[:, :-1] @ self.belief + trust[:, -1]
+        offset = torch.logit(mean)
         scaled = torch.where(mask.unsqueeze(-1), scaled, 0.0)
-        return EncodedContext(scaled, centre, spread, weights, torch.logit(mean), prior)
+        blended = offset.unsqueeze(1) + torch.einsum("bm,bmn->bn", trust, columns)
+        return EncodedContext(scaled, centre, spread, weights, offset, prior, blended)
 
     def predict(self, context: EncodedContext, rows: Tensor) -> Tensor:
         """Logits of success, ``[B, Q]``, of query rows ``[B, Q, row]``.

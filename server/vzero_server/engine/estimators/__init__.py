@@ -1,0 +1,1 @@
+"""What computes values from contexts: one estimator a file."""

@@ -1,0 +1,38 @@
+"""What every estimator does, in the two steps the engine schedules."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vzero_server.contexts.window import ContextWindow
+from vzero_server.engine.value import Values
+
+Features = npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Some prompts under one context.
+
+    Attributes:
+        context: What ``Estimator.encode`` made of it.
+        queries: Feature vectors of the prompts, ``[m, columns]``, m at least 1.
+        hearsay: What other policies say of the prompts, if anything.
+    """
+
+    context: Any
+    queries: Features
+    hearsay: Any = None
+
+
+class Estimator(Protocol):
+    """Computes values; both steps run on worker threads, each on its own."""
+
+    def encode(self, window: ContextWindow) -> Any:  # noqa: ANN401
+        """Read a context once; the result is kept, and its ``nbytes`` are counted."""
+
+    def predict(self, questions: Sequence[Question]) -> list[Values]:
+        """Answer questions about any contexts together, one ``Values`` each, in order."""

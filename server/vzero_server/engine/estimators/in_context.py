@@ -1,0 +1,221 @@
+"""The compact in-context head, from windows to values."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import expit
+
+from vzero_server.contexts.window import ContextWindow
+from vzero_server.engine.estimators.estimator import Features, Question
+from vzero_server.engine.estimators.population import Population, agreement, fit_population
+from vzero_server.engine.estimators.prior import PRIOR_SAMPLE_SIZE
+from vzero_server.engine.estimators.selection import Selection, select
+from vzero_server.engine.estimators.spread import concentration
+from vzero_server.engine.value import Array, Basis, Values, beta_values
+from vzero_server.model.encoded import EncodedContext
+from vzero_server.model.icl import InContextHead
+
+# Entries of the largest kernel matrix of a batch of contexts, padding counted: more would
+# only leave the processor's caches.
+_BATCH_ENTRIES = 1 << 19
+# A success rate at the very edge has no Beta distribution.
+_EDGE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A context the head has read.
+
+    Attributes:
+        encoded: By the head, a batch of one.
+        prompts: Keys of the prompts it read, ``[N]``.
+        rewards: Their rewards, ``[N]``.
+        rollouts: Attempts behind each, ``[N]``.
+        kappa: Concentration of success rates around values.
+        basis: What values are called.
+    """
+
+    encoded: EncodedContext
+    prompts: npt.NDArray[np.int64]
+    rewards: Array
+    rollouts: npt.NDArray[np.int64]
+    kappa: float
+    basis: Basis
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it takes."""
+        return self.encoded.nbytes + 24 * len(self.prompts)
+
+    @property
+    def left_out(self) -> Array:
+        """Logits of the context rows, each left out of the fit, ``[N]``."""
+        return self.encoded.left_out[0].double().cpu().numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What other policies add to the values of a context.
+
+    Attributes:
+        population: How they correct logits.
+        kappa: Concentration of success rates around corrected values.
+    """
+
+    population: Population
+    kappa: float
+
+
+class InContext:
+    """Values of the in-context head.
+
+    The interval holds the prompt's own success rate: how far the rates of the context's
+    prompts lie from what the head says of each when it is left out.
+    """
+
+    def __init__(
+        self,
+        head: InContextHead,
+        *,
+        rows: int = 512,
+        selection: Selection = Selection.RECENT,
+        min_rows: int = 8,
+        device: str = "cpu",
+    ) -> None:
+        """Take a head into service.
+
+        Args:
+            head: In evaluation mode.
+            rows: Most rows of a context it reads.
+            selection: Which, of a longer window.
+            min_rows: With fewer, values are called a prior: the head's own, shifted by the
+                little that is known.
+            device: Torch device.
+        """
+        self._head = head.to(device)
+        self._rows = rows
+        self._selection = selection
+        self._min_rows = min_rows
+        self._device = device
+
+    @torch.inference_mode()
+    def rows(self, features: Features) -> Features:
+        """What a window keeps of prompts: features ``[n, columns]`` to rows ``[n, row]``."""
+        read = self._head.rows(torch.from_numpy(features).to(self._device).float())
+        rows: Features = read.cpu().numpy().astype(np.float16)
+        return rows
+
+    def encode(self, window: ContextWindow) -> Known | ContextWindow:
+        """See ``Estimator``; a window whose rows depend on the queries waits for them."""
+        if self._selection is Selection.NEAREST and len(window) > self._rows:
+            return window
+        return self._known(window, select(window, self._rows, self._selection))
+
+    @torch.inference_mode()
+    def predict(self, questions: Sequence[Question]) -> list[Values]:
+        """See ``Estimator``."""
+        known = [self._for(question) for question in questions]
+        answers: list[Values | None] = [None] * len(questions)
+        for batch in _batches(known, questions):
+            context = EncodedContext.stack([known[i].encoded for i in batch])
+            most = max(len(questions[i].queries) for i in batch)
+            features = np.zeros((len(batch), most, self._head.config.features), np.float32)
+            for row, i in zip(features, batch, strict=True):
+                queries = questions[i].queries
+                row[: len(queries)] = queries[:, -row.shape[1] :]
+            rows = self._head.rows(torch.from_numpy(features).to(self._device))
+            logits = self._head.predict(context, rows).double().cpu().numpy()
+            for given, i in zip(logits, batch, strict=True):
+                own = given[: len(questions[i].queries)]
+                answers[i] = _values(own, known[i], questions[i])
+        return [answer for answer in answers if answer is not None]
+
+    def _for(self, question: Question) -> Known:
+        context = question.context
+        if isinstance(context, Known):
+            return context
+        queries = question.queries[:, : context.index.d].astype(np.float32)
+        return self._known(context, select(context, self._rows, self._selection, queries))
+
+    @torch.inference_mode()
+    def _known(self, window: ContextWindow, chosen: np.ndarray) -> Known:
+        rows = torch.from_numpy(window.features[chosen]).to(self._device).float()
+        rewards = window.rewards[chosen]
+        encoded = self._head.encode(
+            rows.unsqueeze(0), torch.from_numpy(rewards).to(self._device).unsqueeze(0)
+        )
+        known = Known(
+            encoded=encoded,
+            prompts=window.prompts[chosen],
+            rewards=rewards.astype(np.float64),
+            rollouts=window.rollouts[chosen],
+            kappa=PRIOR_SAMPLE_SIZE,
+            basis=Basis.PRIOR,
+        )
+        if len(window) < self._min_rows:
+            return known
+        kappa = _concentration(known, known.left_out, np.arange(len(chosen)))
+        return replace(known, kappa=kappa, basis=Basis.ICL)
+
+
+def correction(known: Known, others: Array, means: Array) -> Correction | None:
+    """What other policies add to the values of a context; None if nothing.
+
+    Args:
+        known: The context.
+        others: What they earned on its prompts, ``[P, N]``, NaN where one does not know it.
+        means: Their mean rewards over all they did, ``[P]``, inside (0, 1).
+    """
+    population = fit_population(
+        known.left_out,
+        float(known.encoded.offset[0]),
+        known.rewards,
+        others,
+        means,
+        agreement(others, means),
+    )
+    if population.weight == 0.0:
+        return None
+    kappa = known.kappa
+    if known.basis is Basis.ICL:
+        unknown = np.isnan(others).all(axis=0)
+        kappa = _concentration(known, population.left_out, np.flatnonzero(~unknown))
+    return Correction(population, kappa)
+
+
+def _concentration(known: Known, logits: Array, chosen: npt.NDArray[np.int64]) -> float:
+    kappa = concentration(
+        known.rewards[None, chosen], known.rollouts[None, chosen], expit(logits)[None, chosen]
+    )
+    return float(kappa[0])
+
+
+def _values(logits: Array, known: Known, question: Question) -> Values:
+    worth = np.full(len(logits), known.kappa)
+    if question.hearsay is not None:
+        rewards, found = question.hearsay.rewards, question.hearsay.correction
+        logits = found.population.correct(logits, rewards)
+        worth = np.where(np.isnan(rewards).all(axis=0), worth, found.kappa)
+    means = expit(logits)
+    return beta_values(means, means.clip(_EDGE, 1.0 - _EDGE), worth, known.basis)
+
+
+def _batches(known: Sequence[Known], questions: Sequence[Question]) -> Iterator[list[int]]:
+    """Questions that are answered together: like sizes, so that little is padding."""
+
+    def size(i: int) -> tuple[int, int]:
+        return known[i].encoded.rows.shape[1], len(questions[i].queries)
+
+    batch: list[int] = []
+    for i in sorted(range(len(questions)), key=size):
+        rows, queries = size(i)
+        most = max([queries, *(size(j)[1] for j in batch)])
+        if batch and (len(batch) + 1) * max(rows, 1) * most > _BATCH_ENTRIES:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch

@@ -1,0 +1,38 @@
+"""The paper's kNN baseline."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vzero_server.contexts.window import ContextWindow
+from vzero_server.engine.estimators.estimator import Features, Question
+from vzero_server.engine.estimators.spread import concentration
+from vzero_server.engine.value import Basis, Values, beta_values
+
+
+class NearestNeighbours:
+    """Mean reward of the k nearest prompts of the context (Eq. 52).
+
+    The interval is that of the prompt's own success rate, not of the mean: neighbours
+    that disagree make it wide, however many they are.
+    """
+
+    def __init__(self, k: int = 64) -> None:
+        self._k = k
+
+    def encode(self, window: ContextWindow) -> ContextWindow:
+        """See ``Estimator``: the window's index is all there is to know."""
+        return window
+
+    def predict(self, questions: Sequence[Question]) -> list[Values]:
+        """See ``Estimator``; no context may be empty."""
+        return [self._values(question.context, question.queries) for question in questions]
+
+    def _values(self, window: ContextWindow, queries: Features) -> Values:
+        embeddings = queries[:, : window.index.d].astype(np.float32)
+        positions = window.nearest(embeddings, min(self._k, len(window)))
+        rewards = window.rewards[positions].astype(np.float64)
+        mean = rewards.mean(axis=1)
+        centre = (rewards.sum(axis=1) + 0.5) / (rewards.shape[1] + 1.0)
+        kappa = concentration(rewards, window.rollouts[positions], mean[:, None])
+        return beta_values(mean, centre, kappa, Basis.KNN)

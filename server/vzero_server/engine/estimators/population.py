@@ -1,0 +1,166 @@
+"""What other policies made of the same prompts: a correction of values, in closed form.
+
+The head knows a prompt by its text alone. Where other policies of the server have tried the
+very prompt, or the prompts of the context, their outcomes say how hard it is. Each prompt gets
+a column
+
+    d(x) = (S_x - V_x (level + g(x))) / (V_x + 1/variance),
+    S_x = sum_b a_b (r_bx - mu_b),    V_x = sum_b a_b mu_b (1 - mu_b),
+
+over the policies b that know it: one Newton step towards the difficulty that their outcomes
+show, away from what the head says of it (g: its logit less the context's), zero for a prompt
+that nobody knows. How much the column counts is read from the context: a regression of its
+rewards on the leave-one-out column, with the leave-one-out values of the head as offset. It
+counts nothing until the context, or the agreement of the others among themselves, gives
+evidence for it, so that a population that is absent, unrelated or random changes no value.
+
+Shapes: P other policies, N context rows, Q queries, K prompts. NaN where a policy does not know
+a prompt. Never pass the judged policy or another checkpoint of its lineage.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+Array = npt.NDArray[np.float64]
+
+# Variance of the difficulty of prompts, as a logit.
+_VARIANCE = 1.0 / 0.6
+# Correlation of two policies on one prompt where the context cannot tell, and the number of
+# rows it counts for.
+_CORRELATION, _CORRELATION_ROWS = 0.3, 30.0
+# On average correlations at least this high are scaled to 1, lower ones count as they are less.
+_LEAST_CORRELATION = 0.15
+# Weight of the column before the context is read, if the others agree, and how it is held.
+_WEIGHT, _HOLD = 0.8, 3.0
+# Squares of the z-scores below which evidence counts for nothing (positive-part shrinkage).
+_CONTEXT_NOISE, _AGREEMENT_NOISE = 4.0, 9.0
+_TINY = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """How other policies correct the values of one policy; a few numbers for each of them.
+
+    Attributes:
+        means: Mean reward of each, ``[P]``, inside (0, 1).
+        similarity: How much each counts, ``[P]``, about 1 on average.
+        level: Logit of how easy they found the context, less their means.
+        offset: Logit of the context's mean reward.
+        weight: How much the column counts; 0 leaves every value as it is.
+        left_out: Leave-one-out logits of the context rows after correction, ``[N]``.
+    """
+
+    means: Array
+    similarity: Array
+    level: float
+    offset: float
+    weight: float
+    left_out: Array
+
+    def correct(self, logits: Array, rewards: Array) -> Array:
+        """Logits of queries, ``[Q]``, given what the others earned on them, ``[P, Q]``."""
+        if self.weight == 0.0:
+            return logits
+        sums, curvature = _sums(rewards, self.means, self.similarity[:, None])
+        return logits + self.weight * _column(sums, curvature, self.level, logits - self.offset)
+
+
+def fit_population(
+    left_out: Array,
+    offset: float,
+    rewards: Array,
+    others: Array,
+    means: Array,
+    prior: float,
+) -> Population:
+    """Read from the context how much the others say of this policy.
+
+    Args:
+        left_out: Leave-one-out logits of the context rows, ``[N]``: ``EncodedContext.left_out``.
+        offset: Logit of the context's mean reward: ``EncodedContext.offset``.
+        rewards: Rewards of the context rows, ``[N]``.
+        others: What others earned on the same prompts, ``[P, N]``.
+        means: Their mean rewards over all they did, ``[P]``; drawn inside (0, 1).
+        prior: Weight without evidence from the context: ``agreement`` of these others.
+    """
+    mean = (rewards.sum() + 1.0) / (len(rewards) + 2.0)
+    deviations = (rewards - mean) / np.sqrt(mean * (1.0 - mean))
+    known = ~np.isnan(others)
+    rows = known.sum(1)
+    products = _centred(others, means) / np.sqrt(_variance(means))[:, None] * deviations
+    total = products.sum(1)
+    similarity = _similarity(total, rows, rows)
+    # Of a context row the similarity is learned from all other rows.
+    without = _similarity(total[:, None] - products, rows[:, None] - known, rows[:, None])
+    sums, curvature = _sums(others, means, without)
+    level = float(sums.sum() / (curvature.sum() + 1.0 / _VARIANCE))
+    column = _column(sums, curvature, level, left_out - offset)
+    values = expit(left_out)
+    evidence = float((values * (1.0 - values)) @ column**2)
+    slope = float(column @ (rewards - values)) / max(evidence, _TINY)
+    if slope > 0.0:
+        slope *= _beyond_noise(slope * slope * evidence, _CONTEXT_NOISE)
+    weight = max(0.0, (_HOLD * prior + evidence * slope) / (_HOLD + evidence))
+    return Population(means, similarity, level, offset, weight, left_out + weight * column)
+
+
+def agreement(others: Array, means: Array) -> float:
+    """How much policies that agree among themselves are trusted before the context is read.
+
+    Args:
+        others: What they earned on any prompts, ``[P, K]``; those that fewer than two of them
+            know say nothing. Not the queries of a batch alone: values must not depend on
+            what is asked with them.
+        means: Their mean rewards, ``[P]``, inside (0, 1).
+
+    Returns:
+        Weight in [0, 0.8]: 0 where their outcomes on a prompt are as good as independent.
+    """
+    variance, known = _variance(means), ~np.isnan(others)
+    residuals = _centred(others, means)
+    pairs = float((residuals.sum(0) ** 2 - (residuals**2).sum(0)).sum())
+    by_chance = 2.0 * float(((variance @ known) ** 2 - variance**2 @ known).sum())
+    if pairs <= 0.0 or by_chance <= 0.0:
+        return 0.0
+    return _WEIGHT * _beyond_noise(pairs * pairs / by_chance, _AGREEMENT_NOISE)
+
+
+def _column(sums: Array, curvature: Array, level: float, guess: Array) -> Array:
+    column: Array = (sums - curvature * (level + guess)) / (curvature + 1.0 / _VARIANCE)
+    return column
+
+
+def _sums(rewards: Array, means: Array, similarity: Array) -> tuple[Array, Array]:
+    known = ~np.isnan(rewards)
+    residuals = np.where(known, rewards - means[:, None], 0.0)
+    curvature = similarity * _variance(means)[:, None] * known
+    return (similarity * residuals).sum(0), curvature.sum(0)
+
+
+def _similarity(total: Array, rows: Array, size: Array) -> Array:
+    """Correlations with this policy, drawn to a prior and scaled to at most 1 on average."""
+    correlation = (total + _CORRELATION * _CORRELATION_ROWS) / (rows + _CORRELATION_ROWS)
+    positive = np.maximum(correlation, 0.0)
+    average = (positive * (size + 1.0)).sum(0) / (size + 1.0).sum(0)
+    scaled: Array = positive / np.maximum(average, _LEAST_CORRELATION)
+    return scaled
+
+
+def _centred(rewards: Array, means: Array) -> Array:
+    """Rewards less each policy's mean on these prompts; 0 where it does not know one."""
+    known = ~np.isnan(rewards)
+    residuals = np.where(known, rewards - means[:, None], 0.0)
+    shift = residuals.sum(1) / np.maximum(known.sum(1), 1)
+    return np.where(known, residuals - shift[:, None], 0.0)
+
+
+def _variance(means: Array) -> Array:
+    return means * (1.0 - means)
+
+
+def _beyond_noise(square: float, noise: float) -> float:
+    """Positive-part shrinkage: 0 for a squared z-score below ``noise``, near 1 far above."""
+    return max(0.0, 1.0 - noise / max(square, _TINY))

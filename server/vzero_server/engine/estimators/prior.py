@@ -1,0 +1,36 @@
+"""Values of policies of whom too little is known."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vzero_server.contexts.window import ContextWindow
+from vzero_server.engine.estimators.estimator import Question
+from vzero_server.engine.value import Basis, Values, beta_values
+
+PRIOR_SAMPLE_SIZE = 2.0
+"""What a prior is worth, in rollouts of the very prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mean:
+    value: float
+    nbytes: int = 64
+
+
+class Prior:
+    """For a server without a head: the context's mean, drawn towards ½."""
+
+    def encode(self, window: ContextWindow) -> _Mean:
+        """See ``Estimator``; the window may be empty."""
+        return _Mean((float(window.rewards.sum()) + 1.0) / (len(window) + 2.0))
+
+    def predict(self, questions: Sequence[Question]) -> list[Values]:
+        """See ``Estimator``."""
+        answers = []
+        for question in questions:
+            means = np.full(len(question.queries), question.context.value)
+            worth = np.full(len(means), PRIOR_SAMPLE_SIZE)
+            answers.append(beta_values(means, means, worth, Basis.PRIOR))
+        return answers

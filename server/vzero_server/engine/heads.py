@@ -1,0 +1,147 @@
+"""The queue in front of the estimators: questions gather while a batch is answered."""
+
+import asyncio
+import heapq
+import itertools
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from vzero_server.engine.encoded import Encoded
+from vzero_server.engine.estimators.estimator import Features, Question
+from vzero_server.engine.peers import Hearsay
+from vzero_server.engine.value import Values
+
+log = logging.getLogger(__name__)
+
+# Queries of one piece of a call, and about how long a piece takes, in s.
+_PIECE, _PIECE_SECONDS = 512, 0.005
+# Queries of one batch.
+_BATCH = 1024
+
+
+@dataclass(order=True, slots=True)
+class _Piece:
+    """Some queries of one call. A later piece of a long call counts as if it had come later."""
+
+    due: float
+    number: int
+    encoded: Encoded = field(compare=False)
+    question: Question = field(compare=False)
+    answer: "asyncio.Future[Values]" = field(compare=False)
+
+
+class HeadBatcher:
+    """Answers the questions of all calls, whichever policies they are about.
+
+    One thread computes; what arrives in the meantime is answered together. A long call
+    goes in pieces, so that a short one waits for a piece at most.
+
+    All methods belong to one event loop.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[_Piece] = []
+        self._numbers = itertools.count()
+        self._arrived = asyncio.Event()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="vzero-head")
+        self._dispatcher = asyncio.get_running_loop().create_task(self._dispatch())
+
+    def __len__(self) -> int:
+        """Pieces waiting."""
+        return len(self._waiting)
+
+    async def close(self) -> None:
+        """Stop; callers still waiting are cancelled."""
+        self._dispatcher.cancel()
+        await asyncio.gather(self._dispatcher, return_exceptions=True)
+        for piece in self._waiting:
+            piece.answer.cancel()
+        self._worker.shutdown()
+
+    async def values(
+        self, encoded: Encoded, queries: Features, hearsay: Hearsay | None = None
+    ) -> Values:
+        """Values of prompts under one context.
+
+        Args:
+            encoded: The context.
+            queries: Feature vectors of the prompts, ``[n, columns]``.
+            hearsay: What other policies say of them.
+        """
+        now = time.monotonic()
+        loop = asyncio.get_running_loop()
+        pieces = [
+            _Piece(
+                due=now + index * _PIECE_SECONDS,
+                number=next(self._numbers),
+                encoded=encoded,
+                question=_question(encoded, queries, hearsay, slice(start, start + _PIECE)),
+                answer=loop.create_future(),
+            )
+            for index, start in enumerate(range(0, len(queries), _PIECE))
+        ]
+        for piece in pieces:
+            heapq.heappush(self._waiting, piece)
+        self._arrived.set()
+        try:
+            answers = [await piece.answer for piece in pieces]
+        finally:
+            for piece in pieces:
+                # What nobody waits for any more is not computed.
+                piece.answer.cancel()
+        return answers[0] if len(answers) == 1 else Values.joined(answers)
+
+    async def _dispatch(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while batch := list(self._next()):
+                await self._answer(batch)
+
+    def _next(self) -> Iterator[_Piece]:
+        """The pieces of the next batch, all for one estimator."""
+        estimator, queries = None, 0
+        while self._waiting:
+            piece = self._waiting[0]
+            if not piece.answer.done():
+                if estimator is not None and piece.encoded.estimator is not estimator:
+                    return
+                queries += len(piece.question.queries)
+                if estimator is not None and queries > _BATCH:
+                    return
+                estimator = piece.encoded.estimator
+                yield piece
+            heapq.heappop(self._waiting)
+
+    async def _answer(self, batch: list[_Piece]) -> None:
+        questions = [piece.question for piece in batch]
+        estimator = batch[0].encoded.estimator
+        try:
+            answers = await asyncio.get_running_loop().run_in_executor(
+                self._worker, estimator.predict, questions
+            )
+        except Exception as error:
+            if len(batch) > 1:
+                # One question must not fail the calls it shares a batch with.
+                log.warning("a batch of %d questions failed; answering one by one", len(batch))
+                for piece in batch:
+                    await self._answer([piece])
+                return
+            log.exception("an estimator failed on a question")
+            if not batch[0].answer.done():
+                batch[0].answer.set_exception(error)
+            return
+        for piece, answer in zip(batch, answers, strict=True):
+            if not piece.answer.done():
+                piece.answer.set_result(answer)
+
+
+def _question(
+    encoded: Encoded, queries: Features, hearsay: Hearsay | None, piece: slice
+) -> Question:
+    if hearsay is not None:
+        hearsay = replace(hearsay, rewards=hearsay.rewards[:, piece])
+    return Question(encoded.context, queries[piece], hearsay)

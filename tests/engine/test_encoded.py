@@ -1,0 +1,210 @@
+"""When contexts are read again: with a reader whose cost and clock the test sets."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.outcomes import sums
+from vzero_server.contexts.database import Database
+from vzero_server.contexts.store import ContextStore
+from vzero_server.contexts.window import ContextWindow
+from vzero_server.engine.batcher import Batcher
+from vzero_server.engine.encoded import Encoded, EncodedContexts, EstimatorName
+from vzero_server.engine.estimators.estimator import Question
+from vzero_server.engine.features import FeatureCache
+from vzero_server.engine.value import Values
+from vzero_server.engine.windows import WindowCache
+from vzero_server.model.backbone import Backbone
+from vzero_server.model.prompt_encoder import PromptEncoder
+
+
+@dataclass
+class Read:
+    rows: int
+    nbytes: int = 1000
+
+
+@dataclass
+class Reader:
+    """An estimator that takes its time to read, and counts how often it does."""
+
+    seconds: float = 0.0
+    reads: list[int] = field(default_factory=list)
+
+    def encode(self, window: ContextWindow) -> Read:
+        end = time.thread_time() + self.seconds
+        while time.thread_time() < end:
+            pass
+        self.reads.append(window.version)
+        return Read(len(window))
+
+    def predict(self, questions: Sequence[Question]) -> list[Values]:
+        raise NotImplementedError
+
+
+@dataclass
+class Door:
+    """What a test uses of the engine."""
+
+    store: ContextStore
+    contexts: EncodedContexts
+
+    async def get(
+        self, name: str = "p", step: int | None = None, min_version: int | None = None
+    ) -> Encoded:
+        head = await self.store.head(name)
+        return await self.contexts.get(name, head, step, EstimatorName.ICL, min_version)
+
+
+@asynccontextmanager
+async def door(
+    folder: Path, backbone: Backbone, reader: Reader, max_bytes: int = 1 << 20
+) -> AsyncIterator[Door]:
+    store = ContextStore(Database(folder / "data"))
+    encoder = PromptEncoder(backbone)
+    batcher = Batcher(encoder, max_batch_tokens=512, max_queued_prompts=1000)
+    key = await store.model_key(encoder.fingerprint)
+    features = FeatureCache(
+        store, batcher, model_key=key, columns=encoder.columns, max_bytes=1 << 20
+    )
+    worker = ThreadPoolExecutor(1)
+    windows = WindowCache(
+        store,
+        features,
+        model_key=key,
+        pooled=encoder.pooled,
+        rows=1000,
+        max_bytes=1 << 20,
+        worker=worker,
+    )
+    prior = Reader()
+    estimators = {EstimatorName.ICL: reader}
+    try:
+        yield Door(
+            store,
+            EncodedContexts(
+                windows, estimators, prior, min_rows=3, max_bytes=max_bytes, worker=worker
+            ),
+        )
+    finally:
+        await features.close()
+        await batcher.close()
+        worker.shutdown()
+        store.close()
+
+
+async def test_an_unchanged_context_is_read_once(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    reader = Reader(0.01)
+    async with door(tmp_path, tiny_backbone, reader) as it:
+        await it.store.append("p", sums(10))
+        found = await asyncio.gather(*(it.get() for _ in range(20)))
+        await it.get()
+        assert reader.reads == [10]
+        assert {encoded.context.rows for encoded in found} == {10}
+
+
+async def test_one_that_is_cheap_to_read_is_always_the_newest(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
+    reader = Reader(0.0)
+    async with door(tmp_path, tiny_backbone, reader) as it:
+        for count in range(1, 6):
+            await it.store.append("p", sums(10, start=10 * count))
+            assert (await it.get()).summary.version == 10 * count
+
+
+async def test_one_that_is_slow_to_read_is_not_read_for_every_outcome(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
+    reader = Reader(0.05)
+    async with door(tmp_path, tiny_backbone, reader) as it:
+        await it.store.append("p", sums(200))
+        await it.get()
+        began = time.monotonic()
+        longest, version = 0.0, 200
+        while time.monotonic() - began < 1.5:
+            version = (await it.store.append("p", sums(1, start=version))).version
+            asked = time.monotonic()
+            await it.get()
+            longest = max(longest, time.monotonic() - asked)
+        # Every 5 x 0.05 s, in the background: at most about six times, and nobody waited.
+        assert 2 <= len(reader.reads) <= 8
+        assert longest < 0.2
+
+
+async def test_after_a_pause_the_newest_version_is_waited_for(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
+    async with door(tmp_path, tiny_backbone, Reader(0.03)) as it:
+        await it.store.append("p", sums(200))
+        await it.get()
+        await it.store.append("p", sums(10, start=200))
+        assert (await it.get()).summary.version == 200
+        await asyncio.sleep(0.4)
+        assert (await it.get()).summary.version == 210
+
+
+async def test_who_names_a_version_gets_it_at_once(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    async with door(tmp_path, tiny_backbone, Reader(0.03)) as it:
+        await it.store.append("p", sums(200))
+        await it.get()
+        await it.store.append("p", sums(10, start=200))
+        assert (await it.get(min_version=210)).summary.version == 210
+
+
+async def test_a_small_one_is_always_the_newest(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    async with door(tmp_path, tiny_backbone, Reader(0.03)) as it:
+        for count in range(1, 4):
+            await it.store.append("p", sums(10, start=10 * count))
+            assert (await it.get()).summary.version == 10 * count
+
+
+async def test_few_rows_are_read_by_the_prior(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    reader = Reader()
+    async with door(tmp_path, tiny_backbone, reader) as it:
+        await it.store.append("p", sums(2))
+        assert (await it.get()).estimator is not reader
+        await it.store.append("p", sums(1, start=2))
+        assert (await it.get()).estimator is reader
+
+
+async def test_steps_are_kept_apart(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    async with door(tmp_path, tiny_backbone, Reader()) as it:
+        await it.store.append("p", sums(30))
+        assert (await it.get(step=1)).context.rows == 20
+        assert (await it.get()).context.rows == 30
+
+
+async def test_memory_is_bounded(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    reader = Reader()
+    async with door(tmp_path, tiny_backbone, reader, max_bytes=5000) as it:
+        for number in range(5):
+            await it.store.append(f"p{number}", sums(10))
+            await it.get(f"p{number}")
+        assert len(it.contexts) == 2
+        assert it.contexts.nbytes <= 5000
+        await it.get("p0")
+        assert len(reader.reads) == 6
+
+
+async def test_a_reader_that_fails_fails_the_call_and_no_other(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
+    class Failing(Reader):
+        def encode(self, window: ContextWindow) -> Read:
+            if not self.reads:
+                self.reads.append(0)
+                raise ArithmeticError("not this time")
+            return super().encode(window)
+
+    async with door(tmp_path, tiny_backbone, Failing()) as it:
+        await it.store.append("p", sums(10))
+        with pytest.raises(ArithmeticError):
+            await it.get()
+        assert (await it.get()).context.rows == 10

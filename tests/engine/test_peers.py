@@ -1,0 +1,105 @@
+"""Values of one policy, corrected by others: the whole server but its gRPC edge."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engine.test_engine import running
+from tests.outcomes import outcome
+from tests.tiny_head import save_tiny_head
+from vzero_server.engine.encoded import EstimatorName
+from vzero_server.engine.engine import Engine
+from vzero_server.model.backbone import Backbone
+from vzero_train.evaluation.metrics import auc
+
+PROMPTS = [f"prompt {i}" for i in range(120)]
+# Nothing in the text tells the hard prompts from the easy ones.
+EASY = np.random.default_rng(0).random(len(PROMPTS)) < 0.5
+CONTEXT, ASKED = slice(0, 60), slice(60, 120)
+
+
+@pytest.fixture
+def head(tmp_path: Path, tiny_backbone: Backbone) -> Path:
+    path = tmp_path / "head.safetensors"
+    save_tiny_head(path, tiny_backbone)
+    return path
+
+
+@asynccontextmanager
+async def fleet(
+    tmp_path: Path, model: Path, head: Path, **settings: object
+) -> AsyncIterator[Engine]:
+    """`me` has tried half of the prompts, two others all of them."""
+    async with running(tmp_path, model, head=str(head), peer_refresh=0, **settings) as engine:
+        await report(engine, "me", PROMPTS[CONTEXT], EASY[CONTEXT])
+        for name in ("one", "two"):
+            await report(engine, name, PROMPTS, EASY)
+        yield engine
+
+
+async def report(engine: Engine, name: str, prompts: list[str], rewards: np.ndarray) -> None:
+    await engine.update(
+        name,
+        [
+            outcome(f"{prompt}/{reward}", prompt, reward=float(reward), rollouts=1)
+            for prompt, reward in zip(prompts, rewards, strict=True)
+        ],
+    )
+
+
+async def test_peers_that_agree_with_the_context_are_believed(
+    tmp_path: Path, tiny_model: Path, head: Path
+) -> None:
+    async with fleet(tmp_path, tiny_model, head) as engine:
+        found = await engine.values("me", PROMPTS[ASKED])
+        assert found.peers == 2
+        assert auc(EASY[ASKED], found.values.mean) > 0.99
+        alone = await engine.values("me", PROMPTS[ASKED], with_peers=False)
+        assert alone.peers == 0
+        assert auc(EASY[ASKED], alone.values.mean) < 0.8
+        for answer in (found, alone):
+            values = answer.values
+            assert ((values.lower <= values.mean) & (values.mean <= values.upper)).all()
+
+
+async def test_a_prompt_peers_do_not_know_keeps_its_value(
+    tmp_path: Path, tiny_model: Path, head: Path
+) -> None:
+    async with fleet(tmp_path, tiny_model, head) as engine:
+        mixed = await engine.values("me", ["unheard of", PROMPTS[60]])
+        alone = await engine.values("me", ["unheard of"])
+        assert alone.peers == 0
+        assert mixed.values.mean[0] == pytest.approx(alone.values.mean[0], abs=1e-6)
+
+
+async def test_where_nobody_is_asked_nothing_changes(
+    tmp_path: Path, tiny_model: Path, head: Path
+) -> None:
+    async with fleet(tmp_path, tiny_model, head, peers=0) as engine:
+        assert (await engine.values("me", PROMPTS[ASKED])).peers == 0
+    async with fleet(tmp_path / "again", tiny_model, head) as engine:
+        knn = await engine.values("me", PROMPTS[ASKED], estimator=EstimatorName.KNN)
+        assert knn.peers == 0
+        assert (await engine.values("me", PROMPTS[ASKED], as_of_step=3)).peers == 0
+
+
+async def test_what_peers_report_later_counts(tmp_path: Path, tiny_model: Path, head: Path) -> None:
+    async with fleet(tmp_path, tiny_model, head) as engine:
+        before = await engine.values("me", ["late"])
+        assert before.peers == 0
+        await report(engine, "one", ["late"], np.array([True]))
+        await report(engine, "two", ["late"], np.array([True]))
+        after = await engine.values("me", ["late"])
+        assert after.peers == 2
+        assert after.values.mean[0] > before.values.mean[0]
+
+
+async def test_a_deleted_policy_is_forgotten(tmp_path: Path, tiny_model: Path, head: Path) -> None:
+    async with fleet(tmp_path, tiny_model, head) as engine:
+        assert (await engine.values("me", PROMPTS[ASKED])).peers == 2
+        await engine._store.delete("one")
+        await engine._store.delete("two")
+        assert (await engine.values("me", PROMPTS[ASKED])).peers == 0
