@@ -6,7 +6,6 @@ import pytest
 from pyarrow import parquet
 
 from vzero_train.data.outcomes import OutcomesError, load_outcomes, pools
-from vzero_train.data.protocols import later_steps, unseen_everything, unseen_prompts
 
 BENCHMARKS = 4
 
@@ -68,24 +67,51 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         load_outcomes(text)
 
 
-def test_nothing_of_the_test_is_seen_in_training(path: Path) -> None:
-    split = unseen_everything(load_outcomes(path), ["b0", "b1"])
-    assert len(split.train)
-    assert len(split.test)
-    for name in ("prompt", "policy", "benchmark"):
-        seen, judged = set(getattr(split.train, name)), set(getattr(split.test, name))
-        assert not seen & judged
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"reward": ["high"] * 960}, "reward must be numbers, not string"),
+        ({"prompt": [None, *["a"] * 959]}, "prompt of row 0 is missing"),
+        ({"policy": list(range(960))}, "policy must be text, not int64"),
+        ({"n_rollouts": [3, 0, *[1] * 958]}, "n_rollouts 0 of row 1 is below 1"),
+        ({"benchmark": [1] * 960}, "benchmark must be text"),
+    ],
+)
+def test_a_column_of_the_wrong_kind_is_named(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    path = write(tmp_path / "outcomes.parquet", **changes)
+    with pytest.raises(OutcomesError, match=said):
+        load_outcomes(path)
 
 
-def test_strict_split_shares_no_prompt(path: Path) -> None:
-    split = unseen_prompts(load_outcomes(path))
-    assert not set(split.train.prompt) & set(split.test.prompt)
-    assert set(split.train.policy) == set(split.test.policy)
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.parquet"
+    parquet.write_table(
+        pa.table({"prompt": pa.array([], pa.string()), "policy": [], "reward": []}), path
+    )
+    with pytest.raises(OutcomesError, match="holds no outcomes"):
+        load_outcomes(path)
 
 
-def test_later_steps_are_judged(tmp_path: Path) -> None:
-    count = 6 * BENCHMARKS * 40
-    outcomes = load_outcomes(write(tmp_path / "o.parquet", step=np.arange(count) % 3))
-    split = later_steps(outcomes, 2)
-    assert set(split.train.step) == {0, 1}
-    assert set(split.test.step) == {2}
+def test_columns_without_values_are_as_good_as_missing(tmp_path: Path) -> None:
+    path = write(tmp_path / "o.parquet", benchmark=[None] * 960, step=[None] * 960)
+    outcomes = load_outcomes(path)
+    assert set(outcomes.benchmark) == {""}
+    assert set(outcomes.step) == {-1}
+    assert set(outcomes.rollouts) == {1}
+
+
+def test_difficulty_and_noise(tmp_path: Path) -> None:
+    path = tmp_path / "o.parquet"
+    columns = {
+        "prompt": ["a", "a", "b"],
+        "policy": ["p", "q", "p"],
+        "reward": [0.5, 1.0, 0.0],
+        "n_rollouts": [5, 5, 1],
+    }
+    parquet.write_table(pa.table(columns), path)
+    outcomes = load_outcomes(path)
+    assert dict(zip(outcomes.texts, outcomes.difficulty(), strict=True)) == {"a": 0.75, "b": 0.0}
+    # 0.5 * 0.5 / (5 - 1) and 0, over the two rows of several rollouts
+    assert outcomes.noise() == pytest.approx(0.03125)

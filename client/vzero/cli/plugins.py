@@ -20,6 +20,8 @@ GROUP = "vzero.commands"
 _HELP = {
     "serve": "Run a server.",
     "demo": "Run a server with real outcomes and try it.",
+    "eval": "Judge estimators on an outcomes file, or make the paper's tables again.",
+    "train": "Train an in-context head from outcomes.",
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 REQUIRED = ("prompt", "policy", "reward")
-OPTIONAL = ("benchmark", "source", "step")
+OPTIONAL = ("benchmark", "source", "step", "n_rollouts")
 
 Strings = npt.NDArray[np.str_]
 Ints = npt.NDArray[np.int64]
@@ -32,6 +32,7 @@ class Outcomes:
         source: Who recorded it; empty if unknown.
         step: Training step of the policy; -1 where it has none.
         reward: Mean reward in [0, 1].
+        rollouts: How many attempts the reward is the mean of; 1 if unknown.
     """
 
     texts: tuple[str, ...]
@@ -41,6 +42,7 @@ class Outcomes:
     source: Strings
     step: Ints
     reward: Floats
+    rollouts: Ints
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -55,7 +57,27 @@ class Outcomes:
             self.source[kept],
             self.step[kept],
             self.reward[kept],
+            self.rollouts[kept],
         )
+
+    def difficulty(self) -> npt.NDArray[np.float64]:
+        """Mean reward of every prompt over all rows, ``[len(texts)]`` (Eq. 25); 0 without rows."""
+        size = len(self.texts)
+        sums = np.bincount(self.prompt, weights=self.reward, minlength=size)
+        means: npt.NDArray[np.float64] = sums / np.bincount(self.prompt, minlength=size).clip(1)
+        return means
+
+    def noise(self) -> float:
+        """MSE of the exact chances of success against these rewards; NaN if it is unknown.
+
+        The variance of a mean of n rollouts, p (1 - p) / n, estimated by r (1 - r) / (n - 1)
+        where n is at least 2.
+        """
+        several = self.rollouts > 1
+        if not several.any():
+            return float("nan")
+        reward = self.reward[several].astype(np.float64)
+        return float((reward * (1.0 - reward) / (self.rollouts[several] - 1)).mean())
 
 
 @dataclass(frozen=True)
@@ -86,11 +108,12 @@ class Pool:
 
 
 def load_outcomes(path: Path) -> Outcomes:
-    """Read a Parquet file with columns prompt, policy, reward [, benchmark, source, step].
+    """Read a Parquet file of outcomes with the columns of ``REQUIRED`` and maybe of ``OPTIONAL``.
 
     Raises:
-        OutcomesError: The file is missing or unreadable, lacks a column, or holds a reward
-            that is NaN or outside [0, 1].
+        OutcomesError: The file is missing, unreadable or empty, lacks a column, or a column
+            holds what it must not: a reward that is NaN or outside [0, 1], a prompt that is
+            missing or no text, fewer than one rollout.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -104,26 +127,30 @@ def load_outcomes(path: Path) -> Outcomes:
             raise OutcomesError(f"{path}: lacks the columns {', '.join(missing)}")
         present = [name for name in (*REQUIRED, *OPTIONAL) if name in names]
         table = parquet.read_table(path, columns=present)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise OutcomesError(f"{path}: not a Parquet file ({error})") from error
-    count = table.num_rows
-    reward = table["reward"].to_numpy().astype(np.float32)
+    if not table.num_rows:
+        raise OutcomesError(f"{path}: holds no outcomes")
+    reward = _numbers(path, table, "reward", missing=np.nan).astype(np.float32)
     wrong = ~((reward >= 0.0) & (reward <= 1.0))
     if wrong.any():
         row = int(wrong.argmax())
         raise OutcomesError(f"{path}: reward {reward[row]} of row {row} lies outside [0, 1]")
-    encoded = table["prompt"].combine_chunks().dictionary_encode()
-    step = np.full(count, -1, dtype=np.int64)
-    if "step" in present:
-        step = table["step"].fill_null(-1).to_numpy().astype(np.int64)
+    rollouts = _numbers(path, table, "n_rollouts", missing=1)
+    if (rollouts < 1).any():
+        row = int((rollouts < 1).argmax())
+        raise OutcomesError(f"{path}: n_rollouts {rollouts[row]:g} of row {row} is below 1")
+    # Not an array of strings: its rows would all be as wide as the longest prompt.
+    prompts = _text(path, table, "prompt").combine_chunks().dictionary_encode()
     outcomes = Outcomes(
-        texts=tuple(encoded.dictionary.to_pylist()),
-        prompt=encoded.indices.to_numpy().astype(np.int64),
-        policy=_strings(table, "policy", count),
-        benchmark=_strings(table, "benchmark", count),
-        source=_strings(table, "source", count),
-        step=step,
+        texts=tuple(prompts.dictionary.to_pylist()),
+        prompt=prompts.indices.to_numpy().astype(np.int64),
+        policy=_strings(path, table, "policy"),
+        benchmark=_strings(path, table, "benchmark"),
+        source=_strings(path, table, "source"),
+        step=_numbers(path, table, "step", missing=-1).astype(np.int64),
         reward=reward,
+        rollouts=rollouts.astype(np.int64),
     )
     return outcomes.where(_first_of_each(outcomes))
 
@@ -132,7 +159,13 @@ def pools(outcomes: Outcomes, min_rows: int = 60) -> list[Pool]:
     """All pools of at least ``min_rows``: per benchmark, and mixed per source of several."""
     found = [
         *_grouped(outcomes, outcomes.benchmark, str, min_rows),
-        *_grouped(outcomes, outcomes.source, lambda source: f"{source}/*", min_rows, mixed=True),
+        *_grouped(
+            outcomes,
+            outcomes.source,
+            lambda source: f"{source}/*".lstrip("/"),
+            min_rows,
+            mixed=True,
+        ),
     ]
     return sorted(found, key=lambda pool: (pool.benchmark, pool.policy, pool.step))
 
@@ -177,7 +210,41 @@ def _codes(values: npt.NDArray[Any]) -> Ints:
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
-def _strings(table: Any, name: str, count: int) -> Strings:  # noqa: ANN401
+def _numbers(path: Path, table: Any, name: str, missing: float) -> Ints | Floats:  # noqa: ANN401
+    """A column of numbers; ``missing`` stands where there is none."""
+    import pyarrow as pa
+
     if name not in table.column_names:
-        return np.full(count, "", dtype=np.str_)
-    return np.asarray(table[name].to_pylist(), dtype=np.str_)
+        return np.full(table.num_rows, missing)
+    column = table[name]
+    if pa.types.is_null(column.type) and name not in REQUIRED:
+        return np.full(table.num_rows, missing)
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise OutcomesError(f"{path}: {name} must be numbers, not {column.type}")
+    numbers: Floats = column.to_numpy().astype(np.float64)
+    return np.where(np.isnan(numbers), missing, numbers)
+
+
+def _strings(path: Path, table: Any, name: str) -> Strings:  # noqa: ANN401
+    """A column of names; empty where there is none."""
+    if name not in table.column_names:
+        return np.full(table.num_rows, "", dtype=np.str_)
+    values = _text(path, table, name).to_pylist()
+    return np.asarray(["" if value is None else value for value in values], dtype=np.str_)
+
+
+def _text(path: Path, table: Any, name: str) -> Any:  # noqa: ANN401
+    """A column of text, complete if it is required."""
+    import pyarrow as pa
+
+    column = table[name]
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_null(column.type) and name not in REQUIRED:
+        return column.cast(pa.string())
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise OutcomesError(f"{path}: {name} must be text, not {column.type}")
+    if name in REQUIRED and column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise OutcomesError(f"{path}: {name} of row {row} is missing")
+    return column

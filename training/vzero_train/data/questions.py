@@ -66,6 +66,20 @@ def draw_questions(
     return questions
 
 
+def ask(context: Pool, test: Pool, size: int, rng: np.random.Generator) -> Question:
+    """Draw a context of ``size`` rows, or all there are, and ask for the whole test pool."""
+    read = rng.permutation(len(context))[:size]
+    return Question(
+        policy=test.policy,
+        step=test.step,
+        benchmark=test.benchmark,
+        context=context.prompt[read],
+        context_rewards=context.reward[read],
+        queries=test.prompt,
+        rewards=test.reward,
+    )
+
+
 def _question(pool: Pool, context: int, most: int, rng: np.random.Generator) -> Question:
     order = rng.permutation(len(pool))
     read, asked = order[:context], order[context : context + most]

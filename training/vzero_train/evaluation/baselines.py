@@ -1,8 +1,7 @@
 """What a practitioner would try first, behind one interface."""
 
 import warnings
-from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +11,12 @@ from vzero_server.model.icl import InContextHead
 from vzero_train.data.questions import Question
 
 Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.int64]
 
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
+_PENALTIES = (1e2, 1e3, 1e4, 1e5)
+# A prompt that very many policies were asked says little more than one that some were.
+_MOST_WEIGHT = 30
 
 
 class Estimator(Protocol):
@@ -28,7 +31,7 @@ class ContextMean:
 
     def __call__(self, question: Question) -> Floats:
         """See ``Estimator``."""
-        return np.full(len(question.queries), _mean(question))
+        return np.full(len(question.queries), context_mean(question))
 
 
 class Neighbours:
@@ -71,7 +74,7 @@ class LogisticRegression:
         success = question.context_rewards >= 0.5
         rarer = int(min(success.sum(), (~success).sum()))
         if rarer == 0:
-            return np.full(len(question.queries), _mean(question))
+            return np.full(len(question.queries), context_mean(question))
         folds = min(5, rarer)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -86,28 +89,50 @@ class LogisticRegression:
 
 
 class PromptDifficulty:
-    """Difficulty of a prompt under the policies of the training set, whoever asks.
+    """Difficulty of a prompt under the policies of a training set, whoever asks.
 
     The part a reward model plays in the paper: it sees the prompt and not the context.
     """
 
-    def __init__(self, columns: Floats, prompts: npt.NDArray[np.int64], rewards: Floats) -> None:
-        """Fit it.
+    def __init__(self, values: Floats) -> None:
+        """Take the value of each prompt, ``[prompts]``; see ``fit`` and ``cross_fit``."""
+        self._values = values
+
+    @classmethod
+    def fit(cls, columns: Floats, prompts: Ints, rewards: Floats) -> Self:
+        """Ridge regression of mean rewards on columns of prompts.
 
         Args:
             columns: Of all prompts, ``[prompts, columns]``.
             prompts: Index of the prompt of each training outcome, ``[n]``.
             rewards: Their rewards, ``[n]``.
         """
-        from sklearn.linear_model import RidgeCV
+        known = np.unique(prompts)
+        return cls(_ridge(columns, prompts, rewards, known))
 
-        counts = np.bincount(prompts, minlength=len(columns))
-        sums = np.bincount(prompts, weights=rewards, minlength=len(columns))
-        known = counts > 0
-        model = RidgeCV(alphas=(1e2, 1e3, 1e4, 1e5))
-        weights = np.minimum(counts[known], 30)
-        model.fit(columns[known], sums[known] / counts[known], sample_weight=weights)
-        self._values: Floats = model.predict(columns).clip(0.01, 0.99)
+    @classmethod
+    def cross_fit(
+        cls, columns: Floats, prompts: Ints, rewards: Floats, *, folds: int = 5, seed: int = 0
+    ) -> Self:
+        """The same where no outcomes are set aside: no prompt's own rewards enter its value.
+
+        The value of a prompt comes from a regression on the prompts of the other folds, the
+        judged policy's among them: more than a model that has not met the policy would know.
+
+        Args:
+            columns: As for ``fit``.
+            prompts: As for ``fit``.
+            rewards: As for ``fit``.
+            folds: Parts of the prompts.
+            seed: Of the parts.
+        """
+        known = np.random.default_rng(seed).permutation(np.unique(prompts))
+        values = np.full(len(columns), float(np.mean(rewards)))
+        for part in np.array_split(known, min(folds, len(known))):
+            others = np.setdiff1d(known, part)
+            if len(others) > 1:
+                values[part] = _ridge(columns, prompts, rewards, others)[part]
+        return cls(values)
 
     def __call__(self, question: Question) -> Floats:
         """See ``Estimator``."""
@@ -135,31 +160,18 @@ class Head:
         return self._head.rows(features).unsqueeze(0)
 
 
-def default_baselines(
-    embeddings: Floats,
-    lengths: Floats,
-    text: Floats,
-    prompts: npt.NDArray[np.int64],
-    rewards: Floats,
-) -> Mapping[str, Estimator]:
-    """All baselines by name.
-
-    Args:
-        embeddings: Unit sentence embeddings of all prompts, ``[prompts, d]``.
-        lengths: Standardised log of their length, ``[prompts]``.
-        text: Standardised text columns, ``[prompts, columns]``.
-        prompts: Prompt indices of the training outcomes, which the difficulty model reads.
-        rewards: Their rewards.
-    """
-    wide = np.concatenate([embeddings * embeddings.shape[1] ** 0.5, text.clip(-5, 5)], axis=1)
-    return {
-        "context mean": ContextMean(),
-        "prompt length": LogisticRegression(lengths[:, None]),
-        "kNN": Neighbours(embeddings),
-        "logistic regression": LogisticRegression(embeddings),
-        "prompt difficulty": PromptDifficulty(wide, prompts, rewards),
-    }
-
-
-def _mean(question: Question) -> float:
+def context_mean(question: Question) -> float:
+    """Mean reward of a question's context; one half where it is empty."""
     return float(question.context_rewards.mean()) if len(question.context) else 0.5
+
+
+def _ridge(columns: Floats, prompts: Ints, rewards: Floats, known: Ints) -> Floats:
+    """Values of all prompts, learned from the mean rewards of ``known`` ones."""
+    from sklearn.linear_model import RidgeCV
+
+    counts = np.bincount(prompts, minlength=len(columns))[known]
+    sums = np.bincount(prompts, weights=rewards, minlength=len(columns))[known]
+    model = RidgeCV(alphas=_PENALTIES)
+    model.fit(columns[known], sums / counts, sample_weight=np.minimum(counts, _MOST_WEIGHT))
+    values: Floats = model.predict(columns).clip(0.01, 0.99)
+    return values

@@ -2,29 +2,54 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 from vzero_train.data.questions import Question
 from vzero_train.evaluation.baselines import Estimator
-from vzero_train.evaluation.calibration import ece, residual_correlation
-from vzero_train.evaluation.metrics import auc, mse
+from vzero_train.evaluation.metrics import pair_credit, prompt_pairs
+from vzero_train.evaluation.resampling import Interval, Resampling
 
 Floats = npt.NDArray[np.floating]
-Metric = Callable[[Floats, Floats], float]
+Array = npt.NDArray[np.float64]
+
+LEADS = {"auc": 1.0, "pairwise": 1.0, "pairwise_lineage": 1.0, "mse": -1.0, "ece": -1.0}
+"""Figures that are compared, and whether more is better."""
 
 
 @dataclass(frozen=True)
-class Interval:
-    """An estimate and its 95 % bootstrap interval."""
+class Answers:
+    """Questions and what every estimator answered.
 
-    estimate: float
-    low: float
-    high: float
+    Attributes:
+        questions: As asked.
+        values: By estimator, an array ``[queries]`` for each question.
+    """
 
-    def __str__(self) -> str:
-        return f"{self.estimate:.4f} [{self.low:.4f}, {self.high:.4f}]"
+    questions: Sequence[Question]
+    values: Mapping[str, Sequence[Floats]]
+
+    def where(self, kept: Callable[[Question], bool]) -> "Answers":
+        """The answers to some of the questions."""
+        chosen = [index for index, question in enumerate(self.questions) if kept(question)]
+        return Answers(
+            [self.questions[index] for index in chosen],
+            {name: [given[index] for index in chosen] for name, given in self.values.items()},
+        )
+
+    @classmethod
+    def joined(cls, several: Sequence["Answers"]) -> "Answers":
+        """The answers of the same estimators to all questions of several."""
+        return cls(
+            [question for one in several for question in one.questions],
+            {
+                name: [values for one in several for values in one.values[name]]
+                for name in several[0].values
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -34,22 +59,97 @@ class Report:
     Attributes:
         name: The estimator.
         auc: Intra-context AUC, mean over contexts weighted by queries.
-        mse: Mean squared error against the rewards, likewise.
+        pairwise: Pairwise accuracy: the same prompt under two checkpoints, in the right order?
+        pairwise_lineage: The same, over pairs of checkpoints of one policy.
+        mse: Mean squared error against the rewards.
         ece: Expected calibration error of all values together.
-        with_prior: Spearman correlation of (value - reward) with the context's mean reward.
-        with_difficulty: The same with the prompt's mean reward over all test policies.
-        lead_auc: By how much the AUC of the judged estimator exceeds this one, paired.
-        lead_mse: By how much its MSE is lower, paired.
+        with_prior: Spearman correlation of (value - reward) with the context's mean reward
+            (Eq. 26).
+        with_difficulty: The same with the prompt's mean reward over all policies (Eq. 27).
+        leads: By how much the judged estimator is better than this one, paired, by figure of
+            ``LEADS``; positive is better. Empty for the judged one.
     """
 
     name: str
     auc: Interval
+    pairwise: Interval
+    pairwise_lineage: Interval
     mse: Interval
-    ece: float
-    with_prior: float
-    with_difficulty: float
-    lead_auc: Interval | None = None
-    lead_mse: Interval | None = None
+    ece: Interval
+    with_prior: Interval
+    with_difficulty: Interval
+    leads: Mapping[str, Interval]
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON values; NaN becomes None."""
+        figures = {name: value for name, value in vars(self).items() if name != "leads"}
+        return {
+            **{
+                name: _document(value) if isinstance(value, Interval) else value
+                for name, value in figures.items()
+            },
+            "leads": {name: _document(value) for name, value in self.leads.items()},
+        }
+
+
+def ask_all(
+    estimators: Mapping[str, Estimator],
+    questions: Sequence[Question],
+    progress: Callable[[int, int], None] | None = None,
+) -> Answers:
+    """Ask every estimator every question.
+
+    Args:
+        estimators: By name.
+        questions: Of any policies and steps.
+        progress: Called with the questions answered and their number.
+    """
+    values: dict[str, list[Floats]] = {name: [] for name in estimators}
+    for done, question in enumerate(questions, start=1):
+        for name, estimator in estimators.items():
+            values[name].append(np.asarray(estimator(question), dtype=np.float64))
+        if progress:
+            progress(done, len(questions))
+    return Answers(questions, values)
+
+
+def judge(
+    answers: Answers,
+    judged: str,
+    *,
+    difficulty: Floats | None = None,
+    by_prompt: bool = False,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[Report]:
+    """Figures and intervals of all estimators.
+
+    What is resampled are clusters of one policy on one benchmark, which share prompts and a
+    policy and are not independent; or, with ``by_prompt``, prompts with all that was asked
+    about them, where there are few policies. Pairs of checkpoints are resampled by prompt.
+
+    Args:
+        answers: To questions at one context size.
+        judged: Name of the estimator the others are compared with.
+        difficulty: Mean reward of every prompt over the test policies, ``[prompts]``.
+        by_prompt: See above.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+    """
+    sheet = _Sheet(answers.questions, difficulty, by_prompt, resamples, seed)
+    figures = {
+        name: sheet.figures(np.concatenate([np.empty(0), *given]))
+        for name, given in answers.values.items()
+    }
+    reports = []
+    for name, own in figures.items():
+        leads = {}
+        if name != judged and judged in figures:
+            best = figures[judged]
+            leads = {key: Interval.of(sign * (best[key] - own[key])) for key, sign in LEADS.items()}
+        intervals = {key: Interval.of(replicates) for key, replicates in own.items()}
+        reports.append(Report(name=name, leads=leads, **intervals))
+    return reports
 
 
 def evaluate(
@@ -58,112 +158,82 @@ def evaluate(
     judged: str,
     *,
     difficulty: Floats | None = None,
+    by_prompt: bool = False,
     resamples: int = 2000,
     seed: int = 0,
 ) -> list[Report]:
-    """Ask every estimator every question.
-
-    Questions are resampled in clusters of one policy on one benchmark, which share prompts
-    and a policy and are not independent.
-
-    Args:
-        estimators: By name.
-        questions: At one context size.
-        judged: Name of the estimator the others are compared with.
-        difficulty: Mean reward of every prompt over the test policies, ``[prompts]``.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
-    """
-    values = {
-        name: [np.asarray(estimator(question)) for question in questions]
-        for name, estimator in estimators.items()
-    }
-    sizes = np.array([len(question.queries) for question in questions], dtype=np.float64)
-    draws = _bootstrap(questions, resamples, np.random.default_rng(seed))
-    aucs = {name: _per_question(auc, questions, given) for name, given in values.items()}
-    errors = {name: _per_question(mse, questions, given) for name, given in values.items()}
-    reports = []
-    for name, given in values.items():
-        other = name != judged
-        reports.append(
-            Report(
-                name=name,
-                auc=_interval(aucs[name], sizes, draws),
-                mse=_interval(errors[name], sizes, draws),
-                ece=ece(np.concatenate([q.rewards for q in questions]), np.concatenate(given)),
-                with_prior=_against_prior(questions, given),
-                with_difficulty=_against_difficulty(questions, given, difficulty),
-                lead_auc=_interval(aucs[judged] - aucs[name], sizes, draws) if other else None,
-                lead_mse=_interval(errors[name] - errors[judged], sizes, draws) if other else None,
-            )
-        )
-    return reports
-
-
-def as_table(reports: Sequence[Report]) -> str:
-    """A Markdown table of reports."""
-    lines = [
-        "| estimator | AUC | MSE | ECE | rho(prior) | rho(difficulty) | AUC lead | MSE lead |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for report in reports:
-        lines.append(
-            f"| {report.name} | {report.auc} | {report.mse} | {report.ece:.3f} "
-            f"| {report.with_prior:+.3f} | {report.with_difficulty:+.3f} "
-            f"| {report.lead_auc or ''} | {report.lead_mse or ''} |"
-        )
-    return "\n".join(lines)
-
-
-def _per_question(
-    metric: Metric, questions: Sequence[Question], given: Sequence[Floats]
-) -> npt.NDArray[np.float64]:
-    pairs = zip(questions, given, strict=True)
-    return np.array([metric(question.rewards, values) for question, values in pairs])
-
-
-def _bootstrap(
-    questions: Sequence[Question], resamples: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """How often each question is drawn, ``[resamples, questions]``."""
-    keys = [f"{question.benchmark}\n{question.policy}" for question in questions]
-    names, cluster = np.unique(keys, return_inverse=True)
-    drawn = rng.multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=resamples)
-    counts: npt.NDArray[np.int64] = drawn[:, cluster]
-    return counts
-
-
-def _interval(
-    values: npt.NDArray[np.float64],
-    sizes: npt.NDArray[np.float64],
-    draws: npt.NDArray[np.int64],
-) -> Interval:
-    weights = draws * sizes
-    means = (weights @ values) / weights.sum(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Interval(float(np.average(values, weights=sizes)), float(low), float(high))
-
-
-def _against_prior(questions: Sequence[Question], given: Sequence[Floats]) -> float:
-    pairs = list(zip(questions, given, strict=True))
-    residuals = np.concatenate([values - question.rewards for question, values in pairs])
-    priors = np.concatenate(
-        [np.full(len(values), _mean(question.context_rewards)) for question, values in pairs]
+    """Ask every estimator every question, and judge; see ``judge``."""
+    return judge(
+        ask_all(estimators, questions),
+        judged,
+        difficulty=difficulty,
+        by_prompt=by_prompt,
+        resamples=resamples,
+        seed=seed,
     )
-    return residual_correlation(residuals, priors)
 
 
-def _against_difficulty(
-    questions: Sequence[Question], given: Sequence[Floats], difficulty: Floats | None
-) -> float:
-    if difficulty is None:
-        return float("nan")
-    pairs = list(zip(questions, given, strict=True))
-    residuals = np.concatenate([values - question.rewards for question, values in pairs])
-    return residual_correlation(
-        residuals, np.concatenate([difficulty[question.queries] for question in questions])
-    )
+class _Sheet:
+    """All queries of all questions in one column, and what does not depend on the estimator."""
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        difficulty: Floats | None,
+        by_prompt: bool,
+        resamples: int,
+        seed: int,
+    ) -> None:
+        sizes = [len(question.queries) for question in questions]
+        self._contexts = np.repeat(np.arange(len(questions)), sizes)
+        self._rewards = _joined([question.rewards for question in questions]).astype(np.float64)
+        prompts = _joined([question.queries for question in questions]).astype(np.int64)
+        keys = [f"{question.benchmark}\n{question.policy}" for question in questions]
+        clusters = prompts if by_prompt else np.repeat(np.asarray(keys, dtype=np.str_), sizes)
+        self._rows = Resampling(clusters, resamples=resamples, seed=seed)
+        self._prior = rankdata(np.repeat([_mean(q.context_rewards) for q in questions], sizes))
+        self._difficulty = None if difficulty is None else rankdata(difficulty[prompts])
+        policies = np.repeat(
+            np.unique([q.policy for q in questions], return_inverse=True)[1], sizes
+        )
+        self._pairs = prompt_pairs(prompts, self._rewards)
+        left, right = self._pairs
+        self._of_one = policies[left] == policies[right]
+        self._by_pair = Resampling(prompts[left], resamples=resamples, seed=seed)
+
+    def figures(self, values: Array) -> dict[str, Array]:
+        """Replicates of all figures of a report."""
+        residuals = rankdata(values - self._rewards)
+        nothing = np.full(len(self._rows.mean(values)), np.nan)
+        return {
+            "auc": self._rows.mean_auc(self._rewards, values, self._contexts),
+            "pairwise": self._pairwise(values, np.ones(len(self._of_one))),
+            "pairwise_lineage": self._pairwise(values, self._of_one.astype(np.float64)),
+            "mse": self._rows.mean((values - self._rewards) ** 2),
+            "ece": self._rows.calibration_error(self._rewards, values),
+            "with_prior": self._rows.correlation(residuals, self._prior),
+            "with_difficulty": nothing
+            if self._difficulty is None
+            else self._rows.correlation(residuals, self._difficulty),
+        }
+
+    def _pairwise(self, values: Array, counted: Array) -> Array:
+        credit = pair_credit(self._rewards, values, self._pairs)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share: Array = self._by_pair.total(credit * counted) / self._by_pair.total(counted)
+        return share
+
+
+def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return np.concatenate([np.empty(0), *arrays])
 
 
 def _mean(rewards: Floats) -> float:
     return float(rewards.mean()) if len(rewards) else 0.5
+
+
+def _document(interval: Interval) -> dict[str, float | None]:
+    return {
+        name: round(value, 6) if np.isfinite(value) else None
+        for name, value in vars(interval).items()
+    }

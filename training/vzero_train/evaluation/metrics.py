@@ -5,6 +5,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 # An avg@n of at least this counts as a success.
 SUCCESS = 0.5
@@ -28,6 +29,89 @@ def auc(rewards: npt.ArrayLike, values: npt.ArrayLike) -> float:
     return float((ranks[success].sum() - good * (good + 1) / 2) / (good * poor))
 
 
+def weighted_auc(rewards: npt.ArrayLike, values: npt.ArrayLike, weights: Array) -> Array:
+    """The AUC of one context under many weightings of its queries.
+
+    Args:
+        rewards: As for ``auc``, ``[m]``.
+        values: As for ``auc``, ``[m]``.
+        weights: ``[r, m]``, not negative.
+
+    Returns:
+        ``[r]``; NaN where all the weight lies on successes, or none.
+    """
+    values = np.asarray(values, np.float64)
+    order = np.argsort(values, kind="stable")
+    ranked = values[order]
+    success = (np.asarray(rewards) >= SUCCESS)[order]
+    weights = weights[:, order]
+    poor = np.where(success, 0.0, weights)
+    below = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(poor, axis=1)], axis=1)
+    first = np.searchsorted(ranked, ranked, side="left")
+    last = np.searchsorted(ranked, ranked, side="right")
+    credit = (below[:, first] + below[:, last]) / 2.0
+    good = np.where(success, weights, 0.0)
+    pairs = good.sum(1) * poor.sum(1)
+    with np.errstate(invalid="ignore"):
+        found: Array = np.where(pairs > 0.0, (good * credit).sum(1) / pairs, np.nan)
+    return found
+
+
 def mse(rewards: npt.ArrayLike, values: npt.ArrayLike) -> float:
     """Calibration MSE: mean squared difference of values and observed avg@n."""
     return float(np.mean(np.square(np.asarray(rewards, np.float64) - np.asarray(values))))
+
+
+def prompt_pairs(prompts: npt.ArrayLike, rewards: npt.ArrayLike) -> tuple[Ints, Ints]:
+    """All pairs of rows of one prompt whose rewards differ.
+
+    Rows of one prompt are outcomes under different checkpoints.
+
+    Args:
+        prompts: Which prompt a row is about, ``[m]``.
+        rewards: Observed avg@n, ``[m]``.
+
+    Returns:
+        Indices of the two rows of every pair, both ``[pairs]``; every pair once.
+    """
+    prompts, rewards = np.asarray(prompts), np.asarray(rewards)
+    order = np.argsort(prompts, kind="stable")
+    ranked = prompts[order]
+    left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for offset in range(1, len(order)):
+        same = np.flatnonzero(ranked[offset:] == ranked[:-offset])
+        if not len(same):
+            break
+        one, other = order[same], order[same + offset]
+        differ = rewards[one] != rewards[other]
+        left.append(one[differ])
+        right.append(other[differ])
+    return np.concatenate(left), np.concatenate(right)
+
+
+def pair_credit(
+    rewards: npt.ArrayLike, values: npt.ArrayLike, pairs: tuple[Ints, Ints]
+) -> npt.NDArray[np.float64]:
+    """Per pair: 1 if the values are in the order of the rewards, ½ if equal, else 0."""
+    rewards, values = np.asarray(rewards, np.float64), np.asarray(values, np.float64)
+    left, right = pairs
+    agreement = np.sign(values[left] - values[right]) * np.sign(rewards[left] - rewards[right])
+    credit: npt.NDArray[np.float64] = (agreement + 1.0) / 2.0
+    return credit
+
+
+def pairwise_accuracy(
+    prompts: npt.ArrayLike, rewards: npt.ArrayLike, values: npt.ArrayLike
+) -> float:
+    """Pairwise calibration accuracy: the same prompt under two checkpoints, in the right order?
+
+    Args:
+        prompts: Which prompt a row is about, ``[m]``.
+        rewards: Observed avg@n, ``[m]``; pairs with equal ones do not count.
+        values: Estimates, ``[m]``. Equal ones count half.
+
+    Returns:
+        In [0, 1]; NaN without a pair.
+    """
+    pairs = prompt_pairs(prompts, rewards)
+    return float(pair_credit(rewards, values, pairs).mean()) if len(pairs[0]) else float("nan")

@@ -1,0 +1,123 @@
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.training.made_up import made_up_outcomes, visit
+from vzero_train.data.history import History
+from vzero_train.data.protocols import (
+    Stage,
+    sequential_alignment,
+    strict_generalisation,
+    unseen_benchmarks,
+    unseen_everything,
+    visits,
+)
+
+SIZES = {
+    "prompts": st.integers(4, 60),
+    "policies": st.integers(1, 4),
+    "steps": st.integers(1, 12),
+    "benchmarks": st.integers(1, 4),
+    "seed": st.integers(0, 5),
+}
+
+
+def disjoint(stage: Stage) -> None:
+    context, training = set(stage.context.prompt), set(stage.training.prompt)
+    held_out, test = set(stage.held_out.prompt), set(stage.test.prompt)
+    assert context <= held_out
+    assert training <= held_out
+    assert not context & training
+    assert not held_out & test
+
+
+@settings(max_examples=40, deadline=None)
+@given(**SIZES)
+def test_sequential_alignment(
+    prompts: int, policies: int, steps: int, benchmarks: int, seed: int
+) -> None:
+    outcomes = made_up_outcomes(prompts, policies, steps, benchmarks)
+    stages = sequential_alignment(outcomes, seed=seed)
+    assert len(stages) == policies * steps
+    visited, held_out = set(), set()
+    seen: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for stage in stages:
+        disjoint(stage)
+        visited |= set(stage.test.prompt)
+        held_out |= set(stage.held_out.prompt)
+        # Within an epoch every prompt is visited once.
+        epoch = seen[stage.test.policy, stage.epoch]
+        assert not epoch & set(stage.test.prompt)
+        epoch |= set(stage.test.prompt)
+    assert not visited & held_out
+
+
+@settings(max_examples=40, deadline=None)
+@given(**SIZES)
+def test_strict_generalisation(
+    prompts: int, policies: int, steps: int, benchmarks: int, seed: int
+) -> None:
+    outcomes = made_up_outcomes(prompts, policies, steps, benchmarks)
+    stages = strict_generalisation(outcomes, seed=seed)
+    assert len(stages) == policies * steps
+    tested = {prompt for stage in stages for prompt in stage.test.prompt}
+    used = {prompt for stage in stages for prompt in stage.held_out.prompt}
+    assert not tested & used
+    for stage in stages:
+        disjoint(stage)
+        assert set(stage.test.prompt) | set(stage.held_out.prompt) == set(range(prompts))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1000), share=st.floats(0.0, 0.9))
+def test_unseen_everything(seed: int, share: float) -> None:
+    outcomes = made_up_outcomes(40, 4, 2, 3)
+    split = unseen_everything(outcomes, ["b0"], share=share, seed=seed)
+    for name in ("prompt", "policy", "benchmark"):
+        assert not set(getattr(split.train, name)) & set(getattr(split.test, name))
+
+
+def test_unseen_benchmarks_share_no_prompt() -> None:
+    split = unseen_benchmarks(made_up_outcomes(), ["b1"])
+    assert set(split.test.benchmark) == {"b1"}
+    assert set(split.train.benchmark) == {"b0"}
+    assert not set(split.train.prompt) & set(split.test.prompt)
+    assert set(split.train.policy) == set(split.test.policy)
+
+
+def test_training_is_balanced_and_contexts_are_not() -> None:
+    outcomes = made_up_outcomes(1000, 1, 1)
+    (stage,) = strict_generalisation(outcomes)
+    assert stage.training.success_rate == 0.5
+    natural = (outcomes.reward >= 0.5).mean()
+    assert natural < 0.4
+    assert stage.context.success_rate == pytest.approx(natural, abs=0.05)
+    assert len(stage.context) == len(stage.held_out) // 2
+
+
+def test_a_short_run_visits_all_its_prompts_at_every_step() -> None:
+    stages = sequential_alignment(made_up_outcomes(60, 1, 3))
+    assert [stage.epoch for stage in stages] == [0, 1, 2]
+    assert len({tuple(sorted(stage.test.prompt)) for stage in stages}) == 1
+
+
+def test_a_long_run_comes_back_after_three_steps() -> None:
+    stages = sequential_alignment(made_up_outcomes(60, 1, 9))
+    assert [stage.epoch for stage in stages] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    np.testing.assert_array_equal(stages[0].test.prompt, stages[3].test.prompt)
+
+
+def test_history_is_what_was_before() -> None:
+    history = History([visit(3, [1], [1.0]), visit(1, [0], [0.0]), visit(-1, [2], [0.5])])
+    assert [pool.step for pool in history.of("p")] == [1, 3]
+    assert [pool.step for pool in history.before("p", 3)] == [1]
+    assert not history.of("another")
+
+
+def test_visits_join_benchmarks() -> None:
+    found = visits(made_up_outcomes(40, 2, 3))
+    assert len(found) == 6
+    assert all(len(pool) == 40 and pool.benchmark == "*" for pool in found)

@@ -1,0 +1,1 @@
+"""The commands ``vzero eval`` and ``vzero train``."""

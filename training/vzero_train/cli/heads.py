@@ -1,0 +1,150 @@
+"""Training a head and keeping it: what ``vzero train`` and ``vzero eval folds`` share."""
+
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vzero.cli.lines import BadInput
+from vzero_train.cli.inputs import Setup, progress
+
+if TYPE_CHECKING:
+    from vzero_server.model.backbone import Backbone
+    from vzero_server.model.checkpoint import Checkpoint
+    from vzero_train.data.columns import Columns
+    from vzero_train.data.outcomes import Outcomes
+    from vzero_train.training.recipe import Recipe
+
+
+def state_of(path: Path) -> Path:
+    """Where the unfinished training of a checkpoint is kept."""
+    return path.with_suffix(".state.pt")
+
+
+def train(
+    path: Path,
+    recipe: "Recipe",
+    outcomes: "Outcomes",
+    columns: "Columns",
+    backbone: "Backbone",
+    setup: Setup,
+    *,
+    left_out: str | None = None,
+    tensorboard: Path | None = None,
+) -> str:
+    """Train a head, or go on with it, write its checkpoint, and return the fingerprint.
+
+    Args:
+        path: Checkpoint to write. Its state beside it is read if it is there, and removed
+            when the checkpoint is written.
+        recipe: How to train. Its folds are not looked at.
+        outcomes: To learn from.
+        columns: Of all prompts.
+        backbone: What encoded them.
+        setup: Device, and whether to show progress.
+        left_out: Fold that ``outcomes`` lacks; the checkpoint names it.
+        tensorboard: Folder for the losses.
+
+    Raises:
+        BadInput: No pool of outcomes is large enough, or the state is of another recipe.
+    """
+    from vzero_server.model.checkpoint import BackboneSpec, save_checkpoint
+    from vzero_server.model.prompt_encoder import LAYERS
+    from vzero_train.training.recipe import train_head
+
+    device = _device(setup.device)
+    state = state_of(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    what = "steps" if left_out is None else f"steps without {left_out}"
+    with ExitStack() as stack:
+        report = stack.enter_context(progress(what, setup.quiet))
+        scalars = None
+        if tensorboard is not None:
+            from vzero_train.training.scalars import Scalars
+
+            scalars = stack.enter_context(Scalars(tensorboard))
+
+        def on_step(step: int, loss: float) -> None:
+            report(step, recipe.trainer.steps)
+            if scalars is not None:
+                scalars.loss(step, loss)
+
+        try:
+            head = train_head(
+                recipe, outcomes, columns.features, device=device, state=state, on_step=on_step
+            )
+        except ValueError as error:
+            raise BadInput(f"{path}: {error}") from error
+    fingerprint = save_checkpoint(
+        path,
+        head,
+        backbone=BackboneSpec(_name(backbone), backbone.weights, LAYERS),
+        training={
+            **_provenance(recipe, outcomes),
+            "outcomes": len(outcomes),
+            "policies": len(np.unique(outcomes.policy)),
+            "prompts": len(np.unique(outcomes.prompt)),
+            "recipe": asdict(recipe.trainer),
+            **({"left_out": left_out} if left_out else {}),
+        },
+        metrics={},
+    )
+    state.unlink(missing_ok=True)
+    return fingerprint
+
+
+def check(path: Path, checkpoint: "Checkpoint", recipe: "Recipe", outcomes: "Outcomes") -> None:
+    """Check that a head was trained by this recipe on outcomes like these.
+
+    Raises:
+        BadInput: It was not.
+    """
+    found = checkpoint.training
+    if found.get("recipe") != asdict(recipe.trainer) or found.get("outcomes") != len(outcomes):
+        raise BadInput(f"{path} is of another recipe or other outcomes: remove it, or change --out")
+
+
+def seeded(recipe: "Recipe", seed: int | None) -> "Recipe":
+    """The recipe with another seed, if one is given."""
+    if seed is None:
+        return recipe
+    return replace(recipe, trainer=replace(recipe.trainer, seed=seed))
+
+
+def fold_of(recipe: "Recipe", name: str, outcomes: "Outcomes") -> list[str]:
+    """The benchmarks of a fold.
+
+    Raises:
+        BadInput: The recipe has no such fold, or the outcomes none of its benchmarks.
+    """
+    if name not in recipe.folds:
+        known = ", ".join(recipe.folds) or "none"
+        raise BadInput(f"--fold: no {name!r} in the recipe; there are {known}")
+    benchmarks = recipe.held_out(name, outcomes)
+    if not benchmarks:
+        raise BadInput(f"--fold: the outcomes hold no benchmark of {name!r}")
+    return benchmarks
+
+
+def _provenance(recipe: "Recipe", outcomes: "Outcomes") -> dict[str, Any]:
+    """What the recipe says of its data, as far as these outcomes are of it."""
+    sources = [str(name) for name in np.unique(outcomes.source) if name]
+    licences = recipe.provenance.get("licences", {})
+    known = {name: licences[name] for name in sources if name in licences}
+    return {**recipe.provenance, "data": sources, "licences": known}
+
+
+def _name(backbone: "Backbone") -> str:
+    from vzero_server.model.backbone import PACKAGED
+
+    return "all-MiniLM-L6-v2" if backbone.name == PACKAGED else backbone.name
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name

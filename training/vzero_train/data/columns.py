@@ -1,0 +1,51 @@
+"""What baselines and the head read of prompts, taken apart once."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from vzero_server.model.prompt_encoder import Features, PromptEncoder
+from vzero_server.model.text_columns import NAMES
+
+Floats = npt.NDArray[np.float32]
+
+_LIMIT = 5.0
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of all prompts of an outcomes file; P prompts.
+
+    Attributes:
+        embeddings: Pooled embeddings of length 1, ``[P, d]``.
+        text: Standardised text statistics, ``[P, 32]``, the log of the length first.
+        features: What the head reads, ``[P, columns]``.
+    """
+
+    embeddings: Floats
+    text: Floats
+    features: Features
+
+    @classmethod
+    def of(cls, vectors: Features, encoder: PromptEncoder) -> Self:
+        """Take the encoder's vectors ``[P, encoder.columns]`` apart."""
+        pooled = vectors[:, : encoder.pooled].astype(np.float32)
+        text = vectors[:, -len(NAMES) :].astype(np.float32)
+        return cls(
+            embeddings=pooled / (np.linalg.norm(pooled, axis=1, keepdims=True) + 1e-9),
+            text=((text - text.mean(0)) / (text.std(0) + 1e-6)).clip(-_LIMIT, _LIMIT),
+            features=vectors[:, encoder.pooled :],
+        )
+
+    @property
+    def lengths(self) -> Floats:
+        """Standardised log of the length, ``[P, 1]``."""
+        return self.text[:, :1]
+
+    @property
+    def wide(self) -> Floats:
+        """Embeddings of unit variance and text statistics, ``[P, d + 32]``."""
+        scale = self.embeddings.shape[1] ** 0.5
+        return np.concatenate([self.embeddings * scale, self.text], axis=1)

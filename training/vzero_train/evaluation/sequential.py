@@ -1,0 +1,160 @@
+"""Baselines that follow a policy along its steps (section 5.3 of the paper)."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from vzero_train.data.history import History
+from vzero_train.data.outcomes import Pool
+from vzero_train.data.questions import Question
+from vzero_train.evaluation.baselines import Neighbours, context_mean
+from vzero_train.evaluation.value_network import ValueNetwork
+
+Floats = npt.NDArray[np.floating]
+
+
+class PreviousEpoch:
+    """The reward of the same prompt at the policy's last visit to it.
+
+    A prompt that the policy was not seen on before gets the mean of the context; the paper
+    leaves it out.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    def __call__(self, question: Question) -> Floats:
+        """See ``Estimator``."""
+        last: dict[int, float] = {}
+        for pool in self._history.before(question.policy, question.step):
+            last.update(zip(pool.prompt.tolist(), pool.reward.tolist(), strict=True))
+        mean = context_mean(question)
+        return np.array([last.get(prompt, mean) for prompt in question.queries.tolist()])
+
+
+class BufferedNeighbours:
+    """kNN-contextual: the k nearest among the newest outcomes, whatever step they are of.
+
+    The buffer is first in, first out (Eq. 52). Newest are the outcomes of the question's own
+    context, before them the visits of earlier steps.
+    """
+
+    def __init__(
+        self, embeddings: Floats, history: History, *, k: int = 64, window: int = 2048
+    ) -> None:
+        self._neighbours = Neighbours(embeddings, k)
+        self._history, self._window = history, window
+
+    def __call__(self, question: Question) -> Floats:
+        """See ``Estimator``."""
+        known = self._history.before(question.policy, question.step)
+        prompts = np.concatenate([*(pool.prompt for pool in known), question.context])
+        rewards = np.concatenate([*(pool.reward for pool in known), question.context_rewards])
+        buffer = Question(
+            policy=question.policy,
+            step=question.step,
+            benchmark=question.benchmark,
+            context=prompts[-self._window :].astype(np.int64),
+            context_rewards=rewards[-self._window :].astype(np.float32),
+            queries=question.queries,
+            rewards=question.rewards,
+        )
+        return self._neighbours(buffer)
+
+
+class VanillaValueModel:
+    """A value model coupled to one policy and trained incrementally along its steps.
+
+    Before the policy's first step it is trained on a cold start; after each step it is trained
+    on for some epochs on what was visited there. So the values of a step come from the steps
+    before: it lags behind the policy, as in PPO. Of a policy without a past, it learns from
+    the question's context.
+    """
+
+    def __init__(
+        self,
+        columns: Floats,
+        history: History,
+        *,
+        cold_start: Mapping[str, Pool] | None = None,
+        epochs: int = 5,
+        seed: int = 0,
+    ) -> None:
+        """Prepare; a policy's model is trained when it is first asked for.
+
+        Args:
+            columns: Of all prompts, ``[prompts, columns]``.
+            history: What each policy visited.
+            cold_start: Outcomes of each policy at its first step.
+            epochs: Of the cold start and of each step.
+            seed: Of every model.
+        """
+        self._columns, self._history = columns, history
+        self._cold_start = cold_start or {}
+        self._epochs, self._seed = epochs, seed
+        self._values: dict[str, list[Floats]] = defaultdict(list)
+
+    def __call__(self, question: Question) -> Floats:
+        """See ``Estimator``."""
+        known = len(self._history.before(question.policy, question.step))
+        if not known and question.policy not in self._cold_start:
+            return StepwiseRetrain(self._columns, epochs=self._epochs, seed=self._seed)(question)
+        if question.policy not in self._values:
+            self._train(question.policy)
+        return self._values[question.policy][known][question.queries]
+
+    def _train(self, policy: str) -> None:
+        """Values of all prompts after the cold start, and after each step."""
+        network = ValueNetwork(self._columns, seed=self._seed)
+        everything = np.arange(len(self._columns))
+        if policy in self._cold_start:
+            network.train(self._cold_start[policy], self._epochs)
+        self._values[policy].append(network(everything))
+        for pool in self._history.of(policy):
+            network.train(pool, self._epochs)
+            self._values[policy].append(network(everything))
+
+
+class StepwiseRetrain:
+    """A fresh value model for every step, trained on that step's held-out outcomes.
+
+    Where none are given it learns from the question's context.
+    """
+
+    def __init__(
+        self,
+        columns: Floats,
+        held_out: Mapping[tuple[str, int], Pool] | None = None,
+        *,
+        epochs: int = 20,
+        seed: int = 0,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            columns: Of all prompts, ``[prompts, columns]``.
+            held_out: Outcomes by policy and step.
+            epochs: Of each training. More than the incremental model's 5, since there is no
+                earlier step to build on.
+            seed: Of every model.
+        """
+        self._columns, self._held_out = columns, held_out or {}
+        self._epochs, self._seed = epochs, seed
+
+    def __call__(self, question: Question) -> Floats:
+        """See ``Estimator``; one half for an empty context."""
+        context = Pool(
+            question.policy,
+            question.step,
+            question.benchmark,
+            question.context,
+            question.context_rewards,
+        )
+        pool = self._held_out.get((question.policy, question.step), context)
+        if not len(pool):
+            return np.full(len(question.queries), context_mean(question))
+        network = ValueNetwork(self._columns, seed=self._seed)
+        network.train(pool, self._epochs)
+        return network(question.queries)
