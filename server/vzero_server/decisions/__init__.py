@@ -1,0 +1,1 @@
+"""What follows from values: how many rollouts a prompt gets, which policy answers it."""
