@@ -26,13 +26,15 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     VZERO_HOST=0.0.0.0 \
     VZERO_PORT=50051 \
+    VZERO_ADMIN_HOST=0.0.0.0 \
+    VZERO_ADMIN_PORT=9464 \
     VZERO_DATA_DIR=/data
 USER vzero
 VOLUME /data
-EXPOSE 50051
+EXPOSE 50051 9464
 # Serving, not merely listening: the model is loaded and the server is not draining.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "import os, vzero; vzero.Client('127.0.0.1:' + os.environ['VZERO_PORT']).wait_ready(4)"]
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['VZERO_ADMIN_PORT'] + '/readyz', timeout=4)"]
 # SIGTERM drains; give it longer than VZERO_DRAIN_TIMEOUT before killing it.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["vzero"]

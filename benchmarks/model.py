@@ -1,25 +1,23 @@
 """What the model costs without a server around it."""
 
-import os
 import time
 
 import torch
 
 from load_tests.prompts import PromptSource
 from vzero_server.config import Settings
-from vzero_server.model.backbone import Backbone
+from vzero_server.model.prompt_encoder import TokenisedPrompt
+from vzero_server.models import load_models, threads
 
 
 class InProcessModel:
-    """The backbone of a server with the same settings, called directly."""
+    """The encoder of a server with the same settings, called directly."""
 
     def __init__(self) -> None:
         """Load it."""
         settings = Settings.load(None)
-        torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
-        self._backbone = Backbone.load(
-            settings.backbone, device=settings.device, dtype=settings.dtype
-        )
+        torch.set_num_threads(threads(settings))
+        self._encoder = load_models(settings).encoder
         self._batch_tokens = settings.max_batch_tokens
         self.milliseconds(1, 0.1, -1)
 
@@ -37,15 +35,15 @@ class InProcessModel:
             prompts = source.take(waiting)
             began = time.perf_counter()
             for batch in self._batches(prompts):
-                self._backbone.embed(batch)
+                self._encoder.embed(batch)
             spent += time.perf_counter() - began
             count += waiting
         return 1000 * spent / count
 
-    def _batches(self, prompts: list[str]) -> list[list[list[int]]]:
-        batches: list[list[list[int]]] = []
-        for tokens in sorted(self._backbone.tokenize(prompts), key=len):
-            if not batches or len(tokens) * (len(batches[-1]) + 1) > self._batch_tokens:
+    def _batches(self, prompts: list[str]) -> list[list[TokenisedPrompt]]:
+        batches: list[list[TokenisedPrompt]] = []
+        for prompt in sorted(self._encoder.tokenize(prompts), key=len):
+            if not batches or len(prompt) * (len(batches[-1]) + 1) > self._batch_tokens:
                 batches.append([])
-            batches[-1].append(tokens)
+            batches[-1].append(prompt)
         return batches

@@ -3,17 +3,16 @@
 import asyncio
 import gc
 import logging
-import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import faiss
 import torch
 
+from vzero_server.admin import AdminServer
 from vzero_server.api.server import ApiServer
 from vzero_server.config import Settings
 from vzero_server.contexts.database import Database
@@ -28,21 +27,38 @@ from vzero_server.engine.features import FeatureCache
 from vzero_server.engine.heads import HeadBatcher
 from vzero_server.engine.peers import Peers
 from vzero_server.engine.windows import WindowCache
-from vzero_server.models import load_models
+from vzero_server.metrics import Metrics
+from vzero_server.models import load_models, threads
+from vzero_server.tracing import Traces
+from vzero_server.watchdog import Watchdog, leave_now
+from vzero_server.watched import Worker
 
 log = logging.getLogger(__name__)
+
+# Seconds beyond those of draining that a server with a fault gets to end itself.
+_FAULT_GRACE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What a server says when it is serving: its address and how long it took, in seconds."""
+    """What a server says when it is serving.
+
+    Attributes:
+        address: ``host:port`` for calls.
+        seconds: How long the start took.
+        admin_address: ``host:port`` of metrics and probes; None without them.
+    """
 
     address: str
     seconds: float
+    admin_address: str | None = None
 
 
 async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
+
+    A part that has died or hangs ends the process after draining, with
+    ``watchdog.FAULT_EXIT_CODE``.
 
     Args:
         settings: All settings.
@@ -58,33 +74,58 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    store = ContextStore(Database(settings.data_dir, max_bytes=settings.max_database_bytes))
-    server = ApiServer(settings)
+    metrics = Metrics()
+    database = Database(settings.data_dir, max_bytes=settings.max_database_bytes)
+    store = ContextStore(database, metrics=metrics)
+    traces = Traces.to(settings.trace_endpoint) if settings.trace_endpoint else None
+    server = ApiServer(settings, metrics, traces)
+    watchdog = Watchdog(
+        stop.set,
+        hang_timeout=settings.hang_timeout,
+        grace=settings.drain_timeout + _FAULT_GRACE,
+    )
+    admin = AdminServer(metrics.registry, lambda: watchdog.fault or server.not_serving_because)
     try:
         port = await server.listen()
-        async with engine_of(settings, store) as engine:
+        admin_address = None
+        if settings.admin_port is not None:
+            admin_port = await admin.listen(settings.admin_host, settings.admin_port)
+            admin_address = f"{settings.admin_host}:{admin_port}"
+        async with engine_of(settings, store, metrics) as engine:
+            watchdog.watch(*store.watched, *engine.watched)
             try:
                 # What is loaded stays: a collection that went over all of it would halt every call.
                 gc.collect()
                 gc.freeze()
                 await server.serve(store, engine, settings.data_dir)
-                announce(Ready(f"{settings.host}:{port}", time.perf_counter() - started))
+                seconds = time.perf_counter() - started
+                announce(Ready(f"{settings.host}:{port}", seconds, admin_address))
                 await stop.wait()
                 log.info("draining")
             finally:
                 await server.drain()
+                if watchdog.fault is not None:
+                    leave_now()
+                watchdog.close()
     finally:
         # Again, for a server that did not get as far as serving.
+        watchdog.close()
         await server.drain()
+        await admin.close()
         store.close()
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
     log.info("stopped")
 
 
 @asynccontextmanager
-async def engine_of(settings: Settings, store: ContextStore) -> AsyncIterator[Engine]:
-    """An engine on a store, its models loaded and warm."""
+async def engine_of(
+    settings: Settings, store: ContextStore, metrics: Metrics | None = None
+) -> AsyncIterator[Engine]:
+    """An engine on a store, its models loaded and warm; it tells ``metrics`` of what it does."""
+    metrics = metrics or Metrics()
     # Unbounded, torch and faiss each take all cores and fight over them.
-    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads(settings))
     faiss.omp_set_num_threads(1)
     models = await asyncio.to_thread(load_models, settings)
     encoder = models.encoder
@@ -93,6 +134,7 @@ async def engine_of(settings: Settings, store: ContextStore) -> AsyncIterator[En
         encoder,
         max_batch_tokens=settings.max_batch_tokens,
         max_queued_prompts=settings.max_queued_prompts,
+        metrics=metrics,
     )
     features = FeatureCache(
         store,
@@ -100,8 +142,9 @@ async def engine_of(settings: Settings, store: ContextStore) -> AsyncIterator[En
         model_key=model_key,
         columns=encoder.columns,
         max_bytes=settings.feature_cache_bytes,
+        metrics=metrics,
     )
-    worker = ThreadPoolExecutor(1, thread_name_prefix="vzero-context")
+    worker = Worker("context")
     windows = WindowCache(
         store,
         features,
@@ -111,6 +154,7 @@ async def engine_of(settings: Settings, store: ContextStore) -> AsyncIterator[En
         max_bytes=settings.window_cache_bytes,
         worker=worker,
         reader=models.icl.rows if models.icl else None,
+        metrics=metrics,
     )
     estimators: dict[EstimatorName, Estimator] = {
         EstimatorName.KNN: NearestNeighbours(settings.knn_k)
@@ -124,12 +168,14 @@ async def engine_of(settings: Settings, store: ContextStore) -> AsyncIterator[En
         min_rows=settings.min_context_rows,
         max_bytes=settings.encoded_cache_bytes,
         worker=worker,
+        metrics=metrics,
     )
     peers = None
     if settings.peers:
         peers = Peers(store, most=settings.peers, refresh=settings.peer_refresh, worker=worker)
-    heads = HeadBatcher()
-    engine = Engine(store, features, contexts, peers, heads, estimators.keys())
+    heads = HeadBatcher(metrics)
+    loaded = estimators.keys()
+    engine = Engine(store, features, contexts, peers, heads, loaded, metrics, [worker])
     try:
         # The first batch pays for allocations that later ones find made.
         await features.of_prompts(["What is the value of this prompt at state zero?"])

@@ -19,6 +19,9 @@ from vzero_server.config import Settings
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one [50051].")] = None,
+    admin_port: Annotated[
+        int | None, typer.Option(help="Port of metrics and probes over HTTP; 0 takes a free one.")
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the durable log [vzero-data].")
     ] = None,
@@ -45,6 +48,7 @@ def serve(
     flags = {
         "host": host,
         "port": port,
+        "admin_port": admin_port,
         "data_dir": data_dir,
         "backbone": backbone,
         "device": device,
@@ -95,6 +99,8 @@ def _run(settings: Settings, *, as_json: bool) -> None:
             typer.echo(json.dumps(asdict(ready)))
         else:
             typer.echo(f"vzero is serving on {ready.address} after {ready.seconds:.1f} s")
+            if ready.admin_address is not None:
+                typer.echo(f"metrics and probes on http://{ready.admin_address}")
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -25,19 +25,38 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         50051, description="Port to listen on; 0 takes a free one."
     )
+    admin_host: str = Field("127.0.0.1", description="Address of the admin port.")
+    admin_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None,
+        description="Port of metrics and probes over HTTP; 0 takes a free one, unset: none.",
+    )
     data_dir: Path = Field(Path("vzero-data"), description="Folder of the durable log.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line to print."
+    )
+    trace_endpoint: str | None = Field(
+        None,
+        description="URL of an OpenTelemetry collector (OTLP over gRPC) to send traces to; "
+        "unset: none.",
     )
 
     backbone: str = Field(
         "packaged", description="'packaged' (MiniLM), a folder, or a hub name[@revision]."
     )
     device: str = Field("auto", description="Torch device; auto takes CUDA when there is one.")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="Number format of the backbone."
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="Number format of the backbone; auto takes bfloat16 where the hardware "
+        "multiplies it faster, else float32.",
     )
-    threads: int = Field(0, ge=0, description="Threads of the backbone on a CPU; 0: one per core.")
+    runtime: Literal["torch", "openvino"] = Field(
+        "torch", description="What runs the backbone; openvino is for CPUs (vzero[openvino])."
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Threads of the models on a CPU; 0: one per core but one, at least one.",
+    )
 
     head: str = Field(
         "packaged",
@@ -64,7 +83,7 @@ class Settings(BaseSettings):
         8, description="With fewer outcomes a policy is answered from the prior."
     )
 
-    max_batch_tokens: Positive = Field(4096, description="Most tokens of a batch, with padding.")
+    max_batch_tokens: Positive = Field(2048, description="Most tokens of a batch, with padding.")
     max_queued_prompts: Positive = Field(
         16_384, description="Most prompts waiting for the backbone; beyond, calls are refused."
     )
@@ -80,11 +99,19 @@ class Settings(BaseSettings):
     max_message_bytes: Positive = Field(64 * MiB, description="Largest message either way.")
     max_bundle_bytes: Positive = Field(4096 * MiB, description="Largest bundle to import.")
     max_concurrent_calls: Positive = Field(
-        4096, description="Calls and streams served at once; beyond, they are refused."
+        4096, description="Unary calls served at once; beyond, they are refused."
+    )
+    max_open_streams: Positive = Field(
+        1024, description="Streams open at once; beyond, they are refused."
     )
     default_timeout: Seconds = Field(60.0, description="Deadline of a call that sets none, in s.")
     drain_timeout: Seconds = Field(
         10.0, description="Seconds running calls get to finish after SIGTERM."
+    )
+    hang_timeout: Seconds = Field(
+        120.0,
+        description="Seconds one job of a thread may take (a batch, a commit); beyond, the server "
+        "ends itself with code 70.",
     )
 
     @classmethod

@@ -84,7 +84,8 @@ def demo(
     console = Console(stderr=as_json)
     checkpoints = load(data or zoo(), policies)
     with tempfile.TemporaryDirectory(prefix="vzero-demo-") as folder:
-        server = LocalServer(Path(folder) / "data")
+        # Always up to date with peers, so that nothing may change over a restart.
+        server = LocalServer(Path(folder) / "data", peer_refresh=0)
         with console.status("starting a server ..."):
             server.start()
         console.print(f"server on {server.address}, process {server.pid}, data in {folder}")

@@ -17,9 +17,13 @@ class LocalServer:
 
     Attributes:
         address: ``host:port``; the same after a restart.
+        admin_address: ``host:port`` of metrics and probes; the same after a restart.
         data_dir: Its data folder.
         log: File with all it prints.
     """
+
+    module = "vzero_server"
+    """What is run: it takes the flags of ``vzero serve``."""
 
     def __init__(self, data_dir: Path, **settings: object) -> None:
         """Choose a port; ``start`` starts the process.
@@ -28,10 +32,14 @@ class LocalServer:
             data_dir: Data folder, created if missing.
             settings: Any setting of ``vzero_server.config`` by name.
         """
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+        # Both at once, so that they differ.
+        with socket.socket() as free, socket.socket() as admin:
+            for one in (free, admin):
+                one.bind(("127.0.0.1", 0))
             self._port: int = free.getsockname()[1]
+            self._admin_port: int = admin.getsockname()[1]
         self.address = f"127.0.0.1:{self._port}"
+        self.admin_address = f"127.0.0.1:{self._admin_port}"
         self.data_dir = data_dir
         self.log = data_dir.with_name(data_dir.name + ".log")
         self._environment = {
@@ -75,7 +83,8 @@ class LocalServer:
         """
         if self.running:
             raise RuntimeError("the server runs already")
-        command = [sys.executable, "-m", "vzero_server", "--port", str(self._port)]
+        command = [sys.executable, "-m", self.module, "--port", str(self._port)]
+        command += ["--admin-port", str(self._admin_port)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--data-dir", str(self.data_dir)],
@@ -113,7 +122,12 @@ class LocalServer:
         """Let the server drain (SIGTERM); returns its exit code."""
         return self._signal(signal.SIGTERM, timeout)
 
+    def wait_for_exit(self, timeout: float = 60.0) -> int:
+        """Wait until the server ends by itself; returns its exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout)
+
     def _signal(self, number: signal.Signals, timeout: float = 60.0) -> int:
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(timeout)
+        return self.wait_for_exit(timeout)

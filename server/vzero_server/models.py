@@ -1,6 +1,7 @@
 """Loads the models a server answers with."""
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,11 @@ class Models:
     icl: InContext | None
 
 
+def threads(settings: Settings) -> int:
+    """Threads of the models on a CPU: all cores but the one the event loop needs."""
+    return settings.threads or max(1, len(os.sched_getaffinity(0)) - 1)
+
+
 def load_models(settings: Settings) -> Models:
     """Load what the settings name.
 
@@ -34,7 +40,9 @@ def load_models(settings: Settings) -> Models:
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = Backbone.load(settings.backbone, device=device, dtype=settings.dtype)
+    backbone = Backbone.load(
+        settings.backbone, device=device, dtype=settings.dtype, runtime=settings.runtime
+    )
     checkpoint = _head(settings.head, backbone)
     if checkpoint is None:
         return Models(PromptEncoder(backbone), None)

@@ -116,7 +116,7 @@ def test_a_bundle_of_a_newer_format_says_so(stubs: Stubs) -> None:
     header = {"format": bundle.FORMAT, "format_version": 9, "policy_id": "p", "exported_at": 1.0}
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "data") as caught:
         import_(stubs, msgpack.packb(header))
-    assert "format version 9; this server reads up to 1" in str(caught[0].details())
+    assert "format version 9; this server reads up to 2" in str(caught[0].details())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import io
+from hashlib import blake2b
 
 import msgpack
 import pytest
@@ -20,6 +21,8 @@ outcomes = st.lists(
         observed_at=st.floats(0, 2e9),
         cost=st.none() | st.floats(0, 1e6),
         step=st.none() | st.integers(0, 2**62),
+        tokens=st.none() | st.floats(0, 1e6),
+        decision_id=st.none() | st.text(min_size=1, max_size=5),
     ),
     max_size=20,
 )
@@ -62,9 +65,19 @@ def test_every_flipped_bit_is_noticed(data: st.DataObject) -> None:
 
 
 def test_a_newer_format_is_named() -> None:
-    header = {"format": bundle.FORMAT, "format_version": 2, "policy_id": "p", "exported_at": 1.0}
-    with pytest.raises(BundleError, match="format version 2; this server reads up to 1"):
+    header = {"format": bundle.FORMAT, "format_version": 3, "policy_id": "p", "exported_at": 1.0}
+    with pytest.raises(BundleError, match="format version 3; this server reads up to 2"):
         bundle.read_header(io.BytesIO(msgpack.packb(header)))
+
+
+def test_the_first_format_is_still_read() -> None:
+    """It ended with the step."""
+    header = {"format": bundle.FORMAT, "format_version": 1, "policy_id": "p", "exported_at": 1.0}
+    rows = [[o.outcome_id, o.prompt, o.reward, o.rollouts, 1.0, None, 3] for o in sums(4)]
+    data = msgpack.packb(header) + msgpack.packb(rows)
+    digest = blake2b(data, digest_size=16).digest()
+    found = unpacked(data + msgpack.packb({"rows": 4, "digest": digest}))
+    assert [(o.step, o.tokens, o.decision_id) for o in found] == [(3, None, None)] * 4
 
 
 @pytest.mark.parametrize("data", [b"", b"junk", msgpack.packb({"format": "else"}), b"\xc1" * 100])

@@ -169,3 +169,33 @@ async def test_background_work_waits_and_can_be_overtaken(
     await asyncio.gather(held, slow)
     # The overtaken prompt was not computed a second time.
     assert watched.prompts == 8
+
+
+async def test_a_lone_prompt_does_not_wait_for_a_large_call(
+    batcher: Batcher, watched: Watched
+) -> None:
+    held = asyncio.create_task(batcher.embed(prompts("first")))
+    await settle()
+    large = asyncio.create_task(batcher.embed(prompts(*(f"many {i:02}" for i in range(90)))))
+    await settle()
+    lone = asyncio.create_task(batcher.embed(prompts("a lone prompt")))
+    await settle()
+    watched.release.set()
+    await lone
+    # Its batch was the third at most, of the fifteen or more that the large call takes.
+    assert len(watched.batches) <= 4
+    await asyncio.gather(held, large)
+    assert len(watched.batches) > 12
+
+
+async def test_a_large_call_is_not_starved_by_lone_prompts(
+    batcher: Batcher, watched: Watched
+) -> None:
+    """A steady stream of prompts that came later does not keep earlier ones from their turn."""
+    watched.release.set()
+    large = asyncio.create_task(batcher.embed(prompts(*(f"many {i:02}" for i in range(60)))))
+    lone = 0
+    while not large.done():
+        await batcher.embed(prompts(f"lone prompt {lone}"))
+        lone += 1
+    assert lone < 120

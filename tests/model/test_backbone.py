@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.tiny_model import DIMENSION, WINDOW
+from vzero_server.model import compiled
 from vzero_server.model.backbone import Backbone, BackboneError
 
 
@@ -113,3 +114,23 @@ def test_a_hub_name_out_of_reach_is_named(tmp_path: Path) -> None:
     code = "try: Backbone.load('nobody/nothing@v1')\nexcept BackboneError as error: print(error)"
     printed = in_a_process(code, HF_HOME=str(tmp_path))
     assert "'nobody/nothing@v1' is neither a folder nor a model of the hub" in printed
+
+
+@pytest.mark.skipif(not compiled.available(), reason="OpenVINO is not installed")
+def test_compiled_passes_give_the_same_numbers(packaged: Backbone) -> None:
+    prompts = ["What is 2 plus 3?", "a much longer prompt of many words " * 20, "x"]
+    fast = Backbone.load(runtime="openvino")
+    tokens = packaged.tokenize(prompts)
+    for layers in ((), (2, 4, 6)):
+        expected, found = packaged.states(tokens, layers), fast.states(tokens, layers)
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_allclose(other, one, atol=1e-4)
+    alone = fast.states(tokens[:1], (2,))[1]
+    np.testing.assert_allclose(alone, packaged.states(tokens[:1], (2,))[1], atol=1e-4)
+
+
+def test_a_runtime_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "available", lambda: False)
+    with pytest.raises(BackboneError, match=r"vzero\[openvino\]"):
+        Backbone.load(runtime="openvino")
+    monkeypatch.undo()

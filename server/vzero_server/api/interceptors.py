@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from vzero_server.api.status import Context, InvalidRequestError, UnavailableError, abort
+from vzero_server.api.observed import ObservedCall
+from vzero_server.api.rooms import Room
+from vzero_server.api.status import Context, InvalidRequestError, UnavailableError, to_status
 from vzero_server.api.validation import check, explain_undecodable
+from vzero_server.metrics import Metrics
+from vzero_server.tracing import Traces
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
@@ -37,12 +41,36 @@ class Edge(grpc.aio.ServerInterceptor):
 
     A servicer sees only messages that decode and keep the rules of their proto file, and
     may raise any error of the domain; the caller sees the status made of it. A call
-    without a deadline gets the default one; streams have none.
+    without a deadline gets the default one; streams have none. Unary calls and streams
+    have rooms of their own, so that streams on which nothing happens keep no call out.
     """
 
-    def __init__(self, gate: Gate, *, default_timeout: float) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        default_timeout: float,
+        calls: Room,
+        streams: Room,
+        metrics: Metrics,
+        traces: Traces | None,
+    ) -> None:
+        """Set the limits.
+
+        Args:
+            gate: Whether calls are let in.
+            default_timeout: Deadline of a unary call that sets none, in s.
+            calls: Where unary calls are served.
+            streams: Where streams are served.
+            metrics: Where all of them are counted.
+            traces: Makes their spans, if spans are wanted.
+        """
         self._gate = gate
         self._default_timeout = default_timeout
+        self._calls = calls
+        self._streams = streams
+        self._metrics = metrics
+        self._traces = traces
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -55,50 +83,56 @@ class Edge(grpc.aio.ServerInterceptor):
             # Names that are no method are not remembered: anybody can make them up.
             if handler is None or not method.startswith("/vzero."):
                 return handler
-            self._wrapped[method] = self._wrap(handler)
+            self._wrapped[method] = self._wrap(method, handler)
         return self._wrapped[method]
 
-    def _wrap(self, handler: "grpc.RpcMethodHandler[Any, Any]") -> Handler:
+    def _wrap(self, method: str, handler: "grpc.RpcMethodHandler[Any, Any]") -> Handler:
         decode = _deferred(handler.request_deserializer)
         encode = handler.response_serializer
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(
-                self._streaming(handler.stream_stream, _each), decode, encode
+                self._streaming(method, handler.stream_stream, _each), decode, encode
             )
         if handler.stream_unary:
             return grpc.stream_unary_rpc_method_handler(
-                self._single(handler.stream_unary, _each, timed=False), decode, encode
+                self._single(method, handler.stream_unary, _each, stream=True), decode, encode
             )
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
-                self._streaming(handler.unary_stream, _one), decode, encode
+                self._streaming(method, handler.unary_stream, _one), decode, encode
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._single(handler.unary_unary, _one, timed=True), decode, encode
+            self._single(method, handler.unary_unary, _one, stream=False), decode, encode
         )
 
     def _single(
         self,
+        method: str,
         serve: Any,  # noqa: ANN401
         admit: Callable[[Any], Any],
         *,
-        timed: bool,
+        stream: bool,
     ) -> Callable[..., Any]:
+        room = self._streams if stream else self._calls
+
         async def wrapped(request: Any, context: Context) -> Any:  # noqa: ANN401
-            try:
-                self._check_open()
-                timeout = None
-                if timed and context.time_remaining() is None:
-                    timeout = self._default_timeout
-                async with asyncio.timeout(timeout):
-                    return await serve(admit(request), context)
-            except Exception as error:
-                await _abort(context, error)
+            with self._observed(method, context, stream=stream) as call:
+                try:
+                    self._check_open()
+                    timeout = None
+                    if not stream and context.time_remaining() is None:
+                        timeout = self._default_timeout
+                    with room:
+                        async with asyncio.timeout(timeout):
+                            return await serve(admit(request), context)
+                except Exception as error:
+                    await _abort(context, error, call)
 
         return wrapped
 
     def _streaming(
         self,
+        method: str,
         serve: Any,  # noqa: ANN401
         admit: Callable[[Any], Any],
     ) -> Callable[..., Any]:
@@ -106,16 +140,21 @@ class Edge(grpc.aio.ServerInterceptor):
             request: Any,  # noqa: ANN401
             context: Context,
         ) -> AsyncIterator[Any]:
-            try:
-                self._check_open()
-                # Closed at once when the caller leaves, not when it is collected.
-                async with aclosing(serve(admit(request), context)) as responses:
-                    async for response in responses:
-                        yield response
-            except Exception as error:
-                await _abort(context, error)
+            with self._observed(method, context, stream=True) as call:
+                try:
+                    self._check_open()
+                    with self._streams:
+                        # Closed at once when the caller leaves, not when it is collected.
+                        async with aclosing(serve(admit(request), context)) as responses:
+                            async for response in responses:
+                                yield response
+                except Exception as error:
+                    await _abort(context, error, call)
 
         return wrapped
+
+    def _observed(self, method: str, context: Context, *, stream: bool) -> ObservedCall:
+        return ObservedCall(method, context, self._metrics, self._traces, stream=stream)
 
     def _check_open(self) -> None:
         if self._gate.closed_because is not None:
@@ -155,8 +194,11 @@ async def _each(requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
         yield _one(request)
 
 
-async def _abort(context: Context, error: Exception) -> None:
+async def _abort(context: Context, error: Exception, call: ObservedCall) -> NoReturn:
+    """End a call with the status of an error."""
     # What `context.abort` itself raised ends the call already.
     if isinstance(error, grpc.aio.AbortError):
         raise error
-    await abort(context, error)
+    status = to_status(error)
+    call.failed(status)
+    await context.abort(status.code, status.message, status.metadata())

@@ -10,15 +10,21 @@ from grpc_reflection.v1alpha import reflection
 from vzero.v1 import policy_pb2, policy_pb2_grpc, value_pb2, value_pb2_grpc
 from vzero_server.api.interceptors import Edge, Gate
 from vzero_server.api.policy_service import PolicyService
+from vzero_server.api.rooms import Room
 from vzero_server.api.value_service import ValueService
 from vzero_server.config import Settings
 from vzero_server.contexts.store import ContextStore
 from vzero_server.engine.engine import Engine
+from vzero_server.metrics import Metrics
+from vzero_server.tracing import Traces
 
 SERVICES = (
     value_pb2.DESCRIPTOR.services_by_name["ValueService"].full_name,
     policy_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name,
 )
+
+# Calls that gRPC lets in for each that may be served.
+_SPARE = 4
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -31,14 +37,34 @@ class ApiServer:
     server that is loading from one that is not there.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, traces: Traces | None = None) -> None:
+        """Set up the server; ``listen`` opens the port.
+
+        Args:
+            settings: All settings.
+            metrics: Where calls are counted.
+            traces: Makes the spans of calls, if spans are wanted.
+        """
         self._settings = settings
         self._gate = Gate()
         self._health = health.aio.HealthServicer()
+        calls = Room(settings.max_concurrent_calls, kind="calls", reason="TOO_MANY_CALLS")
+        streams = Room(settings.max_open_streams, kind="streams", reason="TOO_MANY_STREAMS")
+        metrics.read("calls_running", "Unary calls being served.", lambda: calls.taken)
+        metrics.read("streams_open", "Streams open.", lambda: streams.taken)
         self._server = grpc.aio.server(
-            interceptors=[Edge(self._gate, default_timeout=settings.default_timeout)],
+            interceptors=[
+                Edge(
+                    self._gate,
+                    default_timeout=settings.default_timeout,
+                    calls=calls,
+                    streams=streams,
+                    metrics=metrics,
+                    traces=traces,
+                )
+            ],
             options=_options(settings),
-            maximum_concurrent_rpcs=settings.max_concurrent_calls,
+            maximum_concurrent_rpcs=_most_calls(settings),
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         channelz.add_channelz_servicer(self._server)
@@ -48,6 +74,11 @@ class ApiServer:
         self._policies = PolicyService(max_bundle_bytes=settings.max_bundle_bytes)
         value_pb2_grpc.add_ValueServiceServicer_to_server(self._values, self._server)
         policy_pb2_grpc.add_PolicyServiceServicer_to_server(self._policies, self._server)
+
+    @property
+    def not_serving_because(self) -> str | None:
+        """Why calls are not let in; None when they are."""
+        return self._gate.closed_because
 
     async def listen(self) -> int:
         """Start listening; every call of ``vzero.v1`` is UNAVAILABLE so far.
@@ -91,8 +122,19 @@ class ApiServer:
             await self._health.set(service, status)
 
 
+def _most_calls(settings: Settings) -> int:
+    """Most calls gRPC lets in: those served, on their way to a refusal, or to health.
+
+    It refuses without a time to wait, so that our own refusals must come first.
+    """
+    return _SPARE * (settings.max_concurrent_calls + settings.max_open_streams)
+
+
 def _options(settings: Settings) -> list[tuple[str, int]]:
     return [
+        # Beyond these a call that the event loop has not come to yet is cancelled at random.
+        ("grpc.server.max_pending_requests", _most_calls(settings)),
+        ("grpc.server.max_pending_requests_hard_limit", _most_calls(settings)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # Two servers on one port would split its callers between them.

@@ -4,14 +4,19 @@ import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from vzero_server.contexts.errors import BundleError, StorageFullError, UnknownPolicyError
+from vzero_server.contexts.errors import (
+    BundleError,
+    StorageFullError,
+    UnknownFleetError,
+    UnknownPolicyError,
+)
 from vzero_server.engine.errors import EstimatorNotLoadedError, OverloadedError
 
 log = logging.getLogger(__name__)
@@ -21,6 +26,8 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 DOMAIN = "vzero"
 # Wait before trying to store again on a full disk, in seconds.
 _STORAGE_RETRY = 5.0
+# Wait before calling again when as many calls are served as may be, in seconds.
+_ROOM_RETRY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,18 @@ class InvalidRequestError(Exception):
 
 class UnavailableError(Exception):
     """The server is starting or draining."""
+
+
+class NoRoomError(Exception):
+    """As many calls of a kind are served as may be.
+
+    Attributes:
+        reason: Which kind, for programs.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +117,11 @@ def to_status(error: Exception) -> Status:
                 resource_type="vzero.v1.Policy", resource_name=error.policy_id
             )
             return Status(code.NOT_FOUND, str(error), (_reason("UNKNOWN_POLICY"), info))
+        case UnknownFleetError():
+            info = error_details_pb2.ResourceInfo(
+                resource_type="vzero.v1.Fleet", resource_name=error.name
+            )
+            return Status(code.NOT_FOUND, str(error), (_reason("UNKNOWN_FLEET"), info))
         case EstimatorNotLoadedError():
             return Status(code.FAILED_PRECONDITION, str(error), (_reason("ESTIMATOR_NOT_LOADED"),))
         case OverloadedError():
@@ -107,6 +131,10 @@ def to_status(error: Exception) -> Status:
         case StorageFullError():
             return Status(
                 code.RESOURCE_EXHAUSTED, str(error), (_reason("STORAGE_FULL"),), _STORAGE_RETRY
+            )
+        case NoRoomError():
+            return Status(
+                code.RESOURCE_EXHAUSTED, str(error), (_reason(error.reason),), _ROOM_RETRY
             )
         case UnavailableError():
             return Status(code.UNAVAILABLE, str(error), (_reason("NOT_SERVING"),), 1.0)
@@ -119,9 +147,3 @@ def to_status(error: Exception) -> Status:
         f"internal error {error_id}; the server's log has the details",
         (_reason("INTERNAL", error_id=error_id),),
     )
-
-
-async def abort(context: Context, error: Exception) -> NoReturn:
-    """End a call with the status of an error."""
-    status = to_status(error)
-    await context.abort(status.code, status.message, status.metadata())

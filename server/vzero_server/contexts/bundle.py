@@ -16,7 +16,7 @@ from vzero_server.contexts.errors import BundleError
 from vzero_server.contexts.outcome import Outcome
 
 FORMAT = "vzero.context"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # Outcomes in one list: what an import validates and appends at a time.
 PIECE = 512
 
@@ -53,7 +53,17 @@ class BundleWriter:
     def outcomes(self, outcomes: Iterable[Outcome]) -> bytes:
         """The bytes of further outcomes, at most ``PIECE``."""
         rows = [
-            [o.outcome_id, o.prompt, o.reward, o.rollouts, o.observed_at, o.cost, o.step]
+            [
+                o.outcome_id,
+                o.prompt,
+                o.reward,
+                o.rollouts,
+                o.observed_at,
+                o.cost,
+                o.step,
+                o.tokens,
+                o.decision_id,
+            ]
             for o in outcomes
         ]
         self._rows += len(rows)
@@ -128,13 +138,17 @@ _COLUMNS: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("observed_at", (float, int)),
     ("cost", (float, int, type(None))),
     ("step", (int, type(None))),
+    ("tokens", (float, int, type(None))),
+    ("decision_id", (str, type(None))),
 )
+# Version 1 ended with the step.
+_FEWEST_COLUMNS = 7
 
 
 def _outcome(row: object) -> Outcome:
-    if not isinstance(row, list) or len(row) != len(_COLUMNS):
+    if not isinstance(row, list) or not _FEWEST_COLUMNS <= len(row) <= len(_COLUMNS):
         raise BundleError("the bundle is damaged: an outcome has the wrong number of fields")
-    for value, (name, types) in zip(row, _COLUMNS, strict=True):
+    for value, (name, types) in zip(row, _COLUMNS, strict=False):
         if not isinstance(value, types) or isinstance(value, bool):
             raise BundleError(f"the bundle is damaged: field {name} of an outcome")
     return Outcome(*row)

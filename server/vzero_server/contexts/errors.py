@@ -13,6 +13,14 @@ class UnknownPolicyError(ContextError):
         self.policy_id = policy_id
 
 
+class UnknownFleetError(ContextError):
+    """No fleet of this name is stored."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no fleet {name!r} is stored")
+        self.name = name
+
+
 class StorageFullError(ContextError):
     """The disk, or the database's share of it, is full; nothing was stored."""
 

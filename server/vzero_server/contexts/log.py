@@ -5,7 +5,8 @@ and PostgreSQL. Order and gaps: ``append`` reads and raises a policy's version w
 the transaction that inserts its rows, and appends of one policy never run side by side.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,17 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from vzero_server.contexts import schema
 from vzero_server.contexts.outcome import Outcome
+from vzero_server.contexts.price import Price, Unit
 from vzero_server.contexts.prompts import drop_orphans, pieces, store_prompts
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyRecord:
-    """What the log knows of one policy: ``version`` counts its outcomes."""
+    """What the log knows of one policy.
+
+    ``version`` counts its outcomes; ``mean_cost`` and ``mean_tokens`` are over those that name
+    them, None if none does.
+    """
 
     key: int
     policy_id: str
@@ -27,6 +33,10 @@ class PolicyRecord:
     newest_step: int | None
     created_at: float
     updated_at: float
+    mean_cost: float | None
+    mean_tokens: float | None
+    price: Price | None
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,8 @@ def append(
                     "cost": o.cost,
                     "step": o.step,
                     "observed_at": o.observed_at,
+                    "tokens": o.tokens,
+                    "decision_id": o.decision_id,
                 }
                 for position, o in enumerate(rows)
             ],
@@ -106,6 +118,37 @@ def get_policy(connection: Connection, policy_id: str) -> PolicyRecord | None:
     return None if found is None else _record(found)
 
 
+def get_policies(connection: Connection, policy_ids: Sequence[str]) -> list[PolicyRecord]:
+    """Those of some policies that are known, in any order."""
+    statements = (
+        _POLICY.where(schema.policy.c.policy_id.in_(piece)) for piece in pieces(policy_ids)
+    )
+    return [_record(row) for one in statements for row in connection.execute(one)]
+
+
+def update_policy(
+    connection: Connection, policy_id: str, fields: Mapping[str, Any], now: float
+) -> PolicyRecord:
+    """Set what is known of a policy beside its outcomes; one that is unknown is created.
+
+    Args:
+        connection: Inside a transaction that holds the write lock.
+        policy_id: The policy.
+        fields: What to set: ``price`` to a ``Price`` or None, ``labels`` to a mapping.
+        now: Seconds since the epoch.
+    """
+    key, _ = _policy_for_append(connection, policy_id, now)
+    values: dict[str, Any] = {"updated_at": now}
+    if "price" in fields:
+        price: Price | None = fields["price"]
+        values["price"] = price.per_token if price else None
+        values["price_unit"] = price.unit.value if price else None
+    if "labels" in fields:
+        values["labels"] = json.dumps(dict(fields["labels"]), sort_keys=True)
+    connection.execute(update(schema.policy).where(schema.policy.c.key == key).values(values))
+    return _record(connection.execute(_POLICY.where(schema.policy.c.key == key)).one())
+
+
 def list_policies(connection: Connection, after: str, limit: int) -> list[PolicyRecord]:
     """Up to ``limit`` policies whose name sorts after ``after``, in order of name."""
     statement = (
@@ -124,6 +167,8 @@ def delete_policy(connection: Connection, policy_id: str) -> int | None:
     prompts = select(schema.outcome.c.prompt_key).where(schema.outcome.c.policy_key == record.key)
     mine = list(set(connection.scalars(prompts)))
     connection.execute(delete(schema.outcome).where(schema.outcome.c.policy_key == record.key))
+    member = schema.fleet_member
+    connection.execute(delete(member).where(member.c.policy_key == record.key))
     connection.execute(delete(schema.policy).where(schema.policy.c.key == record.key))
     drop_orphans(connection, mine)
     return record.version
@@ -197,6 +242,8 @@ def read_outcomes(
             outcome.c.observed_at,
             outcome.c.cost,
             outcome.c.step,
+            outcome.c.tokens,
+            outcome.c.decision_id,
         )
         .join(prompt, prompt.c.key == outcome.c.prompt_key)
         .where(outcome.c.policy_key == policy_key, outcome.c.seq > after)
@@ -218,6 +265,10 @@ def _record(row: Any) -> PolicyRecord:  # noqa: ANN401
         newest_step=row.newest_step,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        mean_cost=row.cost_sum / row.cost_outcomes if row.cost_outcomes else None,
+        mean_tokens=row.token_sum / row.token_outcomes if row.token_outcomes else None,
+        price=None if row.price is None else Price(row.price, Unit(row.price_unit)),
+        labels=json.loads(row.labels),
     )
 
 
@@ -243,9 +294,15 @@ def _raise_version(connection: Connection, key: int, rows: Sequence[Outcome], no
     """Count accepted rows into their policy."""
     columns = schema.policy.c
     steps = [o.step for o in rows if o.step is not None]
+    costs = [o.cost for o in rows if o.cost is not None]
+    tokens = [o.tokens for o in rows if o.tokens is not None]
     values: dict[str, Any] = {
         "version": columns.version + len(rows),
         "reward_sum": columns.reward_sum + sum(o.reward for o in rows),
+        "cost_sum": columns.cost_sum + sum(costs),
+        "cost_outcomes": columns.cost_outcomes + len(costs),
+        "token_sum": columns.token_sum + sum(tokens),
+        "token_outcomes": columns.token_outcomes + len(tokens),
         "updated_at": now,
     }
     if steps:

@@ -16,6 +16,8 @@ class Outcome:
         observed_at: When the reward was observed, in seconds since the epoch.
         cost: Mean cost of one rollout in the caller's unit, at least 0.
         step: Checkpoint of the policy's lineage that made the rollouts.
+        tokens: Mean number of tokens of one rollout, at least 0.
+        decision_id: The allocation or ranking that led to the rollouts.
     """
 
     outcome_id: str
@@ -25,6 +27,8 @@ class Outcome:
     observed_at: float
     cost: float | None = None
     step: int | None = None
+    tokens: float | None = None
+    decision_id: str | None = None
 
 
 def prompt_digest(prompt: str) -> bytes:

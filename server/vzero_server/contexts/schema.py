@@ -16,6 +16,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     UniqueConstraint,
 )
 
@@ -33,6 +34,15 @@ policy = Table(
     Column("version", BigInteger, nullable=False),
     Column("reward_sum", Double, nullable=False),
     Column("newest_step", BigInteger),
+    # Over the outcomes that name a cost, or a number of tokens.
+    Column("cost_sum", Double, nullable=False, server_default="0"),
+    Column("cost_outcomes", BigInteger, nullable=False, server_default="0"),
+    Column("token_sum", Double, nullable=False, server_default="0"),
+    Column("token_outcomes", BigInteger, nullable=False, server_default="0"),
+    Column("price", Double),
+    Column("price_unit", String(16)),
+    # A JSON object of strings.
+    Column("labels", Text, nullable=False, server_default="{}"),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
     # A key is never used again, so what is cached under it cannot be mistaken.
@@ -79,7 +89,26 @@ outcome = Table(
     Column("cost", Double),
     Column("step", BigInteger),
     Column("observed_at", Double, nullable=False),
+    Column("tokens", Double),
+    Column("decision_id", String(128)),
     UniqueConstraint("policy_key", "outcome_id", name="outcome_once"),
     Index("outcome_prompt", "prompt_key", "policy_key", "reward"),
+    sqlite_with_rowid=False,
+)
+
+fleet = Table(
+    "fleet",
+    metadata,
+    Column("key", _KEY, primary_key=True),
+    Column("name", String(256), nullable=False, unique=True),
+)
+
+fleet_member = Table(
+    "fleet_member",
+    metadata,
+    Column("fleet_key", _KEY, ForeignKey("fleet.key"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("policy_key", _KEY, ForeignKey("policy.key"), nullable=False),
+    Index("fleet_member_policy", "policy_key"),
     sqlite_with_rowid=False,
 )

@@ -2,21 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from vzero_server.contexts import log, peers, prompts
+from vzero_server.contexts import fleets, log, peers, prompts
 from vzero_server.contexts.database import Database
-from vzero_server.contexts.errors import UnknownPolicyError
+from vzero_server.contexts.errors import UnknownFleetError, UnknownPolicyError
+from vzero_server.contexts.fleets import Fleet
 from vzero_server.contexts.log import Appended, PolicyRecord, Row
 from vzero_server.contexts.outcome import Outcome
 from vzero_server.contexts.peers import Peer
 from vzero_server.contexts.prompts import Array
 from vzero_server.contexts.writer import GroupCommitWriter
+from vzero_server.metrics import Metrics
+from vzero_server.tracing import record
+from vzero_server.watched import Watched, Worker
 
 T = TypeVar("T")
 
@@ -38,12 +41,16 @@ class ContextStore:
     Attributes:
         changes: Chunks appended since it was opened.
         deletions: Policies deleted since it was opened.
+        watched: What must work for it to answer.
     """
 
-    def __init__(self, database: Database, *, readers: int = 2) -> None:
+    def __init__(
+        self, database: Database, *, readers: int = 2, metrics: Metrics | None = None
+    ) -> None:
         self._database = database
-        self._writer = GroupCommitWriter(database.writes)
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="vzero-reader")
+        self._writer = GroupCommitWriter(database.writes, metrics=metrics)
+        self._readers = Worker("reader", readers)
+        self.watched: tuple[Watched, ...] = (self._writer, self._readers)
         self._heads: dict[str, Head] = {}
         self._advanced: dict[str, asyncio.Event] = {}
         self.changes = 0
@@ -83,6 +90,62 @@ class ContextStore:
     async def policies(self, after: str, limit: int) -> list[PolicyRecord]:
         """Up to ``limit`` policies whose name sorts after ``after``, in order of name."""
         return await self._read(lambda connection: log.list_policies(connection, after, limit))
+
+    async def policies_named(self, policy_ids: Sequence[str]) -> list[PolicyRecord]:
+        """Describe policies, in the order of their names.
+
+        Raises:
+            UnknownPolicyError: One of them is not known.
+        """
+        found = await self._read(lambda connection: log.get_policies(connection, policy_ids))
+        records = {record.policy_id: record for record in found}
+        for policy_id in policy_ids:
+            if policy_id not in records:
+                raise UnknownPolicyError(policy_id)
+        return [records[policy_id] for policy_id in policy_ids]
+
+    async def update_policy(self, policy_id: str, fields: Mapping[str, Any]) -> PolicyRecord:
+        """Set price or labels of a policy, as ``log.update_policy``."""
+        now = time.time()
+        record = await self._write(
+            lambda connection: log.update_policy(connection, policy_id, fields, now)
+        )
+        self._advance(policy_id, Head(record.key, record.version))
+        return record
+
+    async def write_fleet(self, name: str, policy_ids: Sequence[str]) -> Fleet:
+        """Store a fleet in place of the one of that name.
+
+        Raises:
+            UnknownPolicyError: One of its policies is not known.
+        """
+        return await self._write(
+            lambda connection: fleets.write_fleet(connection, name, policy_ids)
+        )
+
+    async def fleet(self, name: str) -> Fleet:
+        """A fleet by name.
+
+        Raises:
+            UnknownFleetError: It is not known.
+        """
+        found = await self._read(lambda connection: fleets.read_fleet(connection, name))
+        if found is None:
+            raise UnknownFleetError(name)
+        return found
+
+    async def fleets(self, after: str, limit: int) -> list[Fleet]:
+        """Up to ``limit`` fleets whose name sorts after ``after``, in order of name."""
+        return await self._read(lambda connection: fleets.list_fleets(connection, after, limit))
+
+    async def delete_fleet(self, name: str) -> None:
+        """Forget a fleet; its policies stay.
+
+        Raises:
+            UnknownFleetError: It is not known.
+        """
+        if not await self._write(lambda connection: fleets.delete_fleet(connection, name)):
+            raise UnknownFleetError(name)
 
     async def delete(self, policy_id: str) -> int:
         """Forget a policy; returns the number of outcomes deleted.
@@ -198,7 +261,10 @@ class ContextStore:
             advanced.set()
 
     async def _write(self, job: Callable[[Connection], T], rows: int = 1) -> T:
-        return await asyncio.wrap_future(self._writer.submit(job, rows=rows))
+        began = time.monotonic()
+        result = await asyncio.wrap_future(self._writer.submit(job, rows=rows))
+        record("commit", began, time.monotonic(), rows=rows)
+        return result
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         def run() -> T:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,6 +14,7 @@ from sqlalchemy.exc import DatabaseError
 
 from vzero_server.contexts.database import is_full
 from vzero_server.contexts.errors import StorageFullError
+from vzero_server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +34,31 @@ class GroupCommitWriter:
     While a commit is on its way to the disk further jobs gather; the next transaction
     takes them all, up to ``group_rows``. A future resolves after the commit of its job.
     A job that raises fails alone: what it wrote is rolled back, the others commit.
+
+    Attributes:
+        name: For the watchdog.
+        busy_since: When the transaction that runs began, on the monotonic clock.
     """
 
-    def __init__(self, engine: Engine, *, group_rows: int = 8192) -> None:
+    name = "writer"
+
+    def __init__(
+        self, engine: Engine, *, group_rows: int = 8192, metrics: Metrics | None = None
+    ) -> None:
+        self.busy_since: float | None = None
         self._engine = engine
+        self._metrics = metrics or Metrics()
         self._group_rows = group_rows
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="vzero-writer", daemon=True)
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
 
     def submit(self, run: Callable[[Connection], T], *, rows: int = 1) -> "Future[T]":
         """Queue a job.
@@ -74,7 +91,10 @@ class GroupCommitWriter:
 
     def _work(self) -> None:
         while group := self._take():
+            self.busy_since = began = time.monotonic()
             self._commit(group)
+            self.busy_since = None
+            self._metrics.commit_seconds.observe(time.monotonic() - began)
 
     def _take(self) -> list[_Job]:
         """Wait for jobs, then take as many as one transaction should hold."""

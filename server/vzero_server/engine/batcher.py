@@ -1,11 +1,11 @@
 """The queue in front of the backbone: prompts gather while a batch runs."""
 
 import asyncio
+import heapq
+import itertools
 import logging
 import time
-from collections import deque
-from collections.abc import Coroutine, Iterable, Mapping, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vzero_server.engine.errors import OverloadedError
+from vzero_server.metrics import Metrics
+from vzero_server.tracing import record, wanted
+from vzero_server.watched import Watched, WatchedTask, Worker
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +23,8 @@ Vector = npt.NDArray[np.float16]
 
 # Prompts tokenised in one go: little enough that the first batch can start early.
 _TOKENISE = 256
-# Batches' worth of prompts that are sorted by length together.
-_LOOK_AHEAD = 4
+# Batches' worth of prompts among which those of like length are looked for.
+_LOOK_AHEAD = 8
 
 
 class Encoder(Protocol):
@@ -40,15 +43,38 @@ class _Item:
 
     digest: bytes
     prompt: str
+    due: float
     background: bool
     vector: "asyncio.Future[Vector]"
     tokens: Sized = ()
     waiters: int = 0
+    # When it came, had tokens, was on the device, and came back; on the monotonic clock.
+    asked: float = 0.0
+    tokenised: float = 0.0
+    began: float = 0.0
+    ended: float = 0.0
 
     @property
     def wanted(self) -> bool:
         """Whether computing it still serves anyone."""
         return not self.vector.done() and (self.waiters > 0 or self.background)
+
+
+class _Queue:
+    """Items by the time they are due; equals in the order they came."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, _Item]] = []
+        self._number = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def push(self, item: _Item) -> None:
+        heapq.heappush(self._heap, (item.due, next(self._number), item))
+
+    def pop(self) -> _Item:
+        return heapq.heappop(self._heap)[2]
 
 
 class Batcher:
@@ -59,10 +85,25 @@ class Batcher:
     gone (cancelled, deadline passed) is dropped before it costs anything. Prompts asked
     for in the background run when nobody waits.
 
+    Fair queueing: a prompt is due when its call came, plus the time the device would take
+    for the prompts before it in its call. Each batch holds the prompt that is due first
+    and, of those due soon after, the ones nearest to it in length. So a call for one
+    prompt does not wait for one for thousands, nor the latter for ever.
+
     All methods belong to one event loop.
+
+    Attributes:
+        watched: What must work for it to answer.
     """
 
-    def __init__(self, encoder: Encoder, *, max_batch_tokens: int, max_queued_prompts: int) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        max_batch_tokens: int,
+        max_queued_prompts: int,
+        metrics: Metrics | None = None,
+    ) -> None:
         """Set up the queue.
 
         Args:
@@ -71,20 +112,25 @@ class Batcher:
                 may exceed it.
             max_queued_prompts: Most distinct prompts waiting; beyond, callers are refused.
                 A call that is larger by itself is let in when nothing waits.
+            metrics: Where it is measured.
         """
         self._encoder = encoder
         self._max_batch_tokens = max_batch_tokens
         self._max_queued_prompts = max_queued_prompts
         self._items: dict[bytes, _Item] = {}
-        self._urgent: deque[_Item] = deque()
-        self._background: deque[_Item] = deque()
-        self._ready: deque[list[_Item]] = deque()
+        self._urgent = _Queue()
+        self._background = _Queue()
         self._arrived = asyncio.Event()
         self._prompts_per_second = 100.0
-        self._device = ThreadPoolExecutor(1, thread_name_prefix="vzero-engine")
-        self._tokenisers = ThreadPoolExecutor(1, thread_name_prefix="vzero-tokenise")
+        self._device = Worker("engine")
+        self._tokenisers = Worker("tokenise")
+        self._metrics = metrics or Metrics()
+        self._metrics.read(
+            "queued_prompts", "Distinct prompts waiting or running.", self._items.__len__
+        )
         self._tasks: set[asyncio.Task[None]] = set()
-        self._spawn(self._dispatch())
+        dispatcher = WatchedTask("dispatcher of prompts", self._spawn(self._dispatch()))
+        self.watched: tuple[Watched, ...] = (self._device, self._tokenisers, dispatcher)
 
     def __len__(self) -> int:
         """Distinct prompts waiting or running."""
@@ -116,54 +162,73 @@ class Batcher:
         if self._items and len(self._items) + len(new) > self._max_queued_prompts:
             raise OverloadedError(self._retry_after())
         loop = asyncio.get_running_loop()
-        for digest in new:
-            self._items[digest] = _Item(digest, prompts[digest], background, loop.create_future())
+        now = time.monotonic()
+        for place, digest in enumerate(new):
+            due = now + place / self._prompts_per_second
+            vector = loop.create_future()
+            self._items[digest] = _Item(digest, prompts[digest], due, background, vector, asked=now)
         if new:
             self._spawn(self._tokenise([self._items[digest] for digest in new]))
         items = [self._items[digest] for digest in prompts]
         for item in items:
             item.waiters += 1
             if item.background and not background:
-                self._promote(item)
+                self._promote(item, now)
         try:
             # Leaves the futures alone when cancelled: others may wait for them.
             await asyncio.wait([item.vector for item in items], return_when=asyncio.FIRST_EXCEPTION)
+            if wanted():
+                _trace(now, items)
             return {item.digest: item.vector.result() for item in items}
         finally:
             for item in items:
                 item.waiters -= 1
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    def _promote(self, item: _Item) -> None:
+    def _promote(self, item: _Item, now: float) -> None:
         """Let a background item overtake; its old place in the queue is skipped later."""
         item.background = False
+        item.due = now
         if item.tokens:
-            self._urgent.append(item)
+            self._urgent.push(item)
 
     def _retry_after(self) -> float:
         return min(30.0, max(0.1, len(self._items) / self._prompts_per_second))
 
     async def _tokenise(self, items: list[_Item]) -> None:
         """Tokenise new items and queue them; not cancelled with the caller they came from."""
-        loop = asyncio.get_running_loop()
         for start in range(0, len(items), _TOKENISE):
-            piece = [item for item in items[start : start + _TOKENISE] if self._keep(item)]
-            prompts = [item.prompt for item in piece]
-            try:
-                rows = await loop.run_in_executor(self._tokenisers, self._encoder.tokenize, prompts)
-            except Exception as error:
-                log.exception("the tokeniser failed")
+            if piece := [item for item in items[start : start + _TOKENISE] if self._keep(item)]:
+                began = time.monotonic()
+                await self._tokenise_piece(piece)
+                self._metrics.tokenise_seconds.observe(time.monotonic() - began)
+
+    async def _tokenise_piece(self, piece: list[_Item]) -> None:
+        prompts = [item.prompt for item in piece]
+        try:
+            rows = await asyncio.get_running_loop().run_in_executor(
+                self._tokenisers, self._encoder.tokenize, prompts
+            )
+        except Exception as error:
+            if len(piece) > 1:
+                # Others may wait for the prompts that came with a bad one.
+                log.warning("tokenising %d prompts failed; doing it one by one", len(piece))
                 for item in piece:
-                    self._resolve(item, error)
-                continue
-            for item, tokens in zip(piece, rows, strict=True):
-                item.tokens, item.prompt = tokens, ""
-                (self._background if item.background else self._urgent).append(item)
-            self._arrived.set()
+                    await self._tokenise_piece([item])
+            else:
+                log.exception("the tokeniser failed on a prompt")
+                self._resolve(piece[0], error)
+            return
+        now = time.monotonic()
+        for item, tokens in zip(piece, rows, strict=True):
+            item.tokens, item.prompt, item.tokenised = tokens, "", now
+            (self._background if item.background else self._urgent).push(item)
+        self._arrived.set()
 
     async def _dispatch(self) -> None:
         """Run one batch after the other for as long as there is work."""
@@ -173,9 +238,19 @@ class Batcher:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            started = time.perf_counter()
+            started = time.monotonic()
+            for item in batch:
+                item.began = started
+                self._metrics.prompt_queue_seconds.observe(started - item.asked)
             await self._run(batch)
-            rate = len(batch) / (time.perf_counter() - started)
+            ended = time.monotonic()
+            for item in batch:
+                item.ended = ended
+            self._metrics.inference_seconds.observe(ended - started)
+            self._metrics.batch_prompts.observe(len(batch))
+            widest = max(len(item.tokens) for item in batch)
+            self._metrics.batch_tokens.observe(widest * len(batch))
+            rate = len(batch) / (ended - started)
             self._prompts_per_second += 0.1 * (rate - self._prompts_per_second)
 
     async def _run(self, batch: list[_Item]) -> None:
@@ -199,34 +274,42 @@ class Batcher:
 
     def _next_batch(self) -> list[_Item]:
         """The next batch, of background items only when nothing else waits."""
-        while self._ready or self._sort(self._urgent) or self._sort(self._background):
-            if batch := [item for item in self._ready.popleft() if self._keep(item)]:
+        for queue, background in ((self._urgent, False), (self._background, True)):
+            ahead: list[_Item] = []
+            tokens = 0
+            while queue and tokens < _LOOK_AHEAD * self._max_batch_tokens:
+                item = queue.pop()
+                # An overtaken item has been computed, or is in the other queue as well.
+                if item.background == background and self._keep(item):
+                    ahead.append(item)
+                    tokens += len(item.tokens)
+            if ahead:
+                batch = self._alike(ahead)
+                taken = {item.digest for item in batch}
+                for item in ahead:
+                    if item.digest not in taken:
+                        queue.push(item)
                 return batch
         return []
 
-    def _sort(self, queue: deque[_Item]) -> bool:
-        """Cut a look-ahead of the queue, sorted by length, into batches."""
-        taken: dict[bytes, _Item] = {}
-        tokens = 0
-        # Of the background one batch at a time, so that a caller waits for one at most.
-        batches = 1 if queue is self._background else _LOOK_AHEAD
-        while queue and tokens < batches * self._max_batch_tokens:
-            item = queue.popleft()
-            # An overtaken item has been computed, or is in the other queue as well.
-            if item.background == (queue is self._background) and self._keep(item):
-                taken[item.digest] = item
-                tokens += len(item.tokens)
-        self._ready.extend(self._cut(sorted(taken.values(), key=lambda item: len(item.tokens))))
-        return bool(taken)
-
-    def _cut(self, items: Iterable[_Item]) -> list[list[_Item]]:
-        batches: list[list[_Item]] = []
-        for item in items:
-            width = len(item.tokens)
-            if not batches or width * (len(batches[-1]) + 1) > self._max_batch_tokens:
-                batches.append([])
-            batches[-1].append(item)
-        return batches
+    def _alike(self, items: list[_Item]) -> list[_Item]:
+        """The first of the items, and those nearest to it in length, as a batch holds them."""
+        ordered = sorted(items, key=lambda item: len(item.tokens))
+        widths = [len(item.tokens) for item in ordered]
+        low = high = ordered.index(items[0])
+        while True:
+            count = high - low + 2
+            shorter = low > 0 and count * widths[high] <= self._max_batch_tokens
+            longer = high + 1 < len(widths) and count * widths[high + 1] <= self._max_batch_tokens
+            if shorter and longer:
+                # Whichever is nearer to the edge it is added to.
+                longer = widths[high + 1] - widths[high] < widths[low] - widths[low - 1]
+            if longer:
+                high += 1
+            elif shorter:
+                low -= 1
+            else:
+                return ordered[low : high + 1]
 
     def _keep(self, item: _Item) -> bool:
         """Whether to go on with an item; forgets one that nobody wants."""
@@ -235,6 +318,7 @@ class Batcher:
         if self._items.get(item.digest) is item:
             del self._items[item.digest]
             item.vector.cancel()
+            self._metrics.dropped_prompts.inc()
         return False
 
     def _resolve(self, item: _Item, result: "Vector | BaseException") -> None:
@@ -247,3 +331,12 @@ class Batcher:
             item.vector.exception()
         else:
             item.vector.set_result(result)
+
+
+def _trace(asked: float, items: Sequence[_Item]) -> None:
+    """Tell the trace of a call what it waited for, in three spans that follow each other."""
+    tokenised = max(asked, *(item.tokenised for item in items))
+    began = max(tokenised, min(item.began for item in items))
+    record("tokenise", asked, tokenised, prompts=len(items))
+    record("queue", tokenised, began)
+    record("inference", began, max(began, *(item.ended for item in items)))

@@ -1,10 +1,9 @@
 """Contexts as estimators have read them: kept, and read again when they have grown."""
 
-import asyncio
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -12,8 +11,11 @@ from cachetools import LRUCache
 
 from vzero_server.contexts.store import Head
 from vzero_server.contexts.window import ContextWindow, Summary
+from vzero_server.decisions.ranking import Label
 from vzero_server.engine.estimators.estimator import Estimator
+from vzero_server.engine.shared import Job, SharedWork
 from vzero_server.engine.windows import WindowCache
+from vzero_server.metrics import Metrics
 
 # What a kept context costs beside its numbers.
 _ENTRY_BYTES = 1000
@@ -58,6 +60,7 @@ class _Key:
     policy: int
     as_of_step: int | None
     estimator: EstimatorName
+    label: Label | None
 
 
 class EncodedContexts:
@@ -78,6 +81,7 @@ class EncodedContexts:
         min_rows: int,
         max_bytes: int,
         worker: Executor,
+        metrics: Metrics | None = None,
     ) -> None:
         """Set up the cache.
 
@@ -88,14 +92,19 @@ class EncodedContexts:
             min_rows: See ``prior``.
             max_bytes: Most memory of all that is kept.
             worker: Runs what takes longer than the event loop may halt.
+            metrics: Where it is counted.
         """
         self._windows = windows
         self._estimators = estimators
         self._prior = prior
         self._min_rows = min_rows
-        self._worker = worker
         self._kept: LRUCache[_Key, Encoded] = LRUCache(max_bytes, getsizeof=_cost)
-        self._reading: dict[_Key, asyncio.Task[Encoded]] = {}
+        self._reading: SharedWork[_Key, Encoded] = SharedWork(worker)
+        self._metrics = metrics or Metrics()
+        self._metrics.read(
+            "encoded_bytes", "Memory of contexts as estimators read them.", lambda: self.nbytes
+        )
+        self._metrics.read("contexts_resident", "Contexts as estimators read them.", self.__len__)
 
     def __len__(self) -> int:
         """Contexts in memory."""
@@ -113,6 +122,7 @@ class EncodedContexts:
         as_of_step: int | None,
         name: EstimatorName,
         min_version: int | None = None,
+        label: Label | None = None,
     ) -> Encoded:
         """The context of a policy, read by an estimator.
 
@@ -122,50 +132,39 @@ class EncodedContexts:
             as_of_step: Only outcomes whose step is set and at most this.
             name: The estimator.
             min_version: What the context must have at least.
+            label: What the estimator reads instead of the rewards.
 
         Raises:
             UnknownPolicyError: The policy was deleted in the meantime.
             OverloadedError: Its prompts must be embedded and the queue is full.
         """
-        key = _Key(head.key, as_of_step, name)
-        while True:
-            kept = self._kept.get(key)
-            if kept is not None:
-                if kept.summary.version >= head.version:
-                    return kept
-                age = (time.monotonic() - kept.read_at) / kept.seconds
-                if _may_be_stale(kept, min_version) and age < _STALE_AFTER:
-                    if age > _REFRESH_AFTER:
-                        self._start(policy_id, key, head)
-                    return kept
-            # Shielded: others may wait for the same reading.
-            encoded = await asyncio.shield(self._start(policy_id, key, head))
-            if encoded.summary.version >= head.version:
-                return encoded
+        key = _Key(head.key, as_of_step, name, label)
 
-    def _start(self, policy_id: str, key: _Key, head: Head) -> "asyncio.Task[Encoded]":
-        """Read a context, unless that is under way."""
-        task = self._reading.get(key)
-        if task is None or task.done():
-            task = asyncio.create_task(self._read(policy_id, key, head))
-            # Nobody may wait for it.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._reading[key] = task
-        return task
-
-    async def _read(self, policy_id: str, key: _Key, head: Head) -> Encoded:
-        try:
-            window = await self._windows.get(policy_id, head, key.as_of_step)
-            loop = asyncio.get_running_loop()
-            encoded = await loop.run_in_executor(self._worker, self._encode, window, key.estimator)
+        async def read(job: Job[Encoded]) -> Encoded:
+            window = await self._windows.get(policy_id, head, as_of_step)
+            encoded = await job.run(self._encode, window, name, label)
             if _cost(encoded) <= self._kept.maxsize:
                 self._kept[key] = encoded
             return encoded
-        finally:
-            # Before the task is done: whoever finds it here can wait for it.
-            del self._reading[key]
 
-    def _encode(self, window: ContextWindow, name: EstimatorName) -> Encoded:
+        kept = self._kept.get(key)
+        if kept is not None:
+            age = (time.monotonic() - kept.read_at) / kept.seconds
+            newest = kept.summary.version >= head.version
+            if newest or (_may_be_stale(kept, min_version) and age < _STALE_AFTER):
+                if not newest and age > _REFRESH_AFTER:
+                    self._reading.refresh(key, read)
+                self._metrics.encoded.hit(1)
+                return kept
+        self._metrics.encoded.miss(1)
+        while True:
+            encoded = await self._reading.get(key, read)
+            if encoded.summary.version >= head.version:
+                return encoded
+
+    def _encode(self, window: ContextWindow, name: EstimatorName, label: Label | None) -> Encoded:
+        if label is not None:
+            window = replace(window, rewards=label.scale * window.rewards + label.shift)
         few = len(window) < self._min_rows
         estimator = self._prior if few else self._estimators[name]
         # Not by the clock: on a busy machine that says how long others took.

@@ -1,18 +1,25 @@
 """The one door: values of prompts under a policy."""
 
+import asyncio
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from vzero_server.contexts.log import Appended
 from vzero_server.contexts.outcome import Outcome, prompt_digest
-from vzero_server.contexts.store import ContextStore
+from vzero_server.contexts.store import ContextStore, Head
 from vzero_server.contexts.window import Summary
-from vzero_server.engine.encoded import EncodedContexts, EstimatorName
+from vzero_server.decisions.ranking import Label
+from vzero_server.engine.encoded import Encoded, EncodedContexts, EstimatorName
 from vzero_server.engine.errors import EstimatorNotLoadedError
+from vzero_server.engine.estimators.estimator import Features
 from vzero_server.engine.features import FeatureCache
 from vzero_server.engine.heads import HeadBatcher
 from vzero_server.engine.peers import Peers
 from vzero_server.engine.value import Values
+from vzero_server.metrics import Metrics
+from vzero_server.tracing import own_trace
+from vzero_server.watched import Watched
 
 # What AUTO means: the first of these that is loaded.
 _PREFERENCE = (EstimatorName.ICL, EstimatorName.KNN)
@@ -28,7 +35,11 @@ class Prediction:
 
 
 class Engine:
-    """Computes values and takes outcomes in; all methods belong to one event loop."""
+    """Computes values and takes outcomes in; all methods belong to one event loop.
+
+    Attributes:
+        watched: What must work for it to answer.
+    """
 
     def __init__(
         self,
@@ -38,6 +49,8 @@ class Engine:
         peers: Peers | None,
         heads: HeadBatcher,
         loaded: Collection[EstimatorName],
+        metrics: Metrics | None = None,
+        watched: Sequence[Watched] = (),
     ) -> None:
         """Put the parts together.
 
@@ -48,12 +61,16 @@ class Engine:
             peers: What other policies say; None to ask none.
             heads: The queue in front of the estimators.
             loaded: The estimators there are.
+            metrics: Where it is measured.
+            watched: Further parts that must work for it to answer.
         """
         self._store = store
         self._features = features
         self._contexts = contexts
         self._peers = peers
         self._heads = heads
+        self._metrics = metrics or Metrics()
+        self.watched = (*features.watched, *heads.watched, *watched)
         self._names = {name: name for name in loaded}
         self._names[EstimatorName.AUTO] = next(name for name in _PREFERENCE if name in loaded)
 
@@ -83,17 +100,74 @@ class Engine:
             EstimatorNotLoadedError: This server has not loaded the estimator.
             OverloadedError: Too many prompts wait for the backbone.
         """
-        name = self._names.get(estimator)
-        if name is None:
-            raise EstimatorNotLoadedError(f"estimator {estimator} is not loaded on this server")
+        name = self._loaded(estimator)
         head = await self._store.head(policy_id, min_version=min_version)
         encoded = await self._contexts.get(policy_id, head, as_of_step, name, min_version)
         queries = await self._features.of_prompts(prompts)
+        digests = [prompt_digest(prompt) for prompt in prompts]
+        asked = digests if with_peers and as_of_step is None else None
+        return await self._answer(head, encoded, queries, asked)
+
+    async def values_of_many(
+        self,
+        policy_ids: Sequence[str],
+        prompts: Sequence[str],
+        *,
+        estimator: EstimatorName = EstimatorName.AUTO,
+        with_peers: bool = True,
+        labels: Sequence[Label] | None = None,
+    ) -> list[Prediction]:
+        """Values of prompts under several policies, one prediction each, in order.
+
+        The prompts are embedded once, and the policies' questions answered together.
+
+        Args:
+            policy_ids: The policies.
+            prompts: The prompts, at least one.
+            estimator: What computes the values.
+            with_peers: As in ``values``.
+            labels: What the estimator reads instead of the rewards of each policy's context;
+                values are then of those labels, and peers, who know rewards, are not asked.
+
+        Raises:
+            UnknownPolicyError: A policy is unknown.
+            EstimatorNotLoadedError: This server has not loaded the estimator.
+            OverloadedError: Too many prompts wait for the backbone.
+        """
+        name = self._loaded(estimator)
+        heads = [await self._store.head(policy_id) for policy_id in policy_ids]
+        own: Sequence[Label | None] = labels or [None] * len(heads)
+        contexts = await asyncio.gather(
+            *(
+                self._contexts.get(policy_id, head, None, name, label=label)
+                for policy_id, head, label in zip(policy_ids, heads, own, strict=True)
+            )
+        )
+        queries = await self._features.of_prompts(prompts)
+        digests = [prompt_digest(prompt) for prompt in prompts]
+        asked = digests if with_peers and labels is None else None
+        return await asyncio.gather(
+            *(
+                self._answer(head, encoded, queries, asked)
+                for head, encoded in zip(heads, contexts, strict=True)
+            )
+        )
+
+    def _loaded(self, estimator: EstimatorName) -> EstimatorName:
+        name = self._names.get(estimator)
+        if name is None:
+            raise EstimatorNotLoadedError(f"estimator {estimator} is not loaded on this server")
+        return name
+
+    async def _answer(
+        self, head: Head, encoded: Encoded, queries: Features, digests: Sequence[bytes] | None
+    ) -> Prediction:
+        """Values of prompts under a context; peers are asked for those by digest."""
         hearsay = None
-        if self._peers is not None and with_peers and as_of_step is None:
-            digests = [prompt_digest(prompt) for prompt in prompts]
+        if self._peers is not None and digests is not None:
             hearsay = await self._peers.hearsay(head.key, encoded, digests)
         values = await self._heads.values(encoded, queries, hearsay)
+        self._metrics.context_lag.observe(max(0, head.version - encoded.summary.version))
         return Prediction(values, encoded.summary, len(hearsay.rewards) if hearsay else 0)
 
     async def update(self, policy_id: str, outcomes: Sequence[Outcome]) -> Appended:
@@ -102,6 +176,11 @@ class Engine:
         Raises:
             StorageFullError: There is no space; nothing was stored.
         """
-        appended = await self._store.append(policy_id, outcomes)
+        began = time.monotonic()
+        with own_trace("append"):
+            appended = await self._store.append(policy_id, outcomes)
+        self._metrics.append_seconds.observe(time.monotonic() - began)
+        self._metrics.accepted.inc(appended.accepted)
+        self._metrics.duplicates.inc(appended.duplicates)
         self._features.warm(appended.prompts)
         return appended

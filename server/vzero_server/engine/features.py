@@ -15,6 +15,8 @@ from vzero_server.contexts.outcome import prompt_digest
 from vzero_server.contexts.store import ContextStore
 from vzero_server.engine.batcher import Batcher, Vector
 from vzero_server.engine.errors import OverloadedError
+from vzero_server.metrics import Metrics
+from vzero_server.watched import Watched, WatchedTask
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,9 @@ class FeatureCache:
 
     They depend on the text and the model alone. Memory holds the recent ones, the log
     those of every prompt with an outcome; the backbone computes the others.
+
+    Attributes:
+        watched: What must work for it to answer.
     """
 
     def __init__(
@@ -42,7 +47,9 @@ class FeatureCache:
         model_key: int,
         columns: int,
         max_bytes: int,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._store = store
         self._batcher = batcher
         self._model_key = model_key
@@ -54,6 +61,9 @@ class FeatureCache:
         self._cold_characters = 0
         self._cold_arrived = asyncio.Event()
         self._warmer = asyncio.get_running_loop().create_task(self._warm())
+        warmer = WatchedTask("background embedding", self._warmer)
+        self.watched: tuple[Watched, ...] = (*batcher.watched, warmer)
+        self._metrics.read("feature_bytes", "Memory of feature vectors.", self._bytes)
 
     async def close(self) -> None:
         """Stop the background work."""
@@ -69,8 +79,12 @@ class FeatureCache:
         digests = [prompt_digest(prompt) for prompt in prompts]
         texts = dict(zip(digests, prompts, strict=True))
         found = self._remembered(texts)
+        self._metrics.features_memory.hit(len(found))
         if missing := [digest for digest in texts if digest not in found]:
             stored = await self._store.embeddings(self._model_key, missing)
+            self._metrics.features_memory.miss(len(missing))
+            self._metrics.features_store.hit(len(stored))
+            self._metrics.features_store.miss(len(missing) - len(stored))
             self._remember(stored)
             found |= stored
         if missing := [digest for digest in texts if digest not in found]:
@@ -149,6 +163,9 @@ class FeatureCache:
         except Exception:
             # Neither a value nor the background work depends on them.
             log.exception("embeddings were not stored")
+
+    def _bytes(self) -> float:
+        return float(self._memory.currsize)
 
     def _remembered(self, digests: Iterable[bytes]) -> dict[bytes, Vector]:
         found = {digest: self._memory.get(digest) for digest in digests}

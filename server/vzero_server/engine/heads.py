@@ -5,14 +5,16 @@ import heapq
 import itertools
 import logging
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from vzero_server.engine.encoded import Encoded
 from vzero_server.engine.estimators.estimator import Features, Question
 from vzero_server.engine.peers import Hearsay
 from vzero_server.engine.value import Values
+from vzero_server.metrics import Metrics
+from vzero_server.tracing import record, wanted
+from vzero_server.watched import Watched, WatchedTask, Worker
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,9 @@ class _Piece:
     encoded: Encoded = field(compare=False)
     question: Question = field(compare=False)
     answer: "asyncio.Future[Values]" = field(compare=False)
+    # When it was at the estimator, on the monotonic clock.
+    began: float = field(default=0.0, compare=False)
+    ended: float = field(default=0.0, compare=False)
 
 
 class HeadBatcher:
@@ -40,14 +45,23 @@ class HeadBatcher:
     goes in pieces, so that a short one waits for a piece at most.
 
     All methods belong to one event loop.
+
+    Attributes:
+        watched: What must work for it to answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics or Metrics()
         self._waiting: list[_Piece] = []
         self._numbers = itertools.count()
         self._arrived = asyncio.Event()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="vzero-head")
+        self._worker = Worker("head")
         self._dispatcher = asyncio.get_running_loop().create_task(self._dispatch())
+        dispatcher = WatchedTask("dispatcher of questions", self._dispatcher)
+        self.watched: tuple[Watched, ...] = (self._worker, dispatcher)
+        self._metrics.read(
+            "queued_questions", "Pieces of calls waiting for an estimator.", self._waiting.__len__
+        )
 
     def __len__(self) -> int:
         """Pieces waiting."""
@@ -88,6 +102,8 @@ class HeadBatcher:
         self._arrived.set()
         try:
             answers = [await piece.answer for piece in pieces]
+            if wanted():
+                _trace(now, pieces)
         finally:
             for piece in pieces:
                 # What nobody waits for any more is not computed.
@@ -99,7 +115,18 @@ class HeadBatcher:
             await self._arrived.wait()
             self._arrived.clear()
             while batch := list(self._next()):
+                began = time.monotonic()
+                for piece in batch:
+                    piece.began = began
+                    # The later pieces of a long call are not late before they are due.
+                    self._metrics.question_queue_seconds.observe(max(0.0, began - piece.due))
                 await self._answer(batch)
+                ended = time.monotonic()
+                for piece in batch:
+                    piece.ended = ended
+                self._metrics.head_seconds.observe(ended - began)
+                queries = sum(len(piece.question.queries) for piece in batch)
+                self._metrics.head_batch_queries.observe(queries)
 
     def _next(self) -> Iterator[_Piece]:
         """The pieces of the next batch, all for one estimator."""
@@ -114,6 +141,8 @@ class HeadBatcher:
                     return
                 estimator = piece.encoded.estimator
                 yield piece
+            else:
+                self._metrics.dropped_questions.inc()
             heapq.heappop(self._waiting)
 
     async def _answer(self, batch: list[_Piece]) -> None:
@@ -145,3 +174,10 @@ def _question(
     if hearsay is not None:
         hearsay = replace(hearsay, rewards=hearsay.rewards[:, piece])
     return Question(encoded.context, queries[piece], hearsay)
+
+
+def _trace(asked: float, pieces: Sequence[_Piece]) -> None:
+    """Tell the trace of a call how long it waited for the estimator, and was at it."""
+    began = max(asked, min(piece.began for piece in pieces))
+    record("queue", asked, began)
+    record("head", began, max(began, *(piece.ended for piece in pieces)))

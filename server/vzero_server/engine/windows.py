@@ -1,6 +1,5 @@
 """Context windows kept ready, brought up to date from the log."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from vzero_server.contexts.log import Row
 from vzero_server.contexts.store import ContextStore, Head
 from vzero_server.contexts.window import ContextWindow
 from vzero_server.engine.features import FeatureCache, Vectors
+from vzero_server.engine.shared import Job, SharedWork
+from vzero_server.metrics import Metrics
 
 # What a window keeps of the features of prompts, beside their embeddings.
 Reader = Callable[[Vectors], Vectors]
@@ -44,6 +45,7 @@ class WindowCache:
         max_bytes: int,
         worker: Executor,
         reader: Reader | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """Set up the cache.
 
@@ -56,20 +58,32 @@ class WindowCache:
             max_bytes: Most memory of all windows.
             worker: Runs what takes longer than the event loop may halt.
             reader: What is kept of the other columns; nothing, if None.
+            metrics: Where it is counted.
         """
         self._store = store
         self._features = features
         self._model_key = model_key
         self._pooled = pooled
         self._rows = rows
-        self._worker = worker
         self._reader = reader
         self._windows: LRUCache[_Key, ContextWindow] = LRUCache(max_bytes, getsizeof=_cost)
-        self._refreshing: dict[_Key, asyncio.Task[ContextWindow]] = {}
+        self._refreshing: SharedWork[_Key, ContextWindow] = SharedWork(worker)
+        self._metrics = metrics or Metrics()
+        self._metrics.read("window_bytes", "Memory of context windows.", lambda: self.nbytes)
+        self._metrics.read(
+            "policies_resident",
+            "Policies with a context window in memory.",
+            lambda: len({key.policy for key in tuple(self._windows)}),
+        )
 
     def __len__(self) -> int:
         """Windows in memory."""
         return len(self._windows)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory they take."""
+        return int(self._windows.currsize)
 
     async def get(self, policy_id: str, head: Head, as_of_step: int | None) -> ContextWindow:
         """The window of a policy at ``head.version`` or later.
@@ -79,31 +93,22 @@ class WindowCache:
             OverloadedError: Its prompts must be embedded and the queue is full.
         """
         key = _Key(head.key, as_of_step)
+        window = self._windows.get(key)
+        if window is not None and window.version >= head.version:
+            self._metrics.windows.hit(1)
+            return window
+        self._metrics.windows.miss(1)
+
+        async def extend(job: Job[ContextWindow]) -> ContextWindow:
+            return await self._extend(policy_id, key, job)
+
         while True:
-            window = self._windows.get(key)
-            if window is not None and window.version >= head.version:
-                return window
-            task = self._refreshing.get(key)
-            if task is None or task.done():
-                task = asyncio.create_task(self._refresh(policy_id, key, window))
-                self._refreshing[key] = task
-            # Shielded: others may wait for the same refresh.
-            window = await asyncio.shield(task)
+            window = await self._refreshing.get(key, extend)
             if window.version >= head.version:
                 return window
 
-    async def _refresh(
-        self, policy_id: str, key: _Key, window: ContextWindow | None
-    ) -> ContextWindow:
-        try:
-            return await self._extend(policy_id, key, window)
-        finally:
-            # Before the task is done: whoever finds it here can wait for it.
-            del self._refreshing[key]
-
-    async def _extend(
-        self, policy_id: str, key: _Key, window: ContextWindow | None
-    ) -> ContextWindow:
+    async def _extend(self, policy_id: str, key: _Key, job: Job[ContextWindow]) -> ContextWindow:
+        window = self._windows.get(key)
         version, rows = await self._store.tail(
             policy_id,
             key.policy,
@@ -113,10 +118,7 @@ class WindowCache:
             as_of_step=key.as_of_step,
         )
         vectors = await self._features.of_rows(rows)
-        loop = asyncio.get_running_loop()
-        window = await loop.run_in_executor(
-            self._worker, self._built, window, version, rows, vectors
-        )
+        window = await job.run(self._built, window, version, rows, vectors)
         if _cost(window) <= self._windows.maxsize:
             self._windows[key] = window
         return window

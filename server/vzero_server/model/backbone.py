@@ -12,6 +12,9 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
+from vzero_server.model import compiled
+from vzero_server.model.compiled import CompiledPasses
+
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
@@ -24,6 +27,9 @@ PACKAGED = "packaged"
 HEAD_SHARE = 0.25
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTO = "auto"
+"""Number format: whichever the hardware is fastest with. Embeddings of float32 and bfloat16
+differ by less than a value can tell, so that a data folder may move between machines."""
 
 
 class BackboneError(Exception):
@@ -51,6 +57,7 @@ class Backbone:
         self.fingerprint = fingerprint
         self.weights = weights
         self._model = model.eval()
+        self._compiled: CompiledPasses | None = None
         # A copy: the model's own is set to cut and pad whenever the model encodes.
         self._tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
         self._tokenizer.no_truncation()
@@ -66,14 +73,22 @@ class Backbone:
         self.hidden = int(self._transformer.get_embedding_dimension())
 
     @classmethod
-    def load(cls, name: str = PACKAGED, *, device: str = "cpu", dtype: str = "float32") -> Self:
+    def load(
+        cls,
+        name: str = PACKAGED,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        runtime: str = "torch",
+    ) -> Self:
         """Load a model.
 
         Args:
             name: ``packaged``, a local folder, or a hub name with an optional
                 ``@revision``. Only a hub name may touch the network.
             device: Torch device, or ``auto`` for CUDA when there is one.
-            dtype: ``float32``, ``bfloat16`` or ``float16``.
+            dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto``.
+            runtime: ``torch``, or on a CPU ``openvino``, with as many threads as torch has.
 
         Raises:
             BackboneError: The files are missing or do not form a model.
@@ -93,17 +108,25 @@ class Backbone:
         logging.getLogger("transformers.tokenization_utils_base").setLevel(logging.ERROR)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        number = _dtype(dtype, device)
+        compile_passes = _compiles(runtime, device)
+        settings: dict[str, Any] = {"dtype": number}
+        if compile_passes:
+            # The compiler lowers the number format itself, and reads plain attention best.
+            settings = {"dtype": torch.float32, "attn_implementation": "eager"}
         try:
             model = SentenceTransformer(
-                str(folder),
-                device=device,
-                local_files_only=True,
-                model_kwargs={"dtype": DTYPES[dtype]},
+                str(folder), device=device, local_files_only=True, model_kwargs=settings
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise BackboneError(f"backbone {name}: {reason}") from error
-        return cls(name, model, *_digests(folder, dtype))
+        backbone = cls(name, model, *_digests(folder, dtype))
+        if compile_passes:
+            backbone._compiled = CompiledPasses(
+                backbone.forward, model, dtype=number, threads=torch.get_num_threads()
+            )
+        return backbone
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts, each at most ``window`` long.
@@ -139,20 +162,56 @@ class Backbone:
             Pooled embeddings ``[len(tokens), dimension]`` and the means of ``layers``, not
             normalised, ``[len(tokens), len(layers) * hidden]``. Not thread-safe.
         """
+        batch = self._batch(tokens)
+        if self._compiled is not None:
+            return self._compiled(batch, layers)
+        pooled, means = self.forward(batch, layers)
+        return pooled.float().cpu().numpy(), means.float().cpu().numpy()
+
+    def forward(
+        self, batch: dict[str, torch.Tensor], layers: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The pass itself, on a padded batch: embeddings and layer means, as ``states``."""
         self._transformer.auto_model.config.output_hidden_states = bool(layers)
-        out: dict[str, Any] = self._model(self._batch(tokens))
+        out: dict[str, Any] = self._model(batch)
         pooled: torch.Tensor = out["sentence_embedding"]
         if not layers:
-            return pooled.float().cpu().numpy(), np.empty((len(tokens), 0), np.float32)
+            return pooled, pooled.new_empty((len(pooled), 0))
         hidden: Sequence[torch.Tensor] = out["all_layer_embeddings"]
         mask = out["attention_mask"].unsqueeze(-1).float()
         means = [(hidden[layer].float() * mask).sum(1) / mask.sum(1) for layer in layers]
-        return pooled.float().cpu().numpy(), torch.cat(means, -1).cpu().numpy()
+        return pooled, torch.cat(means, -1)
 
     def _batch(self, tokens: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Tokenised prompts padded to the longest, with their mask, on the device."""
         batch = self._model.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt")
         return {key: value.to(self._model.device) for key, value in batch.items()}
+
+
+def _dtype(name: str, device: str) -> torch.dtype:
+    if name != AUTO:
+        return DTYPES[name]
+    if device.startswith("cuda"):
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        # Without tiles, a processor takes longer for bfloat16 than it saves in memory.
+        fast = device == "cpu" and torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _compiles(runtime: str, device: str) -> bool:
+    """Whether OpenVINO runs the model.
+
+    Raises:
+        BackboneError: It should, and cannot.
+    """
+    if runtime != "openvino":
+        return False
+    if not compiled.available():
+        raise BackboneError("runtime openvino is not installed: pip install 'vzero[openvino]'")
+    if device != "cpu":
+        raise BackboneError(f"runtime openvino is for the CPU, not for device {device}")
+    return True
 
 
 def _folder(name: str) -> Path:

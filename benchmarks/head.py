@@ -1,0 +1,85 @@
+"""What the in-context head costs on one core: reading a context, and answering from it.
+
+``python -m benchmarks.head [--quick] [--json]``. Headlines: ``encode_ms.256``,
+``predict_ms.256`` (8 queries) and ``encoded_mb.256``. Reference in the same run: the
+backbone on 8 short prompts, what any new prompt costs whoever answers.
+"""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from benchmarks import report
+from vzero_server.model.backbone import Backbone
+from vzero_server.model.checkpoint import load_checkpoint
+from vzero_server.model.encoded import EncodedContext
+from vzero_server.model.icl import InContextHead
+from vzero_server.model.prompt_encoder import PromptEncoder
+
+QUERIES = 8
+
+
+def main() -> None:
+    """Measure and report."""
+    given = report.parser(__doc__).parse_args()
+    out = report.Report("head", given)
+    torch.set_num_threads(1)
+    sizes, rounds = ((256,), 2) if given.quick else ((32, 128, 256, 512, 1024, 2048), 15)
+    with out.status("loading the models"):
+        checkpoint = load_checkpoint()
+        encoder = PromptEncoder(Backbone.load(), checkpoint.backbone.layers)
+        bench = HeadBench(checkpoint.head.eval(), encoder)
+    values = report.rounds(rounds, *(bench.at(size) for size in sizes), bench.backbone)
+    for name, measured in values.items():
+        unit = "MB" if name.startswith("encoded") else "ms"
+        out.add(name, name.replace(".", ", rows ").replace("_", " "), unit, measured)
+    out.print()
+
+
+class HeadBench:
+    """The head on made-up features: its arithmetic does not depend on what they say."""
+
+    def __init__(self, head: InContextHead, encoder: PromptEncoder) -> None:
+        """Take the models."""
+        self._head, self._encoder = head, encoder
+        self._generator = torch.Generator().manual_seed(0)
+
+    def at(self, size: int) -> Callable[[int], dict[str, float]]:
+        """A measure at one context size."""
+
+        @torch.inference_mode()
+        def measure(_: int) -> dict[str, float]:
+            rows = self._rows(size)
+            rewards = torch.rand(1, size, generator=self._generator)
+            queries = self._rows(QUERIES)
+            contexts: list[EncodedContext] = []
+            encode = _milliseconds(lambda: contexts.append(self._head.encode(rows, rewards)))
+            predict = _milliseconds(lambda: self._head.predict(contexts[0], queries))
+            return {
+                f"encode_ms.{size}": encode,
+                f"predict_ms.{size}": predict,
+                f"encoded_mb.{size}": contexts[0].nbytes / 1e6,
+            }
+
+        return measure
+
+    def backbone(self, number: int) -> dict[str, float]:
+        """Reference: 8 new prompts through the backbone."""
+        prompts = [f"What is {number} plus {i}?" for i in range(QUERIES)]
+        taken = _milliseconds(lambda: self._encoder.embed(self._encoder.tokenize(prompts)))
+        return {"backbone_ms": taken}
+
+    def _rows(self, count: int) -> torch.Tensor:
+        features = torch.randn(1, count, self._head.config.features, generator=self._generator)
+        return self._head.rows(features)
+
+
+def _milliseconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return 1000.0 * (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()

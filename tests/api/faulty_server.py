@@ -1,0 +1,90 @@
+"""``vzero serve`` with parts that fail when a test says so: run by ``FaultyServer``.
+
+Prompts and policies with these names make the part fail that comes across them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+
+from vzero_server.cli import serve
+from vzero_server.contexts import log
+from vzero_server.engine.estimators.nearest import NearestNeighbours
+from vzero_server.local import LocalServer
+from vzero_server.model.prompt_encoder import PromptEncoder
+
+POISON_TOKENISER, POISON_DEVICE, POISON_HEAD = "poison tokeniser", "poison device", "poison head"
+HANG_TOKENISER, HANG_DEVICE, HANG_HEAD = "hang tokeniser", "hang device", "hang head"
+HANG_CONTEXT, HANG_WRITER, KILL_WRITER = "hang context", "hang writer", "kill writer"
+
+# Rewards by which the parts that see no names know a policy.
+REWARDS = {POISON_HEAD: 0.125, HANG_HEAD: 0.25, HANG_CONTEXT: 0.375}
+
+_FOR_EVER = 3600.0
+
+
+class FaultyServer(LocalServer):
+    """A server in a process of its own that runs this module."""
+
+    module = "tests.api.faulty_server"
+
+
+def _before(owner: Any, name: str, check: Callable[..., None]) -> None:
+    """Let a function check its arguments first."""
+    original = getattr(owner, name)
+
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        check(*args, **kwargs)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, changed)
+
+
+def _fail(found: bool, how: str) -> None:
+    if found and how.startswith("poison"):
+        raise ArithmeticError(how)
+    if found and how.startswith("hang"):
+        time.sleep(_FOR_EVER)
+    if found:
+        raise SystemExit(how)
+
+
+def _tokenize(_: PromptEncoder, prompts: Sequence[str]) -> None:
+    for how in (POISON_TOKENISER, HANG_TOKENISER):
+        _fail(how in prompts, how)
+
+
+def _embed(encoder: PromptEncoder, prompts: Sequence[Any]) -> None:
+    for how in (POISON_DEVICE, HANG_DEVICE):
+        _fail(_tokens(encoder, how) in [prompt.tokens for prompt in prompts], how)
+
+
+def _tokens(encoder: PromptEncoder, prompt: str) -> list[int]:
+    return encoder.tokenize([prompt])[0].tokens
+
+
+def _encode(_: NearestNeighbours, window: Any) -> None:
+    _fail(REWARDS[HANG_CONTEXT] in window.rewards, HANG_CONTEXT)
+
+
+def _predict(_: NearestNeighbours, questions: Sequence[Any]) -> None:
+    for how in (POISON_HEAD, HANG_HEAD):
+        _fail(any(REWARDS[how] in question.context.rewards for question in questions), how)
+
+
+def _append(_: Any, policy_id: str, *__: Any) -> None:
+    for how in (HANG_WRITER, KILL_WRITER):
+        _fail(policy_id == how, how)
+
+
+if __name__ == "__main__":
+    _before(PromptEncoder, "tokenize", _tokenize)
+    _before(PromptEncoder, "embed", _embed)
+    _before(NearestNeighbours, "encode", _encode)
+    _before(NearestNeighbours, "predict", _predict)
+    _before(log, "append", _append)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(serve)
+    app()

@@ -1,0 +1,89 @@
+"""The admin port of a real server."""
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+
+from tests.api.admin import get, metric
+from tests.api.calls import Stubs, refused
+from tests.outcomes import chunk, sums
+from vzero_server.local import LocalServer
+
+
+def test_metrics_follow_the_calls(tmp_path: Path, tiny_model: Path) -> None:
+    with LocalServer(tmp_path / "data", backbone=tiny_model) as server:
+        stubs = Stubs(server)
+        stubs.update(chunk("p", sums(20)), chunk("p", sums(30)))
+        for _ in range(3):
+            stubs.predict("p", ["a prompt", "another prompt"])
+        with refused(grpc.StatusCode.NOT_FOUND):
+            stubs.predict("nobody", ["a prompt"])
+
+        counted = "vzero_request_seconds_count"
+        assert metric(server, counted, method="Predict", code="OK") == 3
+        assert metric(server, counted, method="Predict", code="NOT_FOUND") == 1
+        assert metric(server, "vzero_streams_total", method="UpdateContext", code="OK") == 1
+        assert metric(server, "vzero_outcomes_total", result="accepted") == 30
+        assert metric(server, "vzero_outcomes_total", result="duplicate") == 20
+        assert metric(server, "vzero_append_seconds_count") == 2
+        assert metric(server, "vzero_commit_seconds_count") >= 2
+        assert metric(server, "vzero_cache_hits_total", cache="encoded") == 2
+        assert metric(server, "vzero_cache_misses_total", cache="encoded") == 1
+        # Both prompts, twice; the third time is the first.
+        assert metric(server, "vzero_cache_hits_total", cache="features_memory") >= 4
+        assert metric(server, "vzero_inference_seconds_count") >= 1
+        assert metric(server, "vzero_tokenise_seconds_count") >= 1
+        assert metric(server, "vzero_batch_tokens_sum") > 0
+        assert metric(server, "vzero_head_seconds_count") == 3
+        assert metric(server, "vzero_queue_seconds_count", queue="questions") == 3
+        assert metric(server, "vzero_context_lag_versions_sum") == 0
+        assert metric(server, "vzero_policies_resident") == 1
+        for name in ("window_bytes", "encoded_bytes", "feature_bytes"):
+            assert metric(server, f"vzero_{name}") > 0
+        assert metric(server, "vzero_streams_open") == 0
+        # Nothing but a scrape may show what policies there are.
+        assert "nobody" not in get(server, "/metrics")[1]
+
+
+def test_probes_tell_alive_from_ready(tmp_path: Path) -> None:
+    server = LocalServer(tmp_path / "data")
+    server.start(wait=False)
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            assert get(server, "/healthz") == (200, "ok")
+            break
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert get(server, "/readyz") == (503, "the server is starting")
+    server.wait()
+    assert get(server, "/readyz") == (200, "ok")
+    assert get(server, "/")[0] == 404
+    assert server.terminate() == 0
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_an_admin_port_that_is_taken_is_refused(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "vzero_server", "--port", "0"),
+                *("--admin-port", str(port), "--data-dir", str(tmp_path / "data")),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if " INFO " not in line]
+    assert len(lines) == 1, done.stderr
+    assert "for admin" in lines[0]

@@ -1,0 +1,98 @@
+"""One prompt that the tokeniser cannot take, and callers that left the queue of the estimators."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from tests.engine.test_heads import Adder, encoded, queries
+from vzero_server.contexts.outcome import prompt_digest
+from vzero_server.engine.batcher import Batcher, Vector
+from vzero_server.engine.heads import HeadBatcher
+from vzero_server.metrics import Metrics
+
+POISON = "poison"
+
+
+@dataclass
+class Picky:
+    """An encoder whose tokeniser raises on one prompt, and can be held."""
+
+    release: threading.Event = field(default_factory=threading.Event)
+
+    def tokenize(self, prompts: Sequence[str]) -> list[str]:
+        self.release.wait(10)
+        if POISON in prompts:
+            raise UnicodeError("a prompt the tokeniser cannot take")
+        return list(prompts)
+
+    def embed(self, prompts: Sequence[str]) -> Vector:
+        return np.array([[len(prompt)] for prompt in prompts], np.float16)
+
+
+def prompts(*texts: str) -> dict[bytes, str]:
+    return {prompt_digest(text): text for text in texts}
+
+
+async def test_a_prompt_that_cannot_be_tokenised_fails_its_own_call_only() -> None:
+    picky, metrics = Picky(), Metrics()
+    batcher = Batcher(picky, max_batch_tokens=64, max_queued_prompts=1000, metrics=metrics)
+    held = asyncio.create_task(batcher.embed(prompts("first")))
+    await asyncio.sleep(0.05)
+    texts = [f"good {i}" for i in range(100)]
+    bad = asyncio.create_task(batcher.embed(prompts(POISON, *texts)))
+    await asyncio.sleep(0.05)
+    # These wait for prompts that came with the bad one, and for some of their own.
+    others = [asyncio.create_task(batcher.embed(prompts(text, f"own {text}"))) for text in texts]
+    await asyncio.sleep(0.05)
+    picky.release.set()
+    with pytest.raises(UnicodeError):
+        await bad
+    for text, vectors in zip(texts, await asyncio.gather(*others), strict=True):
+        assert vectors[prompt_digest(text)][0] == len(text)
+    await held
+    assert len(batcher) == 0
+    assert len(await batcher.embed(prompts("after"))) == 1
+    await batcher.close()
+
+
+async def test_prompts_of_callers_that_left_are_counted() -> None:
+    picky, metrics = Picky(), Metrics()
+    batcher = Batcher(picky, max_batch_tokens=64, max_queued_prompts=1000, metrics=metrics)
+    held = asyncio.create_task(batcher.embed(prompts("first")))
+    await asyncio.sleep(0.05)
+    late = asyncio.create_task(asyncio.wait_for(batcher.embed(prompts("late", "later")), 0.05))
+    with pytest.raises(TimeoutError):
+        await late
+    picky.release.set()
+    await held
+    await batcher.embed(prompts("after"))
+    found = metrics.registry.get_sample_value
+    assert found("vzero_dropped_total", {"queue": "prompts"}) == 2
+    assert found("vzero_batch_prompts_sum") == 2
+    await batcher.close()
+
+
+async def test_questions_of_callers_that_left_are_not_answered() -> None:
+    """Cancelled or past their deadline: neither is computed."""
+    adder, metrics = Adder(), Metrics()
+    heads = HeadBatcher(metrics)
+    first = asyncio.create_task(heads.values(encoded(0, adder), queries(1)))
+    await asyncio.sleep(0.05)
+    late = asyncio.create_task(asyncio.wait_for(heads.values(encoded(1, adder), queries(5)), 0.05))
+    cancelled = asyncio.create_task(heads.values(encoded(2, adder), queries(6)))
+    await asyncio.sleep(0.05)
+    cancelled.cancel()
+    with pytest.raises(TimeoutError):
+        await late
+    adder.release.set()
+    await first
+    await heads.values(encoded(3, adder), queries(2))
+    assert adder.batches == [[1], [2]]
+    found = metrics.registry.get_sample_value
+    assert found("vzero_dropped_total", {"queue": "questions"}) == 2
+    assert found("vzero_head_batch_queries_sum") == 3
+    await heads.close()
