@@ -49,7 +49,9 @@ def test_trainers_update_what_they_asked_about(shared_server: LocalServer) -> No
     assert level["errors"] == {}
     assert level["answered"] == level["requests"] == 8
     answered = {rpc: one["answered"] for rpc, one in level["rpcs"].items()}
-    assert answered == {"Predict": 4, "UpdateContext": 4}
+    assert sum(answered.values()) == 8
+    # Each of the two asks before it reports, and may have stopped between the two.
+    assert 0 <= answered["Predict"] - answered["UpdateContext"] <= 2
     assert 8 * 4 <= level["prompts"] <= 8 * 8
     assert own_policies(shared_server) == []
 
