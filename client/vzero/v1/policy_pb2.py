@@ -22,22 +22,35 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15vzero/v1/policy.proto\x12\x08vzero.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x02\n\x06Policy\x12\x1b\n\tpolicy_id\x18\x01 \x01(\tR\x08policyId\x12\x18\n\x07version\x18\x02 \x01(\x03R\x07version\x12$\n\x0bnewest_step\x18\x03 \x01(\x03H\x00R\nnewestStep\x88\x01\x01\x12\x1f\n\x0bmean_reward\x18\x04 \x01(\x01R\nmeanReward\x12\x39\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nupdated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAtB\x0e\n\x0c_newest_step\"P\n\x10GetPolicyRequest\x12<\n\tpolicy_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\"=\n\x11GetPolicyResponse\x12(\n\x06policy\x18\x01 \x01(\x0b\x32\x10.vzero.v1.PolicyR\x06policy\"g\n\x13ListPoliciesRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"l\n\x14ListPoliciesResponse\x12,\n\x08policies\x18\x01 \x03(\x0b\x32\x10.vzero.v1.PolicyR\x08policies\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"S\n\x13\x44\x65letePolicyRequest\x12<\n\tpolicy_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\"2\n\x14\x44\x65letePolicyResponse\x12\x1a\n\x08outcomes\x18\x01 \x01(\x03R\x08outcomes\"T\n\x14\x45xportContextRequest\x12<\n\tpolicy_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\"+\n\x15\x45xportContextResponse\x12\x12\n\x04\x64\x61ta\x18\x01 \x01(\x0cR\x04\x64\x61ta\"r\n\x14ImportContextRequest\x12\x1e\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x02R\x04\x64\x61ta\x12:\n\tpolicy_id\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\"\x8a\x01\n\x15ImportContextResponse\x12\x1b\n\tpolicy_id\x18\x01 \x01(\tR\x08policyId\x12\x18\n\x07version\x18\x02 \x01(\x03R\x07version\x12\x1a\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x03R\x08\x61\x63\x63\x65pted\x12\x1e\n\nduplicates\x18\x04 \x01(\x03R\nduplicates2\x9b\x03\n\rPolicyService\x12\x44\n\tGetPolicy\x12\x1a.vzero.v1.GetPolicyRequest\x1a\x1b.vzero.v1.GetPolicyResponse\x12M\n\x0cListPolicies\x12\x1d.vzero.v1.ListPoliciesRequest\x1a\x1e.vzero.v1.ListPoliciesResponse\x12M\n\x0c\x44\x65letePolicy\x12\x1d.vzero.v1.DeletePolicyRequest\x1a\x1e.vzero.v1.DeletePolicyResponse\x12R\n\rExportContext\x12\x1e.vzero.v1.ExportContextRequest\x1a\x1f.vzero.v1.ExportContextResponse0\x01\x12R\n\rImportContext\x12\x1e.vzero.v1.ImportContextRequest\x1a\x1f.vzero.v1.ImportContextResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15vzero/v1/policy.proto\x12\x08vzero.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x04\n\x06Policy\x12\x1b\n\tpolicy_id\x18\x01 \x01(\tR\x08policyId\x12\x18\n\x07version\x18\x02 \x01(\x03R\x07version\x12$\n\x0bnewest_step\x18\x03 \x01(\x03H\x00R\nnewestStep\x88\x01\x01\x12\x1f\n\x0bmean_reward\x18\x04 \x01(\x01R\nmeanReward\x12\x39\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nupdated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12 \n\tmean_cost\x18\x07 \x01(\x01H\x01R\x08meanCost\x88\x01\x01\x12$\n\x0bmean_tokens\x18\x08 \x01(\x01H\x02R\nmeanTokens\x88\x01\x01\x12%\n\x05price\x18\t \x01(\x0b\x32\x0f.vzero.v1.PriceR\x05price\x12\x34\n\x06labels\x18\n \x03(\x0b\x32\x1c.vzero.v1.Policy.LabelsEntryR\x06labels\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x0e\n\x0c_newest_stepB\x0c\n\n_mean_costB\x0e\n\x0c_mean_tokens\"u\n\x05Price\x12\x35\n\x0cparams_ratio\x18\x01 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x0bparamsRatio\x12(\n\x05money\x18\x02 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x05moneyB\x0b\n\tper_token\"P\n\x10GetPolicyRequest\x12<\n\tpolicy_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\"=\n\x11GetPolicyResponse\x12(\n\x06policy\x18\x01 \x01(\x0b\x32\x10.vzero.v1.PolicyR\x06policy\"g\n\x13ListPoliciesRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"l\n\x14ListPoliciesResponse\x12,\n\x08policies\x18\x01 \x03(\x0b\x32\x10.vzero.v1.PolicyR\x08policies\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf9\x02\n\x13UpdatePolicyRequest\x12<\n\tpolicy_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\x12%\n\x05price\x18\x02 \x01(\x0b\x32\x0f.vzero.v1.PriceR\x05price\x12\x84\x01\n\x06labels\x18\x03 \x03(\x0b\x32).vzero.v1.UpdatePolicyRequest.LabelsEntryBA\xbaH>\x9a\x01;\x10@\"\x1br\x19\x10\x01\x18@2\x13^[^\\x00-\\x1f\\x7f]*$*\x1ar\x18\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x06labels\x12;\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskR\nupdateMask\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"@\n\x14UpdatePolicyResponse\x12(\n\x06policy\x18\x01 \x01(\x0b\x32\x10.vzero.v1.PolicyR\x06policy\"S\n\x13\x44\x65letePolicyRequest\x12<\n\tpolicy_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\"2\n\x14\x44\x65letePolicyResponse\x12\x1a\n\x08outcomes\x18\x01 \x01(\x03R\x08outcomes\"T\n\x14\x45xportContextRequest\x12<\n\tpolicy_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\"+\n\x15\x45xportContextResponse\x12\x12\n\x04\x64\x61ta\x18\x01 \x01(\x0cR\x04\x64\x61ta\"r\n\x14ImportContextRequest\x12\x1e\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x18\x80\x80\x80\x02R\x04\x64\x61ta\x12:\n\tpolicy_id\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\"\x8a\x01\n\x15ImportContextResponse\x12\x1b\n\tpolicy_id\x18\x01 \x01(\tR\x08policyId\x12\x18\n\x07version\x18\x02 \x01(\x03R\x07version\x12\x1a\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x03R\x08\x61\x63\x63\x65pted\x12\x1e\n\nduplicates\x18\x04 \x01(\x03R\nduplicates\":\n\x05\x46leet\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n\npolicy_ids\x18\x02 \x03(\tR\tpolicyIds\"\x95\x01\n\x12UpdateFleetRequest\x12\x33\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x04name\x12J\n\npolicy_ids\x18\x02 \x03(\tB+\xbaH(\x92\x01%\x08\x01\x10\x80\x02\x18\x01\"\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\tpolicyIds\"<\n\x13UpdateFleetResponse\x12%\n\x05\x66leet\x18\x01 \x01(\x0b\x32\x0f.vzero.v1.FleetR\x05\x66leet\"F\n\x0fGetFleetRequest\x12\x33\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x04name\"9\n\x10GetFleetResponse\x12%\n\x05\x66leet\x18\x01 \x01(\x0b\x32\x0f.vzero.v1.FleetR\x05\x66leet\"e\n\x11ListFleetsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"e\n\x12ListFleetsResponse\x12\'\n\x06\x66leets\x18\x01 \x03(\x0b\x32\x0f.vzero.v1.FleetR\x06\x66leets\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"I\n\x12\x44\x65leteFleetRequest\x12\x33\n\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x04name\"\x15\n\x13\x44\x65leteFleetResponse2\x8e\x06\n\rPolicyService\x12\x44\n\tGetPolicy\x12\x1a.vzero.v1.GetPolicyRequest\x1a\x1b.vzero.v1.GetPolicyResponse\x12M\n\x0cListPolicies\x12\x1d.vzero.v1.ListPoliciesRequest\x1a\x1e.vzero.v1.ListPoliciesResponse\x12M\n\x0cUpdatePolicy\x12\x1d.vzero.v1.UpdatePolicyRequest\x1a\x1e.vzero.v1.UpdatePolicyResponse\x12M\n\x0c\x44\x65letePolicy\x12\x1d.vzero.v1.DeletePolicyRequest\x1a\x1e.vzero.v1.DeletePolicyResponse\x12R\n\rExportContext\x12\x1e.vzero.v1.ExportContextRequest\x1a\x1f.vzero.v1.ExportContextResponse0\x01\x12R\n\rImportContext\x12\x1e.vzero.v1.ImportContextRequest\x1a\x1f.vzero.v1.ImportContextResponse(\x01\x12J\n\x0bUpdateFleet\x12\x1c.vzero.v1.UpdateFleetRequest\x1a\x1d.vzero.v1.UpdateFleetResponse\x12\x41\n\x08GetFleet\x12\x19.vzero.v1.GetFleetRequest\x1a\x1a.vzero.v1.GetFleetResponse\x12G\n\nListFleets\x12\x1b.vzero.v1.ListFleetsRequest\x1a\x1c.vzero.v1.ListFleetsResponse\x12J\n\x0b\x44\x65leteFleet\x12\x1c.vzero.v1.DeleteFleetRequest\x1a\x1d.vzero.v1.DeleteFleetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vzero.v1.policy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_POLICY_LABELSENTRY']._loaded_options = None
+  _globals['_POLICY_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_PRICE'].fields_by_name['params_ratio']._loaded_options = None
+  _globals['_PRICE'].fields_by_name['params_ratio']._serialized_options = b'\272H\r\022\013)\000\000\000\000\000\000\000\000@\001'
+  _globals['_PRICE'].fields_by_name['money']._loaded_options = None
+  _globals['_PRICE'].fields_by_name['money']._serialized_options = b'\272H\r\022\013)\000\000\000\000\000\000\000\000@\001'
   _globals['_GETPOLICYREQUEST'].fields_by_name['policy_id']._loaded_options = None
   _globals['_GETPOLICYREQUEST'].fields_by_name['policy_id']._serialized_options = b'\272H\034r\032\020\001\030\200\0022\023^[^\\x00-\\x1f\\x7f]*$'
   _globals['_LISTPOLICIESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPOLICIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTPOLICIESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTPOLICIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_UPDATEPOLICYREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_UPDATEPOLICYREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_UPDATEPOLICYREQUEST'].fields_by_name['policy_id']._loaded_options = None
+  _globals['_UPDATEPOLICYREQUEST'].fields_by_name['policy_id']._serialized_options = b'\272H\034r\032\020\001\030\200\0022\023^[^\\x00-\\x1f\\x7f]*$'
+  _globals['_UPDATEPOLICYREQUEST'].fields_by_name['labels']._loaded_options = None
+  _globals['_UPDATEPOLICYREQUEST'].fields_by_name['labels']._serialized_options = b'\272H>\232\001;\020@\"\033r\031\020\001\030@2\023^[^\\x00-\\x1f\\x7f]*$*\032r\030\030\200\0022\023^[^\\x00-\\x1f\\x7f]*$'
   _globals['_DELETEPOLICYREQUEST'].fields_by_name['policy_id']._loaded_options = None
   _globals['_DELETEPOLICYREQUEST'].fields_by_name['policy_id']._serialized_options = b'\272H\034r\032\020\001\030\200\0022\023^[^\\x00-\\x1f\\x7f]*$'
   _globals['_EXPORTCONTEXTREQUEST'].fields_by_name['policy_id']._loaded_options = None
@@ -46,28 +59,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMPORTCONTEXTREQUEST'].fields_by_name['data']._serialized_options = b'\272H\007z\005\030\200\200\200\002'
   _globals['_IMPORTCONTEXTREQUEST'].fields_by_name['policy_id']._loaded_options = None
   _globals['_IMPORTCONTEXTREQUEST'].fields_by_name['policy_id']._serialized_options = b'\272H\032r\030\030\200\0022\023^[^\\x00-\\x1f\\x7f]*$'
-  _globals['_POLICY']._serialized_start=69
-  _globals['_POLICY']._serialized_end=337
-  _globals['_GETPOLICYREQUEST']._serialized_start=339
-  _globals['_GETPOLICYREQUEST']._serialized_end=419
-  _globals['_GETPOLICYRESPONSE']._serialized_start=421
-  _globals['_GETPOLICYRESPONSE']._serialized_end=482
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=484
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=587
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=589
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=697
-  _globals['_DELETEPOLICYREQUEST']._serialized_start=699
-  _globals['_DELETEPOLICYREQUEST']._serialized_end=782
-  _globals['_DELETEPOLICYRESPONSE']._serialized_start=784
-  _globals['_DELETEPOLICYRESPONSE']._serialized_end=834
-  _globals['_EXPORTCONTEXTREQUEST']._serialized_start=836
-  _globals['_EXPORTCONTEXTREQUEST']._serialized_end=920
-  _globals['_EXPORTCONTEXTRESPONSE']._serialized_start=922
-  _globals['_EXPORTCONTEXTRESPONSE']._serialized_end=965
-  _globals['_IMPORTCONTEXTREQUEST']._serialized_start=967
-  _globals['_IMPORTCONTEXTREQUEST']._serialized_end=1081
-  _globals['_IMPORTCONTEXTRESPONSE']._serialized_start=1084
-  _globals['_IMPORTCONTEXTRESPONSE']._serialized_end=1222
-  _globals['_POLICYSERVICE']._serialized_start=1225
-  _globals['_POLICYSERVICE']._serialized_end=1636
+  _globals['_UPDATEFLEETREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_UPDATEFLEETREQUEST'].fields_by_name['name']._serialized_options = b'\272H\034r\032\020\001\030\200\0022\023^[^\\x00-\\x1f\\x7f]*$'
+  _globals['_UPDATEFLEETREQUEST'].fields_by_name['policy_ids']._loaded_options = None
+  _globals['_UPDATEFLEETREQUEST'].fields_by_name['policy_ids']._serialized_options = b'\272H(\222\001%\010\001\020\200\002\030\001\"\034r\032\020\001\030\200\0022\023^[^\\x00-\\x1f\\x7f]*$'
+  _globals['_GETFLEETREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETFLEETREQUEST'].fields_by_name['name']._serialized_options = b'\272H\034r\032\020\001\030\200\0022\023^[^\\x00-\\x1f\\x7f]*$'
+  _globals['_LISTFLEETSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTFLEETSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTFLEETSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTFLEETSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_DELETEFLEETREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETEFLEETREQUEST'].fields_by_name['name']._serialized_options = b'\272H\034r\032\020\001\030\200\0022\023^[^\\x00-\\x1f\\x7f]*$'
+  _globals['_POLICY']._serialized_start=103
+  _globals['_POLICY']._serialized_end=625
+  _globals['_POLICY_LABELSENTRY']._serialized_start=522
+  _globals['_POLICY_LABELSENTRY']._serialized_end=579
+  _globals['_PRICE']._serialized_start=627
+  _globals['_PRICE']._serialized_end=744
+  _globals['_GETPOLICYREQUEST']._serialized_start=746
+  _globals['_GETPOLICYREQUEST']._serialized_end=826
+  _globals['_GETPOLICYRESPONSE']._serialized_start=828
+  _globals['_GETPOLICYRESPONSE']._serialized_end=889
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=891
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=994
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=996
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1104
+  _globals['_UPDATEPOLICYREQUEST']._serialized_start=1107
+  _globals['_UPDATEPOLICYREQUEST']._serialized_end=1484
+  _globals['_UPDATEPOLICYREQUEST_LABELSENTRY']._serialized_start=522
+  _globals['_UPDATEPOLICYREQUEST_LABELSENTRY']._serialized_end=579
+  _globals['_UPDATEPOLICYRESPONSE']._serialized_start=1486
+  _globals['_UPDATEPOLICYRESPONSE']._serialized_end=1550
+  _globals['_DELETEPOLICYREQUEST']._serialized_start=1552
+  _globals['_DELETEPOLICYREQUEST']._serialized_end=1635
+  _globals['_DELETEPOLICYRESPONSE']._serialized_start=1637
+  _globals['_DELETEPOLICYRESPONSE']._serialized_end=1687
+  _globals['_EXPORTCONTEXTREQUEST']._serialized_start=1689
+  _globals['_EXPORTCONTEXTREQUEST']._serialized_end=1773
+  _globals['_EXPORTCONTEXTRESPONSE']._serialized_start=1775
+  _globals['_EXPORTCONTEXTRESPONSE']._serialized_end=1818
+  _globals['_IMPORTCONTEXTREQUEST']._serialized_start=1820
+  _globals['_IMPORTCONTEXTREQUEST']._serialized_end=1934
+  _globals['_IMPORTCONTEXTRESPONSE']._serialized_start=1937
+  _globals['_IMPORTCONTEXTRESPONSE']._serialized_end=2075
+  _globals['_FLEET']._serialized_start=2077
+  _globals['_FLEET']._serialized_end=2135
+  _globals['_UPDATEFLEETREQUEST']._serialized_start=2138
+  _globals['_UPDATEFLEETREQUEST']._serialized_end=2287
+  _globals['_UPDATEFLEETRESPONSE']._serialized_start=2289
+  _globals['_UPDATEFLEETRESPONSE']._serialized_end=2349
+  _globals['_GETFLEETREQUEST']._serialized_start=2351
+  _globals['_GETFLEETREQUEST']._serialized_end=2421
+  _globals['_GETFLEETRESPONSE']._serialized_start=2423
+  _globals['_GETFLEETRESPONSE']._serialized_end=2480
+  _globals['_LISTFLEETSREQUEST']._serialized_start=2482
+  _globals['_LISTFLEETSREQUEST']._serialized_end=2583
+  _globals['_LISTFLEETSRESPONSE']._serialized_start=2585
+  _globals['_LISTFLEETSRESPONSE']._serialized_end=2686
+  _globals['_DELETEFLEETREQUEST']._serialized_start=2688
+  _globals['_DELETEFLEETREQUEST']._serialized_end=2761
+  _globals['_DELETEFLEETRESPONSE']._serialized_start=2763
+  _globals['_DELETEFLEETRESPONSE']._serialized_end=2784
+  _globals['_POLICYSERVICE']._serialized_start=2787
+  _globals['_POLICYSERVICE']._serialized_end=3569
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,11 @@ class PolicyServiceStub:
                 request_serializer=vzero_dot_v1_dot_policy__pb2.ListPoliciesRequest.SerializeToString,
                 response_deserializer=vzero_dot_v1_dot_policy__pb2.ListPoliciesResponse.FromString,
                 _registered_method=True)
+        self.UpdatePolicy = channel.unary_unary(
+                '/vzero.v1.PolicyService/UpdatePolicy',
+                request_serializer=vzero_dot_v1_dot_policy__pb2.UpdatePolicyRequest.SerializeToString,
+                response_deserializer=vzero_dot_v1_dot_policy__pb2.UpdatePolicyResponse.FromString,
+                _registered_method=True)
         self.DeletePolicy = channel.unary_unary(
                 '/vzero.v1.PolicyService/DeletePolicy',
                 request_serializer=vzero_dot_v1_dot_policy__pb2.DeletePolicyRequest.SerializeToString,
@@ -59,6 +64,26 @@ class PolicyServiceStub:
                 '/vzero.v1.PolicyService/ImportContext',
                 request_serializer=vzero_dot_v1_dot_policy__pb2.ImportContextRequest.SerializeToString,
                 response_deserializer=vzero_dot_v1_dot_policy__pb2.ImportContextResponse.FromString,
+                _registered_method=True)
+        self.UpdateFleet = channel.unary_unary(
+                '/vzero.v1.PolicyService/UpdateFleet',
+                request_serializer=vzero_dot_v1_dot_policy__pb2.UpdateFleetRequest.SerializeToString,
+                response_deserializer=vzero_dot_v1_dot_policy__pb2.UpdateFleetResponse.FromString,
+                _registered_method=True)
+        self.GetFleet = channel.unary_unary(
+                '/vzero.v1.PolicyService/GetFleet',
+                request_serializer=vzero_dot_v1_dot_policy__pb2.GetFleetRequest.SerializeToString,
+                response_deserializer=vzero_dot_v1_dot_policy__pb2.GetFleetResponse.FromString,
+                _registered_method=True)
+        self.ListFleets = channel.unary_unary(
+                '/vzero.v1.PolicyService/ListFleets',
+                request_serializer=vzero_dot_v1_dot_policy__pb2.ListFleetsRequest.SerializeToString,
+                response_deserializer=vzero_dot_v1_dot_policy__pb2.ListFleetsResponse.FromString,
+                _registered_method=True)
+        self.DeleteFleet = channel.unary_unary(
+                '/vzero.v1.PolicyService/DeleteFleet',
+                request_serializer=vzero_dot_v1_dot_policy__pb2.DeleteFleetRequest.SerializeToString,
+                response_deserializer=vzero_dot_v1_dot_policy__pb2.DeleteFleetResponse.FromString,
                 _registered_method=True)
 
 
@@ -80,9 +105,17 @@ class PolicyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdatePolicy(self, request, context):
+        """UpdatePolicy sets price and labels of a policy. One that is unknown is created
+        without outcomes: it is answered for from the prior.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeletePolicy(self, request, context):
         """DeletePolicy forgets a policy, its outcomes, and the prompts that no other
-        policy has. NOT_FOUND when it is unknown.
+        policy has, and takes it out of all fleets. NOT_FOUND when it is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +137,35 @@ class PolicyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateFleet(self, request, context):
+        """UpdateFleet stores a fleet, policies that RankModels ranks by one name, in place
+        of the one of that name. NOT_FOUND when a policy is unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFleet(self, request, context):
+        """GetFleet returns one fleet. NOT_FOUND when it is unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFleets(self, request, context):
+        """ListFleets returns all fleets in order of name, page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteFleet(self, request, context):
+        """DeleteFleet forgets a fleet; its policies stay. NOT_FOUND when it is unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -116,6 +178,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.ListPolicies,
                     request_deserializer=vzero_dot_v1_dot_policy__pb2.ListPoliciesRequest.FromString,
                     response_serializer=vzero_dot_v1_dot_policy__pb2.ListPoliciesResponse.SerializeToString,
+            ),
+            'UpdatePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePolicy,
+                    request_deserializer=vzero_dot_v1_dot_policy__pb2.UpdatePolicyRequest.FromString,
+                    response_serializer=vzero_dot_v1_dot_policy__pb2.UpdatePolicyResponse.SerializeToString,
             ),
             'DeletePolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.DeletePolicy,
@@ -131,6 +198,26 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.ImportContext,
                     request_deserializer=vzero_dot_v1_dot_policy__pb2.ImportContextRequest.FromString,
                     response_serializer=vzero_dot_v1_dot_policy__pb2.ImportContextResponse.SerializeToString,
+            ),
+            'UpdateFleet': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateFleet,
+                    request_deserializer=vzero_dot_v1_dot_policy__pb2.UpdateFleetRequest.FromString,
+                    response_serializer=vzero_dot_v1_dot_policy__pb2.UpdateFleetResponse.SerializeToString,
+            ),
+            'GetFleet': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFleet,
+                    request_deserializer=vzero_dot_v1_dot_policy__pb2.GetFleetRequest.FromString,
+                    response_serializer=vzero_dot_v1_dot_policy__pb2.GetFleetResponse.SerializeToString,
+            ),
+            'ListFleets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFleets,
+                    request_deserializer=vzero_dot_v1_dot_policy__pb2.ListFleetsRequest.FromString,
+                    response_serializer=vzero_dot_v1_dot_policy__pb2.ListFleetsResponse.SerializeToString,
+            ),
+            'DeleteFleet': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteFleet,
+                    request_deserializer=vzero_dot_v1_dot_policy__pb2.DeleteFleetRequest.FromString,
+                    response_serializer=vzero_dot_v1_dot_policy__pb2.DeleteFleetResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -188,6 +275,33 @@ class PolicyService:
             '/vzero.v1.PolicyService/ListPolicies',
             vzero_dot_v1_dot_policy__pb2.ListPoliciesRequest.SerializeToString,
             vzero_dot_v1_dot_policy__pb2.ListPoliciesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vzero.v1.PolicyService/UpdatePolicy',
+            vzero_dot_v1_dot_policy__pb2.UpdatePolicyRequest.SerializeToString,
+            vzero_dot_v1_dot_policy__pb2.UpdatePolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -269,6 +383,114 @@ class PolicyService:
             '/vzero.v1.PolicyService/ImportContext',
             vzero_dot_v1_dot_policy__pb2.ImportContextRequest.SerializeToString,
             vzero_dot_v1_dot_policy__pb2.ImportContextResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateFleet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vzero.v1.PolicyService/UpdateFleet',
+            vzero_dot_v1_dot_policy__pb2.UpdateFleetRequest.SerializeToString,
+            vzero_dot_v1_dot_policy__pb2.UpdateFleetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFleet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vzero.v1.PolicyService/GetFleet',
+            vzero_dot_v1_dot_policy__pb2.GetFleetRequest.SerializeToString,
+            vzero_dot_v1_dot_policy__pb2.GetFleetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFleets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vzero.v1.PolicyService/ListFleets',
+            vzero_dot_v1_dot_policy__pb2.ListFleetsRequest.SerializeToString,
+            vzero_dot_v1_dot_policy__pb2.ListFleetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteFleet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vzero.v1.PolicyService/DeleteFleet',
+            vzero_dot_v1_dot_policy__pb2.DeleteFleetRequest.SerializeToString,
+            vzero_dot_v1_dot_policy__pb2.DeleteFleetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,9 +37,13 @@ class PolicyServiceStub:
     """GetPolicy describes one policy. NOT_FOUND when it has no outcome."""
     ListPolicies: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ListPoliciesRequest, _policy_pb2.ListPoliciesResponse]
     """ListPolicies describes all policies in order of policy_id, page by page."""
+    UpdatePolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.UpdatePolicyRequest, _policy_pb2.UpdatePolicyResponse]
+    """UpdatePolicy sets price and labels of a policy. One that is unknown is created
+    without outcomes: it is answered for from the prior.
+    """
     DeletePolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyRequest, _policy_pb2.DeletePolicyResponse]
     """DeletePolicy forgets a policy, its outcomes, and the prompts that no other
-    policy has. NOT_FOUND when it is unknown.
+    policy has, and takes it out of all fleets. NOT_FOUND when it is unknown.
     """
     ExportContext: _grpc.UnaryStreamMultiCallable[_policy_pb2.ExportContextRequest, _policy_pb2.ExportContextResponse]
     """ExportContext streams all outcomes of a policy as one bundle."""
@@ -48,6 +52,16 @@ class PolicyServiceStub:
     bundle that is truncated, damaged, or of a newer format. Importing again is
     safe: known outcome ids are counted and ignored.
     """
+    UpdateFleet: _grpc.UnaryUnaryMultiCallable[_policy_pb2.UpdateFleetRequest, _policy_pb2.UpdateFleetResponse]
+    """UpdateFleet stores a fleet, policies that RankModels ranks by one name, in place
+    of the one of that name. NOT_FOUND when a policy is unknown.
+    """
+    GetFleet: _grpc.UnaryUnaryMultiCallable[_policy_pb2.GetFleetRequest, _policy_pb2.GetFleetResponse]
+    """GetFleet returns one fleet. NOT_FOUND when it is unknown."""
+    ListFleets: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ListFleetsRequest, _policy_pb2.ListFleetsResponse]
+    """ListFleets returns all fleets in order of name, page by page."""
+    DeleteFleet: _grpc.UnaryUnaryMultiCallable[_policy_pb2.DeleteFleetRequest, _policy_pb2.DeleteFleetResponse]
+    """DeleteFleet forgets a fleet; its policies stay. NOT_FOUND when it is unknown."""
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
@@ -58,9 +72,13 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """GetPolicy describes one policy. NOT_FOUND when it has no outcome."""
     ListPolicies: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListPoliciesRequest, _policy_pb2.ListPoliciesResponse]  # type: ignore[assignment]
     """ListPolicies describes all policies in order of policy_id, page by page."""
+    UpdatePolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.UpdatePolicyRequest, _policy_pb2.UpdatePolicyResponse]  # type: ignore[assignment]
+    """UpdatePolicy sets price and labels of a policy. One that is unknown is created
+    without outcomes: it is answered for from the prior.
+    """
     DeletePolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyRequest, _policy_pb2.DeletePolicyResponse]  # type: ignore[assignment]
     """DeletePolicy forgets a policy, its outcomes, and the prompts that no other
-    policy has. NOT_FOUND when it is unknown.
+    policy has, and takes it out of all fleets. NOT_FOUND when it is unknown.
     """
     ExportContext: _aio.UnaryStreamMultiCallable[_policy_pb2.ExportContextRequest, _policy_pb2.ExportContextResponse]  # type: ignore[assignment]
     """ExportContext streams all outcomes of a policy as one bundle."""
@@ -69,6 +87,16 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     bundle that is truncated, damaged, or of a newer format. Importing again is
     safe: known outcome ids are counted and ignored.
     """
+    UpdateFleet: _aio.UnaryUnaryMultiCallable[_policy_pb2.UpdateFleetRequest, _policy_pb2.UpdateFleetResponse]  # type: ignore[assignment]
+    """UpdateFleet stores a fleet, policies that RankModels ranks by one name, in place
+    of the one of that name. NOT_FOUND when a policy is unknown.
+    """
+    GetFleet: _aio.UnaryUnaryMultiCallable[_policy_pb2.GetFleetRequest, _policy_pb2.GetFleetResponse]  # type: ignore[assignment]
+    """GetFleet returns one fleet. NOT_FOUND when it is unknown."""
+    ListFleets: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListFleetsRequest, _policy_pb2.ListFleetsResponse]  # type: ignore[assignment]
+    """ListFleets returns all fleets in order of name, page by page."""
+    DeleteFleet: _aio.UnaryUnaryMultiCallable[_policy_pb2.DeleteFleetRequest, _policy_pb2.DeleteFleetResponse]  # type: ignore[assignment]
+    """DeleteFleet forgets a fleet; its policies stay. NOT_FOUND when it is unknown."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
     """PolicyService administers what the server knows of each policy."""
@@ -90,13 +118,23 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         """ListPolicies describes all policies in order of policy_id, page by page."""
 
     @_abc_1.abstractmethod
+    def UpdatePolicy(
+        self,
+        request: _policy_pb2.UpdatePolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.UpdatePolicyResponse, _abc.Awaitable[_policy_pb2.UpdatePolicyResponse]]:
+        """UpdatePolicy sets price and labels of a policy. One that is unknown is created
+        without outcomes: it is answered for from the prior.
+        """
+
+    @_abc_1.abstractmethod
     def DeletePolicy(
         self,
         request: _policy_pb2.DeletePolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.DeletePolicyResponse, _abc.Awaitable[_policy_pb2.DeletePolicyResponse]]:
         """DeletePolicy forgets a policy, its outcomes, and the prompts that no other
-        policy has. NOT_FOUND when it is unknown.
+        policy has, and takes it out of all fleets. NOT_FOUND when it is unknown.
         """
 
     @_abc_1.abstractmethod
@@ -117,5 +155,39 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         bundle that is truncated, damaged, or of a newer format. Importing again is
         safe: known outcome ids are counted and ignored.
         """
+
+    @_abc_1.abstractmethod
+    def UpdateFleet(
+        self,
+        request: _policy_pb2.UpdateFleetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.UpdateFleetResponse, _abc.Awaitable[_policy_pb2.UpdateFleetResponse]]:
+        """UpdateFleet stores a fleet, policies that RankModels ranks by one name, in place
+        of the one of that name. NOT_FOUND when a policy is unknown.
+        """
+
+    @_abc_1.abstractmethod
+    def GetFleet(
+        self,
+        request: _policy_pb2.GetFleetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.GetFleetResponse, _abc.Awaitable[_policy_pb2.GetFleetResponse]]:
+        """GetFleet returns one fleet. NOT_FOUND when it is unknown."""
+
+    @_abc_1.abstractmethod
+    def ListFleets(
+        self,
+        request: _policy_pb2.ListFleetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ListFleetsResponse, _abc.Awaitable[_policy_pb2.ListFleetsResponse]]:
+        """ListFleets returns all fleets in order of name, page by page."""
+
+    @_abc_1.abstractmethod
+    def DeleteFleet(
+        self,
+        request: _policy_pb2.DeleteFleetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.DeleteFleetResponse, _abc.Awaitable[_policy_pb2.DeleteFleetResponse]]:
+        """DeleteFleet forgets a fleet; its policies stay. NOT_FOUND when it is unknown."""
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14vzero/v1/value.proto\x12\x08vzero.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x02\n\x0ePredictRequest\x12<\n\tpolicy_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\x12/\n\x07prompts\x18\x02 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\x08\x01\x10\x80 \"\x08r\x06\x10\x01(\x80\x80\x04R\x07prompts\x12;\n\testimator\x18\x03 \x01(\x0e\x32\x13.vzero.v1.EstimatorB\x08\xbaH\x05\x82\x01\x02\x10\x01R\testimator\x12*\n\nas_of_step\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00R\x08\x61sOfStep\x88\x01\x01\x12-\n\x0bmin_version\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x01R\nminVersion\x88\x01\x01\x12\"\n\nwith_peers\x18\x06 \x01(\x08H\x02R\twithPeers\x88\x01\x01\x42\r\n\x0b_as_of_stepB\x0e\n\x0c_min_versionB\r\n\x0b_with_peers\"g\n\x0fPredictResponse\x12\'\n\x06values\x18\x01 \x03(\x0b\x32\x0f.vzero.v1.ValueR\x06values\x12+\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x11.vzero.v1.ContextR\x07\x63ontext\"\xa2\x01\n\x05Value\x12\x12\n\x04mean\x18\x01 \x01(\x01R\x04mean\x12\x14\n\x05lower\x18\x02 \x01(\x01R\x05lower\x12\x14\n\x05upper\x18\x03 \x01(\x01R\x05upper\x12\x32\n\x15\x65\x66\x66\x65\x63tive_sample_size\x18\x04 \x01(\x01R\x13\x65\x66\x66\x65\x63tiveSampleSize\x12%\n\x05\x62\x61sis\x18\x05 \x01(\x0e\x32\x0f.vzero.v1.BasisR\x05\x62\x61sis\"\xb0\x01\n\x07\x43ontext\x12\x18\n\x07version\x18\x01 \x01(\x03R\x07version\x12\x12\n\x04rows\x18\x02 \x01(\x05R\x04rows\x12$\n\x0bnewest_step\x18\x03 \x01(\x03H\x00R\nnewestStep\x88\x01\x01\x12+\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x61ge\x12\x14\n\x05peers\x18\x05 \x01(\x05R\x05peersB\x0e\n\x0c_newest_step\"\x90\x01\n\x14UpdateContextRequest\x12<\n\tpolicy_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\x12:\n\x08outcomes\x18\x02 \x03(\x0b\x32\x11.vzero.v1.OutcomeB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80 R\x08outcomes\"\xe6\x02\n\x07Outcome\x12>\n\noutcome_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x01\x32\x13^[^\\x00-\\x1f\\x7f]*$R\toutcomeId\x12#\n\x06prompt\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04R\x06prompt\x12\x31\n\x06reward\x18\x03 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01R\x06reward\x12\'\n\x08rollouts\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08rollouts\x12)\n\x04\x63ost\x18\x05 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x04\x63ost\x88\x01\x01\x12 \n\x04step\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x01R\x04step\x88\x01\x01\x12;\n\x0bobserved_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nobservedAtB\x07\n\x05_costB\x07\n\x05_step\"\x8a\x01\n\x15UpdateContextResponse\x12\x1b\n\tpolicy_id\x18\x01 \x01(\tR\x08policyId\x12\x18\n\x07version\x18\x02 \x01(\x03R\x07version\x12\x1a\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x05R\x08\x61\x63\x63\x65pted\x12\x1e\n\nduplicates\x18\x04 \x01(\x05R\nduplicates*v\n\tEstimator\x12\x19\n\x15\x45STIMATOR_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45STIMATOR_AUTO\x10\x01\x12\x11\n\rESTIMATOR_ICL\x10\x02\x12\x11\n\rESTIMATOR_KNN\x10\x03\x12\x14\n\x10\x45STIMATOR_TABPFN\x10\x04*_\n\x05\x42\x61sis\x12\x15\n\x11\x42\x41SIS_UNSPECIFIED\x10\x00\x12\r\n\tBASIS_ICL\x10\x01\x12\r\n\tBASIS_KNN\x10\x02\x12\x10\n\x0c\x42\x41SIS_TABPFN\x10\x03\x12\x0f\n\x0b\x42\x41SIS_PRIOR\x10\x04\x32\xa4\x01\n\x0cValueService\x12>\n\x07Predict\x12\x18.vzero.v1.PredictRequest\x1a\x19.vzero.v1.PredictResponse\x12T\n\rUpdateContext\x12\x1e.vzero.v1.UpdateContextRequest\x1a\x1f.vzero.v1.UpdateContextResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14vzero/v1/value.proto\x12\x08vzero.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x02\n\x0ePredictRequest\x12<\n\tpolicy_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\x12/\n\x07prompts\x18\x02 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\x08\x01\x10\x80 \"\x08r\x06\x10\x01(\x80\x80\x04R\x07prompts\x12;\n\testimator\x18\x03 \x01(\x0e\x32\x13.vzero.v1.EstimatorB\x08\xbaH\x05\x82\x01\x02\x10\x01R\testimator\x12*\n\nas_of_step\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00R\x08\x61sOfStep\x88\x01\x01\x12-\n\x0bmin_version\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x01R\nminVersion\x88\x01\x01\x12\"\n\nwith_peers\x18\x06 \x01(\x08H\x02R\twithPeers\x88\x01\x01\x42\r\n\x0b_as_of_stepB\x0e\n\x0c_min_versionB\r\n\x0b_with_peers\"g\n\x0fPredictResponse\x12\'\n\x06values\x18\x01 \x03(\x0b\x32\x0f.vzero.v1.ValueR\x06values\x12+\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x11.vzero.v1.ContextR\x07\x63ontext\"\xa2\x01\n\x05Value\x12\x12\n\x04mean\x18\x01 \x01(\x01R\x04mean\x12\x14\n\x05lower\x18\x02 \x01(\x01R\x05lower\x12\x14\n\x05upper\x18\x03 \x01(\x01R\x05upper\x12\x32\n\x15\x65\x66\x66\x65\x63tive_sample_size\x18\x04 \x01(\x01R\x13\x65\x66\x66\x65\x63tiveSampleSize\x12%\n\x05\x62\x61sis\x18\x05 \x01(\x0e\x32\x0f.vzero.v1.BasisR\x05\x62\x61sis\"\xb0\x01\n\x07\x43ontext\x12\x18\n\x07version\x18\x01 \x01(\x03R\x07version\x12\x12\n\x04rows\x18\x02 \x01(\x05R\x04rows\x12$\n\x0bnewest_step\x18\x03 \x01(\x03H\x00R\nnewestStep\x88\x01\x01\x12+\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03\x61ge\x12\x14\n\x05peers\x18\x05 \x01(\x05R\x05peersB\x0e\n\x0c_newest_step\"\x90\x01\n\x14UpdateContextRequest\x12<\n\tpolicy_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\x12:\n\x08outcomes\x18\x02 \x03(\x0b\x32\x11.vzero.v1.OutcomeB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80 R\x08outcomes\"\xf7\x03\n\x07Outcome\x12>\n\noutcome_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x01\x32\x13^[^\\x00-\\x1f\\x7f]*$R\toutcomeId\x12#\n\x06prompt\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04R\x06prompt\x12\x31\n\x06reward\x18\x03 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01R\x06reward\x12\'\n\x08rollouts\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08rollouts\x12)\n\x04\x63ost\x18\x05 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00R\x04\x63ost\x88\x01\x01\x12 \n\x04step\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x01R\x04step\x88\x01\x01\x12;\n\x0bobserved_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nobservedAt\x12-\n\x06tokens\x18\x08 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x02R\x06tokens\x88\x01\x01\x12\x45\n\x0b\x64\x65\x63ision_id\x18\t \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x01\x32\x13^[^\\x00-\\x1f\\x7f]*$H\x03R\ndecisionId\x88\x01\x01\x42\x07\n\x05_costB\x07\n\x05_stepB\t\n\x07_tokensB\x0e\n\x0c_decision_id\"\x8a\x01\n\x15UpdateContextResponse\x12\x1b\n\tpolicy_id\x18\x01 \x01(\tR\x08policyId\x12\x18\n\x07version\x18\x02 \x01(\x03R\x07version\x12\x1a\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x05R\x08\x61\x63\x63\x65pted\x12\x1e\n\nduplicates\x18\x04 \x01(\x05R\nduplicates\"\xff\x06\n\x15\x41llocateBudgetRequest\x12<\n\tpolicy_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x08policyId\x12/\n\x07prompts\x18\x02 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\x08\x01\x10\x80 \"\x08r\x06\x10\x01(\x80\x80\x04R\x07prompts\x12$\n\x05total\x18\x03 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00R\x05total\x12)\n\x07minimum\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80 (\x00H\x00R\x07minimum\x88\x01\x01\x12)\n\x07maximum\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80 (\x01H\x01R\x07maximum\x88\x01\x01\x12+\n\x0bmultiple_of\x18\x06 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80 (\x00R\nmultipleOf\x12;\n\tobjective\x18\x07 \x01(\x0e\x32\x13.vzero.v1.ObjectiveB\x08\xbaH\x05\x82\x01\x02\x10\x01R\tobjective\x12\x36\n\x0btoken_costs\x18\x08 \x03(\x01\x42\x15\xbaH\x12\x92\x01\x0f\"\r\x12\x0b!\x00\x00\x00\x00\x00\x00\x00\x00@\x01R\ntokenCosts\x12\x12\n\x04skip\x18\t \x01(\x08R\x04skip\x12<\n\x11uncertain_minimum\x18\n \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80 (\x01H\x02R\x10uncertainMinimum\x88\x01\x01\x12\x45\n\x0funcertain_width\x18\x0b \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x03R\x0euncertainWidth\x88\x01\x01\x12\x14\n\x05\x65xact\x18\x0c \x01(\x08R\x05\x65xact\x12;\n\testimator\x18\r \x01(\x0e\x32\x13.vzero.v1.EstimatorB\x08\xbaH\x05\x82\x01\x02\x10\x01R\testimator\x12*\n\nas_of_step\x18\x0e \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x04R\x08\x61sOfStep\x88\x01\x01\x12-\n\x0bmin_version\x18\x0f \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x05R\nminVersion\x88\x01\x01\x12\"\n\nwith_peers\x18\x10 \x01(\x08H\x06R\twithPeers\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximumB\x14\n\x12_uncertain_minimumB\x12\n\x10_uncertain_widthB\r\n\x0b_as_of_stepB\x0e\n\x0c_min_versionB\r\n\x0b_with_peers\"\xfc\x01\n\x16\x41llocateBudgetResponse\x12\x1a\n\x08rollouts\x18\x01 \x03(\x05R\x08rollouts\x12\'\n\x06values\x18\x02 \x03(\x0b\x32\x0f.vzero.v1.ValueR\x06values\x12\x18\n\x07utility\x18\x03 \x01(\x01R\x07utility\x12\x1f\n\x0bupper_bound\x18\x04 \x01(\x01R\nupperBound\x12\x14\n\x05spent\x18\x05 \x01(\x01R\x05spent\x12+\n\x07\x63ontext\x18\x06 \x01(\x0b\x32\x11.vzero.v1.ContextR\x07\x63ontext\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x07 \x01(\tR\ndecisionId\"\xbb\x06\n\x11RankModelsRequest\x12/\n\x07prompts\x18\x01 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\x08\x01\x10\x80\x02\"\x08r\x06\x10\x01(\x80\x80\x04R\x07prompts\x12H\n\npolicy_ids\x18\x02 \x03(\tB)\xbaH&\x92\x01#\x10\x80\x02\x18\x01\"\x1cr\x1a\x10\x01\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\tpolicyIds\x12\x33\n\x05\x66leet\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x18\x80\x02\x32\x13^[^\\x00-\\x1f\\x7f]*$R\x05\x66leet\x12\x34\n\x05\x62\x65tas\x18\x04 \x03(\x01\x42\x1e\xbaH\x1b\x92\x01\x18\x10 \"\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\x05\x62\x65tas\x12V\n\x05\x63osts\x18\x05 \x03(\x0b\x32&.vzero.v1.RankModelsRequest.CostsEntryB\x18\xbaH\x15\x9a\x01\x12\x10\x80\x02*\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01R\x05\x63osts\x12\x30\n\x04mode\x18\x06 \x01(\x0e\x32\x12.vzero.v1.RankModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12\x39\n\tmin_value\x18\x07 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\x08minValue\x88\x01\x01\x12\x30\n\x08max_cost\x18\x08 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x01R\x07maxCost\x88\x01\x01\x12I\n\x06labels\x18\t \x03(\x0b\x32\'.vzero.v1.RankModelsRequest.LabelsEntryB\x08\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x12;\n\testimator\x18\n \x01(\x0e\x32\x13.vzero.v1.EstimatorB\x08\xbaH\x05\x82\x01\x02\x10\x01R\testimator\x12\"\n\nwith_peers\x18\x0b \x01(\x08H\x02R\twithPeers\x88\x01\x01\x1a\x38\n\nCostsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x01R\x05value:\x02\x38\x01\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x42\x0c\n\n_min_valueB\x0b\n\t_max_costB\r\n\x0b_with_peers\"C\n\x12RankModelsResponse\x12-\n\x08rankings\x18\x01 \x03(\x0b\x32\x11.vzero.v1.RankingR\x08rankings\"\x88\x01\n\x07Ranking\x12\x1f\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tR\ndecisionId\x12\x33\n\ncandidates\x18\x02 \x03(\x0b\x32\x13.vzero.v1.CandidateR\ncandidates\x12\'\n\x06orders\x18\x03 \x03(\x0b\x32\x0f.vzero.v1.OrderR\x06orders\"\xbd\x01\n\tCandidate\x12\x1b\n\tpolicy_id\x18\x01 \x01(\tR\x08policyId\x12\x14\n\x05score\x18\x02 \x01(\x01R\x05score\x12%\n\x05value\x18\x03 \x01(\x0b\x32\x0f.vzero.v1.ValueR\x05value\x12(\n\rexpected_cost\x18\x04 \x01(\x01H\x00R\x0c\x65xpectedCost\x88\x01\x01\x12\x1a\n\x08\x65ligible\x18\x05 \x01(\x08R\x08\x65ligibleB\x10\n\x0e_expected_cost\"Q\n\x05Order\x12\x12\n\x04\x62\x65ta\x18\x01 \x01(\x01R\x04\x62\x65ta\x12\x1c\n\tpositions\x18\x02 \x03(\x05R\tpositions\x12\x16\n\x06scores\x18\x03 \x03(\x01R\x06scores*v\n\tEstimator\x12\x19\n\x15\x45STIMATOR_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45STIMATOR_AUTO\x10\x01\x12\x11\n\rESTIMATOR_ICL\x10\x02\x12\x11\n\rESTIMATOR_KNN\x10\x03\x12\x14\n\x10\x45STIMATOR_TABPFN\x10\x04*_\n\x05\x42\x61sis\x12\x15\n\x11\x42\x41SIS_UNSPECIFIED\x10\x00\x12\r\n\tBASIS_ICL\x10\x01\x12\r\n\tBASIS_KNN\x10\x02\x12\x10\n\x0c\x42\x41SIS_TABPFN\x10\x03\x12\x0f\n\x0b\x42\x41SIS_PRIOR\x10\x04*\x8a\x01\n\tObjective\x12\x19\n\x15OBJECTIVE_UNSPECIFIED\x10\x00\x12\x13\n\x0fOBJECTIVE_PAPER\x10\x01\x12\x15\n\x11OBJECTIVE_UTILITY\x10\x02\x12\x16\n\x12OBJECTIVE_EXPECTED\x10\x03\x12\x1e\n\x1aOBJECTIVE_NONZERO_GRADIENT\x10\x04*T\n\x08RankMode\x12\x19\n\x15RANK_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14RANK_MODE_DECOMPOSED\x10\x01\x12\x13\n\x0fRANK_MODE_PAPER\x10\x02\x32\xc2\x02\n\x0cValueService\x12>\n\x07Predict\x12\x18.vzero.v1.PredictRequest\x1a\x19.vzero.v1.PredictResponse\x12T\n\rUpdateContext\x12\x1e.vzero.v1.UpdateContextRequest\x1a\x1f.vzero.v1.UpdateContextResponse(\x01\x30\x01\x12S\n\x0e\x41llocateBudget\x12\x1f.vzero.v1.AllocateBudgetRequest\x1a .vzero.v1.AllocateBudgetResponse\x12G\n\nRankModels\x12\x1b.vzero.v1.RankModelsRequest\x1a\x1c.vzero.v1.RankModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,10 +59,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OUTCOME'].fields_by_name['cost']._serialized_options = b'\272H\r\022\013)\000\000\000\000\000\000\000\000@\001'
   _globals['_OUTCOME'].fields_by_name['step']._loaded_options = None
   _globals['_OUTCOME'].fields_by_name['step']._serialized_options = b'\272H\004\"\002(\000'
-  _globals['_ESTIMATOR']._serialized_start=1561
-  _globals['_ESTIMATOR']._serialized_end=1679
-  _globals['_BASIS']._serialized_start=1681
-  _globals['_BASIS']._serialized_end=1776
+  _globals['_OUTCOME'].fields_by_name['tokens']._loaded_options = None
+  _globals['_OUTCOME'].fields_by_name['tokens']._serialized_options = b'\272H\r\022\013)\000\000\000\000\000\000\000\000@\001'
+  _globals['_OUTCOME'].fields_by_name['decision_id']._loaded_options = None
+  _globals['_OUTCOME'].fields_by_name['decision_id']._serialized_options = b'\272H\034r\032\020\001\030\200\0012\023^[^\\x00-\\x1f\\x7f]*$'
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['policy_id']._loaded_options = None
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['policy_id']._serialized_options = b'\272H\034r\032\020\001\030\200\0022\023^[^\\x00-\\x1f\\x7f]*$'
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['prompts']._loaded_options = None
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['prompts']._serialized_options = b'\272H\022\222\001\017\010\001\020\200 \"\010r\006\020\001(\200\200\004'
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['total']._loaded_options = None
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['total']._serialized_options = b'\272H\013\"\t\030\200\240\224\245\215\035(\000'
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['minimum']._loaded_options = None
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['minimum']._serialized_options = b'\272H\007\032\005\030\200 (\000'
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['maximum']._loaded_options = None
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['maximum']._serialized_options = b'\272H\007\032\005\030\200 (\001'
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['multiple_of']._loaded_options = None
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['multiple_of']._serialized_options = b'\272H\007\032\005\030\200 (\000'
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['objective']._loaded_options = None
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['objective']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['token_costs']._loaded_options = None
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['token_costs']._serialized_options = b'\272H\022\222\001\017\"\r\022\013!\000\000\000\000\000\000\000\000@\001'
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['uncertain_minimum']._loaded_options = None
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['uncertain_minimum']._serialized_options = b'\272H\007\032\005\030\200 (\001'
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['uncertain_width']._loaded_options = None
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['uncertain_width']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000\000'
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['estimator']._loaded_options = None
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['estimator']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['as_of_step']._loaded_options = None
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['as_of_step']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['min_version']._loaded_options = None
+  _globals['_ALLOCATEBUDGETREQUEST'].fields_by_name['min_version']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_RANKMODELSREQUEST_COSTSENTRY']._loaded_options = None
+  _globals['_RANKMODELSREQUEST_COSTSENTRY']._serialized_options = b'8\001'
+  _globals['_RANKMODELSREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_RANKMODELSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_RANKMODELSREQUEST'].fields_by_name['prompts']._loaded_options = None
+  _globals['_RANKMODELSREQUEST'].fields_by_name['prompts']._serialized_options = b'\272H\022\222\001\017\010\001\020\200\002\"\010r\006\020\001(\200\200\004'
+  _globals['_RANKMODELSREQUEST'].fields_by_name['policy_ids']._loaded_options = None
+  _globals['_RANKMODELSREQUEST'].fields_by_name['policy_ids']._serialized_options = b'\272H&\222\001#\020\200\002\030\001\"\034r\032\020\001\030\200\0022\023^[^\\x00-\\x1f\\x7f]*$'
+  _globals['_RANKMODELSREQUEST'].fields_by_name['fleet']._loaded_options = None
+  _globals['_RANKMODELSREQUEST'].fields_by_name['fleet']._serialized_options = b'\272H\032r\030\030\200\0022\023^[^\\x00-\\x1f\\x7f]*$'
+  _globals['_RANKMODELSREQUEST'].fields_by_name['betas']._loaded_options = None
+  _globals['_RANKMODELSREQUEST'].fields_by_name['betas']._serialized_options = b'\272H\033\222\001\030\020 \"\024\022\022\031\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000\000'
+  _globals['_RANKMODELSREQUEST'].fields_by_name['costs']._loaded_options = None
+  _globals['_RANKMODELSREQUEST'].fields_by_name['costs']._serialized_options = b'\272H\025\232\001\022\020\200\002*\r\022\013)\000\000\000\000\000\000\000\000@\001'
+  _globals['_RANKMODELSREQUEST'].fields_by_name['mode']._loaded_options = None
+  _globals['_RANKMODELSREQUEST'].fields_by_name['mode']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_RANKMODELSREQUEST'].fields_by_name['min_value']._loaded_options = None
+  _globals['_RANKMODELSREQUEST'].fields_by_name['min_value']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\360?)\000\000\000\000\000\000\000\000'
+  _globals['_RANKMODELSREQUEST'].fields_by_name['max_cost']._loaded_options = None
+  _globals['_RANKMODELSREQUEST'].fields_by_name['max_cost']._serialized_options = b'\272H\r\022\013)\000\000\000\000\000\000\000\000@\001'
+  _globals['_RANKMODELSREQUEST'].fields_by_name['labels']._loaded_options = None
+  _globals['_RANKMODELSREQUEST'].fields_by_name['labels']._serialized_options = b'\272H\005\232\001\002\020@'
+  _globals['_RANKMODELSREQUEST'].fields_by_name['estimator']._loaded_options = None
+  _globals['_RANKMODELSREQUEST'].fields_by_name['estimator']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_ESTIMATOR']._serialized_start=4172
+  _globals['_ESTIMATOR']._serialized_end=4290
+  _globals['_BASIS']._serialized_start=4292
+  _globals['_BASIS']._serialized_end=4387
+  _globals['_OBJECTIVE']._serialized_start=4390
+  _globals['_OBJECTIVE']._serialized_end=4528
+  _globals['_RANKMODE']._serialized_start=4530
+  _globals['_RANKMODE']._serialized_end=4614
   _globals['_PREDICTREQUEST']._serialized_start=100
   _globals['_PREDICTREQUEST']._serialized_end=461
   _globals['_PREDICTRESPONSE']._serialized_start=463
@@ -74,9 +132,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATECONTEXTREQUEST']._serialized_start=913
   _globals['_UPDATECONTEXTREQUEST']._serialized_end=1057
   _globals['_OUTCOME']._serialized_start=1060
-  _globals['_OUTCOME']._serialized_end=1418
-  _globals['_UPDATECONTEXTRESPONSE']._serialized_start=1421
-  _globals['_UPDATECONTEXTRESPONSE']._serialized_end=1559
-  _globals['_VALUESERVICE']._serialized_start=1779
-  _globals['_VALUESERVICE']._serialized_end=1943
+  _globals['_OUTCOME']._serialized_end=1563
+  _globals['_UPDATECONTEXTRESPONSE']._serialized_start=1566
+  _globals['_UPDATECONTEXTRESPONSE']._serialized_end=1704
+  _globals['_ALLOCATEBUDGETREQUEST']._serialized_start=1707
+  _globals['_ALLOCATEBUDGETREQUEST']._serialized_end=2602
+  _globals['_ALLOCATEBUDGETRESPONSE']._serialized_start=2605
+  _globals['_ALLOCATEBUDGETRESPONSE']._serialized_end=2857
+  _globals['_RANKMODELSREQUEST']._serialized_start=2860
+  _globals['_RANKMODELSREQUEST']._serialized_end=3687
+  _globals['_RANKMODELSREQUEST_COSTSENTRY']._serialized_start=3530
+  _globals['_RANKMODELSREQUEST_COSTSENTRY']._serialized_end=3586
+  _globals['_RANKMODELSREQUEST_LABELSENTRY']._serialized_start=3588
+  _globals['_RANKMODELSREQUEST_LABELSENTRY']._serialized_end=3645
+  _globals['_RANKMODELSRESPONSE']._serialized_start=3689
+  _globals['_RANKMODELSRESPONSE']._serialized_end=3756
+  _globals['_RANKING']._serialized_start=3759
+  _globals['_RANKING']._serialized_end=3895
+  _globals['_CANDIDATE']._serialized_start=3898
+  _globals['_CANDIDATE']._serialized_end=4087
+  _globals['_ORDER']._serialized_start=4089
+  _globals['_ORDER']._serialized_end=4170
+  _globals['_VALUESERVICE']._serialized_start=4617
+  _globals['_VALUESERVICE']._serialized_end=4939
 # @@protoc_insertion_point(module_scope)

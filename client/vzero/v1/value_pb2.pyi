@@ -85,6 +85,66 @@ BASIS_PRIOR: Basis.ValueType  # 4
 """Too few outcomes to tell prompts apart: the prior."""
 Global___Basis: _TypeAlias = Basis  # noqa: Y015
 
+class _Objective:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ObjectiveEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objective.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OBJECTIVE_UNSPECIFIED: _Objective.ValueType  # 0
+    """The same as OBJECTIVE_EXPECTED."""
+    OBJECTIVE_PAPER: _Objective.ValueType  # 1
+    """The paper's utility (Eq. 10) of the mean values, by the paper's greedy algorithm."""
+    OBJECTIVE_UTILITY: _Objective.ValueType  # 2
+    """The paper's utility of the mean values, to the optimum."""
+    OBJECTIVE_EXPECTED: _Objective.ValueType  # 3
+    """The expectation of the paper's utility under the distributions of the values."""
+    OBJECTIVE_NONZERO_GRADIENT: _Objective.ValueType  # 4
+    """The expected number of prompts with both a success and a failure."""
+
+class Objective(_Objective, metaclass=_ObjectiveEnumTypeWrapper):
+    """Objective names what an allocation maximises."""
+
+OBJECTIVE_UNSPECIFIED: Objective.ValueType  # 0
+"""The same as OBJECTIVE_EXPECTED."""
+OBJECTIVE_PAPER: Objective.ValueType  # 1
+"""The paper's utility (Eq. 10) of the mean values, by the paper's greedy algorithm."""
+OBJECTIVE_UTILITY: Objective.ValueType  # 2
+"""The paper's utility of the mean values, to the optimum."""
+OBJECTIVE_EXPECTED: Objective.ValueType  # 3
+"""The expectation of the paper's utility under the distributions of the values."""
+OBJECTIVE_NONZERO_GRADIENT: Objective.ValueType  # 4
+"""The expected number of prompts with both a success and a failure."""
+Global___Objective: _TypeAlias = Objective  # noqa: Y015
+
+class _RankMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RankModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RankMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RANK_MODE_UNSPECIFIED: _RankMode.ValueType  # 0
+    """The same as RANK_MODE_DECOMPOSED."""
+    RANK_MODE_DECOMPOSED: _RankMode.ValueType  # 1
+    """Success is predicted, then combined with the cost: beta v + (1 - beta)(1 - c)."""
+    RANK_MODE_PAPER: _RankMode.ValueType  # 2
+    """Rewards of the contexts are replaced by beta r + (1 - beta)(1 - c) before the
+    head reads them (the paper's Eq. 11). Each beta reads all contexts again.
+    """
+
+class RankMode(_RankMode, metaclass=_RankModeEnumTypeWrapper):
+    """RankMode tells where success and cost are put together."""
+
+RANK_MODE_UNSPECIFIED: RankMode.ValueType  # 0
+"""The same as RANK_MODE_DECOMPOSED."""
+RANK_MODE_DECOMPOSED: RankMode.ValueType  # 1
+"""Success is predicted, then combined with the cost: beta v + (1 - beta)(1 - c)."""
+RANK_MODE_PAPER: RankMode.ValueType  # 2
+"""Rewards of the contexts are replaced by beta r + (1 - beta)(1 - c) before the
+head reads them (the paper's Eq. 11). Each beta reads all contexts again.
+"""
+Global___RankMode: _TypeAlias = RankMode  # noqa: Y015
+
 @_typing.final
 class PredictRequest(_message.Message):
     """PredictRequest asks for the values of some prompts under one policy."""
@@ -303,6 +363,8 @@ class Outcome(_message.Message):
     COST_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     OBSERVED_AT_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
     outcome_id: _builtins.str
     """Identifies the outcome within its policy: a repeated one is ignored."""
     prompt: _builtins.str
@@ -315,6 +377,10 @@ class Outcome(_message.Message):
     """Mean cost of one rollout, in the caller's unit (tokens, money)."""
     step: _builtins.int
     """Checkpoint of the policy's lineage that made the rollouts."""
+    tokens: _builtins.float
+    """Mean number of tokens of one rollout, which prices per token are multiplied by."""
+    decision_id: _builtins.str
+    """The decision that led to the rollouts: decision_id of AllocateBudget or RankModels."""
     @_builtins.property
     def observed_at(self) -> _timestamp_pb2.Timestamp:
         """When the reward was observed. Unset: when the server received it."""
@@ -329,19 +395,29 @@ class Outcome(_message.Message):
         cost: _builtins.float | None = ...,
         step: _builtins.int | None = ...,
         observed_at: _timestamp_pb2.Timestamp | None = ...,
+        tokens: _builtins.float | None = ...,
+        decision_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_step", b"_step", "cost", b"cost", "observed_at", b"observed_at", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_decision_id", b"_decision_id", "_step", b"_step", "_tokens", b"_tokens", "cost", b"cost", "decision_id", b"decision_id", "observed_at", b"observed_at", "step", b"step", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_step", b"_step", "cost", b"cost", "observed_at", b"observed_at", "outcome_id", b"outcome_id", "prompt", b"prompt", "reward", b"reward", "rollouts", b"rollouts", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_decision_id", b"_decision_id", "_step", b"_step", "_tokens", b"_tokens", "cost", b"cost", "decision_id", b"decision_id", "observed_at", b"observed_at", "outcome_id", b"outcome_id", "prompt", b"prompt", "reward", b"reward", "rollouts", b"rollouts", "step", b"step", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
     _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    _WhichOneofReturnType__decision_id: _TypeAlias = _typing.Literal["decision_id"]  # noqa: Y015
+    _WhichOneofArgType__decision_id: _TypeAlias = _typing.Literal["_decision_id", b"_decision_id"]  # noqa: Y015
     _WhichOneofReturnType__step: _TypeAlias = _typing.Literal["step"]  # noqa: Y015
     _WhichOneofArgType__step: _TypeAlias = _typing.Literal["_step", b"_step"]  # noqa: Y015
+    _WhichOneofReturnType__tokens: _TypeAlias = _typing.Literal["tokens"]  # noqa: Y015
+    _WhichOneofArgType__tokens: _TypeAlias = _typing.Literal["_tokens", b"_tokens"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decision_id) -> _WhichOneofReturnType__decision_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__step) -> _WhichOneofReturnType__step | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens) -> _WhichOneofReturnType__tokens | None: ...
 
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
@@ -378,3 +454,441 @@ class UpdateContextResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateContextResponse: _TypeAlias = UpdateContextResponse  # noqa: Y015
+
+@_typing.final
+class AllocateBudgetRequest(_message.Message):
+    """AllocateBudgetRequest asks for the number of rollouts of each prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_ID_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    MULTIPLE_OF_FIELD_NUMBER: _builtins.int
+    OBJECTIVE_FIELD_NUMBER: _builtins.int
+    TOKEN_COSTS_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
+    UNCERTAIN_MINIMUM_FIELD_NUMBER: _builtins.int
+    UNCERTAIN_WIDTH_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    ESTIMATOR_FIELD_NUMBER: _builtins.int
+    AS_OF_STEP_FIELD_NUMBER: _builtins.int
+    MIN_VERSION_FIELD_NUMBER: _builtins.int
+    WITH_PEERS_FIELD_NUMBER: _builtins.int
+    policy_id: _builtins.str
+    """The policy, as named in UpdateContext."""
+    total: _builtins.int
+    """Rollouts of all prompts together, all of which are given away unless skip is set;
+    with token_costs, most tokens they may cost.
+    """
+    minimum: _builtins.int
+    """Fewest rollouts of a prompt. Unset: 2."""
+    maximum: _builtins.int
+    """Most rollouts of a prompt. Unset: 128."""
+    multiple_of: _builtins.int
+    """The rollouts of each prompt are a multiple of this. 0: 1. It moves the minimum up
+    and the maximum down.
+    """
+    objective: Global___Objective.ValueType
+    """What is maximised."""
+    skip: _builtins.bool
+    """Whether a prompt may get no rollout at all instead of the minimum. Then as much of
+    total is given away as fits.
+    """
+    uncertain_minimum: _builtins.int
+    """Fewest rollouts of prompts whose value is uncertain, which are never skipped.
+    Unset: uncertain prompts are treated as others.
+    """
+    uncertain_width: _builtins.float
+    """A value is uncertain if its 90 % interval is at least this wide. Unset: 0.8."""
+    exact: _builtins.bool
+    """Whether the optimum is demanded, however long it takes. Otherwise it is returned
+    if it is found quickly; upper_bound says how much may be missing.
+    """
+    estimator: Global___Estimator.ValueType
+    """What computes the values."""
+    as_of_step: _builtins.int
+    """As in PredictRequest."""
+    min_version: _builtins.int
+    """As in PredictRequest."""
+    with_peers: _builtins.bool
+    """As in PredictRequest."""
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The prompts, at most 65,536 bytes of UTF-8 each."""
+
+    @_builtins.property
+    def token_costs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Expected tokens of one rollout of each prompt. Empty: total counts rollouts."""
+
+    def __init__(
+        self,
+        *,
+        policy_id: _builtins.str = ...,
+        prompts: _abc.Iterable[_builtins.str] | None = ...,
+        total: _builtins.int = ...,
+        minimum: _builtins.int | None = ...,
+        maximum: _builtins.int | None = ...,
+        multiple_of: _builtins.int = ...,
+        objective: Global___Objective.ValueType = ...,
+        token_costs: _abc.Iterable[_builtins.float] | None = ...,
+        skip: _builtins.bool = ...,
+        uncertain_minimum: _builtins.int | None = ...,
+        uncertain_width: _builtins.float | None = ...,
+        exact: _builtins.bool = ...,
+        estimator: Global___Estimator.ValueType = ...,
+        as_of_step: _builtins.int | None = ...,
+        min_version: _builtins.int | None = ...,
+        with_peers: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_maximum", b"_maximum", "_min_version", b"_min_version", "_minimum", b"_minimum", "_uncertain_minimum", b"_uncertain_minimum", "_uncertain_width", b"_uncertain_width", "_with_peers", b"_with_peers", "as_of_step", b"as_of_step", "maximum", b"maximum", "min_version", b"min_version", "minimum", b"minimum", "uncertain_minimum", b"uncertain_minimum", "uncertain_width", b"uncertain_width", "with_peers", b"with_peers"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_maximum", b"_maximum", "_min_version", b"_min_version", "_minimum", b"_minimum", "_uncertain_minimum", b"_uncertain_minimum", "_uncertain_width", b"_uncertain_width", "_with_peers", b"_with_peers", "as_of_step", b"as_of_step", "estimator", b"estimator", "exact", b"exact", "maximum", b"maximum", "min_version", b"min_version", "minimum", b"minimum", "multiple_of", b"multiple_of", "objective", b"objective", "policy_id", b"policy_id", "prompts", b"prompts", "skip", b"skip", "token_costs", b"token_costs", "total", b"total", "uncertain_minimum", b"uncertain_minimum", "uncertain_width", b"uncertain_width", "with_peers", b"with_peers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__as_of_step: _TypeAlias = _typing.Literal["as_of_step"]  # noqa: Y015
+    _WhichOneofArgType__as_of_step: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step"]  # noqa: Y015
+    _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__min_version: _TypeAlias = _typing.Literal["min_version"]  # noqa: Y015
+    _WhichOneofArgType__min_version: _TypeAlias = _typing.Literal["_min_version", b"_min_version"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
+    _WhichOneofReturnType__uncertain_minimum: _TypeAlias = _typing.Literal["uncertain_minimum"]  # noqa: Y015
+    _WhichOneofArgType__uncertain_minimum: _TypeAlias = _typing.Literal["_uncertain_minimum", b"_uncertain_minimum"]  # noqa: Y015
+    _WhichOneofReturnType__uncertain_width: _TypeAlias = _typing.Literal["uncertain_width"]  # noqa: Y015
+    _WhichOneofArgType__uncertain_width: _TypeAlias = _typing.Literal["_uncertain_width", b"_uncertain_width"]  # noqa: Y015
+    _WhichOneofReturnType__with_peers: _TypeAlias = _typing.Literal["with_peers"]  # noqa: Y015
+    _WhichOneofArgType__with_peers: _TypeAlias = _typing.Literal["_with_peers", b"_with_peers"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__as_of_step) -> _WhichOneofReturnType__as_of_step | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_version) -> _WhichOneofReturnType__min_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uncertain_minimum) -> _WhichOneofReturnType__uncertain_minimum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uncertain_width) -> _WhichOneofReturnType__uncertain_width | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__with_peers) -> _WhichOneofReturnType__with_peers | None: ...
+
+Global___AllocateBudgetRequest: _TypeAlias = AllocateBudgetRequest  # noqa: Y015
+
+@_typing.final
+class AllocateBudgetResponse(_message.Message):
+    """AllocateBudgetResponse says how many rollouts each prompt gets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLLOUTS_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    UTILITY_FIELD_NUMBER: _builtins.int
+    UPPER_BOUND_FIELD_NUMBER: _builtins.int
+    SPENT_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    utility: _builtins.float
+    """What the allocation is worth under the objective."""
+    upper_bound: _builtins.float
+    """No allocation within the constraints is worth more. Equal to utility where the
+    allocation is known to be optimal.
+    """
+    spent: _builtins.float
+    """What the allocation costs, in the unit of total."""
+    decision_id: _builtins.str
+    """Names this allocation; outcomes may cite it."""
+    @_builtins.property
+    def rollouts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """One number per prompt, in the order of the request."""
+
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___Value]:
+        """The values the allocation rests on, in the same order."""
+
+    @_builtins.property
+    def context(self) -> Global___Context:
+        """The context all values were computed from."""
+
+    def __init__(
+        self,
+        *,
+        rollouts: _abc.Iterable[_builtins.int] | None = ...,
+        values: _abc.Iterable[Global___Value] | None = ...,
+        utility: _builtins.float = ...,
+        upper_bound: _builtins.float = ...,
+        spent: _builtins.float = ...,
+        context: Global___Context | None = ...,
+        decision_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "decision_id", b"decision_id", "rollouts", b"rollouts", "spent", b"spent", "upper_bound", b"upper_bound", "utility", b"utility", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllocateBudgetResponse: _TypeAlias = AllocateBudgetResponse  # noqa: Y015
+
+@_typing.final
+class RankModelsRequest(_message.Message):
+    """RankModelsRequest asks for an order of policies for each prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CostsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    POLICY_IDS_FIELD_NUMBER: _builtins.int
+    FLEET_FIELD_NUMBER: _builtins.int
+    BETAS_FIELD_NUMBER: _builtins.int
+    COSTS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    MIN_VALUE_FIELD_NUMBER: _builtins.int
+    MAX_COST_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    ESTIMATOR_FIELD_NUMBER: _builtins.int
+    WITH_PEERS_FIELD_NUMBER: _builtins.int
+    fleet: _builtins.str
+    """A fleet stored with UpdateFleet. Empty if policy_ids are given."""
+    mode: Global___RankMode.ValueType
+    """Where success and cost are put together."""
+    min_value: _builtins.float
+    """Policies with a lower value come last. Unset: none."""
+    max_cost: _builtins.float
+    """Policies with a higher or unknown expected cost come last. Unset: none."""
+    estimator: Global___Estimator.ValueType
+    """What computes the values."""
+    with_peers: _builtins.bool
+    """As in PredictRequest. Scores of RANK_MODE_PAPER are never corrected by peers."""
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The prompts, at most 65,536 bytes of UTF-8 each."""
+
+    @_builtins.property
+    def policy_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The policies to rank, each once. Empty: those of the fleet."""
+
+    @_builtins.property
+    def betas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Preferences from 0, cost alone, to 1, success alone. Empty: 0.7."""
+
+    @_builtins.property
+    def costs(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Cost of one rollout by policy_id, instead of what the server knows."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Policies that do not carry all these labels come last."""
+
+    def __init__(
+        self,
+        *,
+        prompts: _abc.Iterable[_builtins.str] | None = ...,
+        policy_ids: _abc.Iterable[_builtins.str] | None = ...,
+        fleet: _builtins.str = ...,
+        betas: _abc.Iterable[_builtins.float] | None = ...,
+        costs: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        mode: Global___RankMode.ValueType = ...,
+        min_value: _builtins.float | None = ...,
+        max_cost: _builtins.float | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        estimator: Global___Estimator.ValueType = ...,
+        with_peers: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost", b"_max_cost", "_min_value", b"_min_value", "_with_peers", b"_with_peers", "max_cost", b"max_cost", "min_value", b"min_value", "with_peers", b"with_peers"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost", b"_max_cost", "_min_value", b"_min_value", "_with_peers", b"_with_peers", "betas", b"betas", "costs", b"costs", "estimator", b"estimator", "fleet", b"fleet", "labels", b"labels", "max_cost", b"max_cost", "min_value", b"min_value", "mode", b"mode", "policy_ids", b"policy_ids", "prompts", b"prompts", "with_peers", b"with_peers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_cost: _TypeAlias = _typing.Literal["max_cost"]  # noqa: Y015
+    _WhichOneofArgType__max_cost: _TypeAlias = _typing.Literal["_max_cost", b"_max_cost"]  # noqa: Y015
+    _WhichOneofReturnType__min_value: _TypeAlias = _typing.Literal["min_value"]  # noqa: Y015
+    _WhichOneofArgType__min_value: _TypeAlias = _typing.Literal["_min_value", b"_min_value"]  # noqa: Y015
+    _WhichOneofReturnType__with_peers: _TypeAlias = _typing.Literal["with_peers"]  # noqa: Y015
+    _WhichOneofArgType__with_peers: _TypeAlias = _typing.Literal["_with_peers", b"_with_peers"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost) -> _WhichOneofReturnType__max_cost | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_value) -> _WhichOneofReturnType__min_value | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__with_peers) -> _WhichOneofReturnType__with_peers | None: ...
+
+Global___RankModelsRequest: _TypeAlias = RankModelsRequest  # noqa: Y015
+
+@_typing.final
+class RankModelsResponse(_message.Message):
+    """RankModelsResponse carries one ranking per prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RANKINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rankings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ranking]:
+        """In the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        rankings: _abc.Iterable[Global___Ranking] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rankings", b"rankings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankModelsResponse: _TypeAlias = RankModelsResponse  # noqa: Y015
+
+@_typing.final
+class Ranking(_message.Message):
+    """Ranking is the order of all policies for one prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    decision_id: _builtins.str
+    """Names this ranking; outcomes may cite it."""
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]:
+        """All policies, best first under the first beta. Of equal scores the cheaper policy
+        comes first; those that do not pass the filters come last, in the same order.
+        """
+
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Order]:
+        """One order per beta of the request; the first is that of candidates."""
+
+    def __init__(
+        self,
+        *,
+        decision_id: _builtins.str = ...,
+        candidates: _abc.Iterable[Global___Candidate] | None = ...,
+        orders: _abc.Iterable[Global___Order] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "decision_id", b"decision_id", "orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ranking: _TypeAlias = Ranking  # noqa: Y015
+
+@_typing.final
+class Candidate(_message.Message):
+    """Candidate is one policy of a ranking."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    EXPECTED_COST_FIELD_NUMBER: _builtins.int
+    ELIGIBLE_FIELD_NUMBER: _builtins.int
+    policy_id: _builtins.str
+    """The policy."""
+    score: _builtins.float
+    """What it was ranked by under the first beta, in [0, 1]."""
+    expected_cost: _builtins.float
+    """Expected cost of one rollout. Unset when unknown; the policy is then ranked like
+    the dearest.
+    """
+    eligible: _builtins.bool
+    """Whether it passes the filters of the request."""
+    @_builtins.property
+    def value(self) -> Global___Value:
+        """Its estimated success rate on the prompt."""
+
+    def __init__(
+        self,
+        *,
+        policy_id: _builtins.str = ...,
+        score: _builtins.float = ...,
+        value: Global___Value | None = ...,
+        expected_cost: _builtins.float | None = ...,
+        eligible: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_cost", b"_expected_cost", "expected_cost", b"expected_cost", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_cost", b"_expected_cost", "eligible", b"eligible", "expected_cost", b"expected_cost", "policy_id", b"policy_id", "score", b"score", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_cost: _TypeAlias = _typing.Literal["expected_cost"]  # noqa: Y015
+    _WhichOneofArgType__expected_cost: _TypeAlias = _typing.Literal["_expected_cost", b"_expected_cost"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_cost) -> _WhichOneofReturnType__expected_cost | None: ...
+
+Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
+
+@_typing.final
+class Order(_message.Message):
+    """Order is the order of the candidates under one beta."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BETA_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    beta: _builtins.float
+    """The preference."""
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Positions in candidates, best first."""
+
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Their scores, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        beta: _builtins.float = ...,
+        positions: _abc.Iterable[_builtins.int] | None = ...,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beta", b"beta", "positions", b"positions", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Order: _TypeAlias = Order  # noqa: Y015

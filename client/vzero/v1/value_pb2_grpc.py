@@ -46,6 +46,16 @@ class ValueServiceStub:
                 request_serializer=vzero_dot_v1_dot_value__pb2.UpdateContextRequest.SerializeToString,
                 response_deserializer=vzero_dot_v1_dot_value__pb2.UpdateContextResponse.FromString,
                 _registered_method=True)
+        self.AllocateBudget = channel.unary_unary(
+                '/vzero.v1.ValueService/AllocateBudget',
+                request_serializer=vzero_dot_v1_dot_value__pb2.AllocateBudgetRequest.SerializeToString,
+                response_deserializer=vzero_dot_v1_dot_value__pb2.AllocateBudgetResponse.FromString,
+                _registered_method=True)
+        self.RankModels = channel.unary_unary(
+                '/vzero.v1.ValueService/RankModels',
+                request_serializer=vzero_dot_v1_dot_value__pb2.RankModelsRequest.SerializeToString,
+                response_deserializer=vzero_dot_v1_dot_value__pb2.RankModelsResponse.FromString,
+                _registered_method=True)
 
 
 class ValueServiceServicer:
@@ -75,6 +85,24 @@ class ValueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AllocateBudget(self, request, context):
+        """AllocateBudget divides rollouts among prompts so that a policy learns the most
+        from them, by the values Predict would give. INVALID_ARGUMENT, naming the field,
+        for constraints that no allocation meets; otherwise the errors of Predict.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RankModels(self, request, context):
+        """RankModels puts the policies of a fleet in order for each prompt, by success and
+        cost. NOT_FOUND for a policy or a fleet that is unknown; otherwise the errors of
+        Predict. A policy that has a price but no outcome yet is ranked by its prior.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ValueServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -87,6 +115,16 @@ def add_ValueServiceServicer_to_server(servicer, server):
                     servicer.UpdateContext,
                     request_deserializer=vzero_dot_v1_dot_value__pb2.UpdateContextRequest.FromString,
                     response_serializer=vzero_dot_v1_dot_value__pb2.UpdateContextResponse.SerializeToString,
+            ),
+            'AllocateBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.AllocateBudget,
+                    request_deserializer=vzero_dot_v1_dot_value__pb2.AllocateBudgetRequest.FromString,
+                    response_serializer=vzero_dot_v1_dot_value__pb2.AllocateBudgetResponse.SerializeToString,
+            ),
+            'RankModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.RankModels,
+                    request_deserializer=vzero_dot_v1_dot_value__pb2.RankModelsRequest.FromString,
+                    response_serializer=vzero_dot_v1_dot_value__pb2.RankModelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -145,6 +183,60 @@ class ValueService:
             '/vzero.v1.ValueService/UpdateContext',
             vzero_dot_v1_dot_value__pb2.UpdateContextRequest.SerializeToString,
             vzero_dot_v1_dot_value__pb2.UpdateContextResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AllocateBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vzero.v1.ValueService/AllocateBudget',
+            vzero_dot_v1_dot_value__pb2.AllocateBudgetRequest.SerializeToString,
+            vzero_dot_v1_dot_value__pb2.AllocateBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RankModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vzero.v1.ValueService/RankModels',
+            vzero_dot_v1_dot_value__pb2.RankModelsRequest.SerializeToString,
+            vzero_dot_v1_dot_value__pb2.RankModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,16 @@ class ValueServiceStub:
     outcome_id. An invalid chunk ends the stream with INVALID_ARGUMENT; the
     chunks before it are stored and acknowledged, nothing of it is.
     """
+    AllocateBudget: _grpc.UnaryUnaryMultiCallable[_value_pb2.AllocateBudgetRequest, _value_pb2.AllocateBudgetResponse]
+    """AllocateBudget divides rollouts among prompts so that a policy learns the most
+    from them, by the values Predict would give. INVALID_ARGUMENT, naming the field,
+    for constraints that no allocation meets; otherwise the errors of Predict.
+    """
+    RankModels: _grpc.UnaryUnaryMultiCallable[_value_pb2.RankModelsRequest, _value_pb2.RankModelsResponse]
+    """RankModels puts the policies of a fleet in order for each prompt, by success and
+    cost. NOT_FOUND for a policy or a fleet that is unknown; otherwise the errors of
+    Predict. A policy that has a price but no outcome yet is ranked by its prior.
+    """
 
 @_typing.type_check_only
 class ValueServiceAsyncStub(ValueServiceStub):
@@ -70,6 +80,16 @@ class ValueServiceAsyncStub(ValueServiceStub):
     to Predict. Sending a chunk again is safe: outcomes are recognised by
     outcome_id. An invalid chunk ends the stream with INVALID_ARGUMENT; the
     chunks before it are stored and acknowledged, nothing of it is.
+    """
+    AllocateBudget: _aio.UnaryUnaryMultiCallable[_value_pb2.AllocateBudgetRequest, _value_pb2.AllocateBudgetResponse]  # type: ignore[assignment]
+    """AllocateBudget divides rollouts among prompts so that a policy learns the most
+    from them, by the values Predict would give. INVALID_ARGUMENT, naming the field,
+    for constraints that no allocation meets; otherwise the errors of Predict.
+    """
+    RankModels: _aio.UnaryUnaryMultiCallable[_value_pb2.RankModelsRequest, _value_pb2.RankModelsResponse]  # type: ignore[assignment]
+    """RankModels puts the policies of a fleet in order for each prompt, by success and
+    cost. NOT_FOUND for a policy or a fleet that is unknown; otherwise the errors of
+    Predict. A policy that has a price but no outcome yet is ranked by its prior.
     """
 
 class ValueServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -101,6 +121,28 @@ class ValueServiceServicer(metaclass=_abc_1.ABCMeta):
         to Predict. Sending a chunk again is safe: outcomes are recognised by
         outcome_id. An invalid chunk ends the stream with INVALID_ARGUMENT; the
         chunks before it are stored and acknowledged, nothing of it is.
+        """
+
+    @_abc_1.abstractmethod
+    def AllocateBudget(
+        self,
+        request: _value_pb2.AllocateBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_value_pb2.AllocateBudgetResponse, _abc.Awaitable[_value_pb2.AllocateBudgetResponse]]:
+        """AllocateBudget divides rollouts among prompts so that a policy learns the most
+        from them, by the values Predict would give. INVALID_ARGUMENT, naming the field,
+        for constraints that no allocation meets; otherwise the errors of Predict.
+        """
+
+    @_abc_1.abstractmethod
+    def RankModels(
+        self,
+        request: _value_pb2.RankModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_value_pb2.RankModelsResponse, _abc.Awaitable[_value_pb2.RankModelsResponse]]:
+        """RankModels puts the policies of a fleet in order for each prompt, by success and
+        cost. NOT_FOUND for a policy or a fleet that is unknown; otherwise the errors of
+        Predict. A policy that has a price but no outcome yet is ranked by its prior.
         """
 
 def add_ValueServiceServicer_to_server(servicer: ValueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

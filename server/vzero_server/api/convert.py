@@ -9,10 +9,10 @@ from vzero.v1 import policy_pb2, value_pb2
 from vzero_server.api.status import InvalidRequestError, Violation
 from vzero_server.contexts.log import PolicyRecord
 from vzero_server.contexts.outcome import Outcome
-from vzero_server.contexts.window import Summary
+from vzero_server.contexts.price import Price, Unit
 from vzero_server.engine.encoded import EstimatorName
 from vzero_server.engine.engine import Prediction
-from vzero_server.engine.value import Basis
+from vzero_server.engine.value import Basis, Values
 
 ESTIMATORS: dict[int, EstimatorName] = {
     value_pb2.ESTIMATOR_UNSPECIFIED: EstimatorName.AUTO,
@@ -28,6 +28,9 @@ _BASES = {
     Basis.TABPFN: value_pb2.BASIS_TABPFN,
     Basis.PRIOR: value_pb2.BASIS_PRIOR,
 }
+
+# The field of the message that holds a price in a unit.
+PRICE_FIELDS = {Unit.PARAMS: "params_ratio", Unit.MONEY: "money"}
 
 
 def outcomes_from(request: value_pb2.UpdateContextRequest) -> list[Outcome]:
@@ -54,6 +57,8 @@ def outcomes_from(request: value_pb2.UpdateContextRequest) -> list[Outcome]:
                 observed_at=observed_at,
                 cost=o.cost if o.HasField("cost") else None,
                 step=o.step if o.HasField("step") else None,
+                tokens=o.tokens if o.HasField("tokens") else None,
+                decision_id=o.decision_id if o.HasField("decision_id") else None,
             )
         )
     return outcomes
@@ -76,6 +81,8 @@ def chunk_from(policy_id: str, outcomes: list[Outcome]) -> value_pb2.UpdateConte
                 cost=o.cost,
                 step=o.step,
                 observed_at=_timestamp(o.observed_at),
+                tokens=o.tokens,
+                decision_id=o.decision_id,
             )
             for o in outcomes
         ],
@@ -84,27 +91,30 @@ def chunk_from(policy_id: str, outcomes: list[Outcome]) -> value_pb2.UpdateConte
 
 def predict_response(prediction: Prediction) -> value_pb2.PredictResponse:
     """The reply of ``Predict``."""
-    values = prediction.values
-    basis = _BASES[values.basis]
     return value_pb2.PredictResponse(
-        values=[
-            value_pb2.Value(
-                mean=mean,
-                lower=lower,
-                upper=upper,
-                effective_sample_size=effective_sample_size,
-                basis=basis,
-            )
-            for mean, lower, upper, effective_sample_size in zip(
-                values.mean.tolist(),
-                values.lower.tolist(),
-                values.upper.tolist(),
-                values.effective_sample_size.tolist(),
-                strict=True,
-            )
-        ],
-        context=_context(prediction.context, prediction.peers),
+        values=value_messages(prediction.values), context=context_message(prediction)
     )
+
+
+def value_messages(values: Values) -> list[value_pb2.Value]:
+    """One message per value, in order."""
+    basis = _BASES[values.basis]
+    return [
+        value_pb2.Value(
+            mean=mean,
+            lower=lower,
+            upper=upper,
+            effective_sample_size=effective_sample_size,
+            basis=basis,
+        )
+        for mean, lower, upper, effective_sample_size in zip(
+            values.mean.tolist(),
+            values.lower.tolist(),
+            values.upper.tolist(),
+            values.effective_sample_size.tolist(),
+            strict=True,
+        )
+    ]
 
 
 def policy_message(record: PolicyRecord) -> policy_pb2.Policy:
@@ -116,15 +126,28 @@ def policy_message(record: PolicyRecord) -> policy_pb2.Policy:
         mean_reward=record.mean_reward,
         created_at=_timestamp(record.created_at),
         updated_at=_timestamp(record.updated_at),
+        mean_cost=record.mean_cost,
+        mean_tokens=record.mean_tokens,
+        price=price_message(record.price),
+        labels=record.labels,
     )
 
 
-def _context(summary: Summary, peers: int) -> value_pb2.Context:
+def price_message(price: Price | None) -> policy_pb2.Price | None:
+    """A price."""
+    if price is None:
+        return None
+    return policy_pb2.Price(**{PRICE_FIELDS[price.unit]: price.per_token})
+
+
+def context_message(prediction: Prediction) -> value_pb2.Context:
+    """What values rest on."""
+    summary = prediction.context
     context = value_pb2.Context(
         version=summary.version,
         rows=summary.rows,
         newest_step=summary.newest_step,
-        peers=peers,
+        peers=prediction.peers,
     )
     if summary.newest_observed_at is not None:
         age = max(0.0, time.time() - summary.newest_observed_at)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vzero.v1 import policy_pb2, policy_pb2_grpc
-from vzero_server.api import convert
+from vzero_server.api import convert, decisions
 from vzero_server.api.status import Context, InvalidRequestError, Violation
 from vzero_server.api.validation import check
 from vzero_server.contexts import bundle
@@ -23,7 +23,7 @@ _DEFAULT_PAGE = 100
 
 
 class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
-    """Serves descriptions, deletion and bundles; store and engine are attached later."""
+    """Serves what is known of policies, fleets and bundles; store and engine come later."""
 
     def __init__(self, *, max_bundle_bytes: int) -> None:
         self._max_bundle_bytes = max_bundle_bytes
@@ -48,21 +48,20 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         self, request: policy_pb2.ListPoliciesRequest, context: Context
     ) -> policy_pb2.ListPoliciesResponse:
         """Describe a page of policies; a page token is the name before the page, encoded."""
-        try:
-            after = base64.b64decode(request.page_token.encode(), b"-_", validate=True).decode()
-        except (binascii.Error, UnicodeError):
-            raise InvalidRequestError(
-                [Violation("page_token", "must come from an earlier reply")]
-            ) from None
         size = request.page_size or _DEFAULT_PAGE
-        records = await self._store.policies(after, size + 1)
-        token = ""
-        if len(records) > size:
-            token = base64.urlsafe_b64encode(records[size - 1].policy_id.encode()).decode()
+        records = await self._store.policies(_after(request.page_token), size + 1)
         return policy_pb2.ListPoliciesResponse(
             policies=[convert.policy_message(record) for record in records[:size]],
-            next_page_token=token,
+            next_page_token=_token([record.policy_id for record in records], size),
         )
+
+    async def UpdatePolicy(
+        self, request: policy_pb2.UpdatePolicyRequest, context: Context
+    ) -> policy_pb2.UpdatePolicyResponse:
+        """Set price or labels."""
+        fields = decisions.policy_fields(request)
+        record = await self._store.update_policy(request.policy_id, fields)
+        return policy_pb2.UpdatePolicyResponse(policy=convert.policy_message(record))
 
     async def DeletePolicy(
         self, request: policy_pb2.DeletePolicyRequest, context: Context
@@ -70,6 +69,38 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         """Forget a policy."""
         deleted = await self._store.delete(request.policy_id)
         return policy_pb2.DeletePolicyResponse(outcomes=deleted)
+
+    async def UpdateFleet(
+        self, request: policy_pb2.UpdateFleetRequest, context: Context
+    ) -> policy_pb2.UpdateFleetResponse:
+        """Store a fleet."""
+        fleet = await self._store.write_fleet(request.name, request.policy_ids)
+        return policy_pb2.UpdateFleetResponse(fleet=decisions.fleet_message(fleet))
+
+    async def GetFleet(
+        self, request: policy_pb2.GetFleetRequest, context: Context
+    ) -> policy_pb2.GetFleetResponse:
+        """Return one fleet."""
+        fleet = await self._store.fleet(request.name)
+        return policy_pb2.GetFleetResponse(fleet=decisions.fleet_message(fleet))
+
+    async def ListFleets(
+        self, request: policy_pb2.ListFleetsRequest, context: Context
+    ) -> policy_pb2.ListFleetsResponse:
+        """Return a page of fleets, as ``ListPolicies``."""
+        size = request.page_size or _DEFAULT_PAGE
+        fleets = await self._store.fleets(_after(request.page_token), size + 1)
+        return policy_pb2.ListFleetsResponse(
+            fleets=[decisions.fleet_message(fleet) for fleet in fleets[:size]],
+            next_page_token=_token([fleet.name for fleet in fleets], size),
+        )
+
+    async def DeleteFleet(
+        self, request: policy_pb2.DeleteFleetRequest, context: Context
+    ) -> policy_pb2.DeleteFleetResponse:
+        """Forget a fleet."""
+        await self._store.delete_fleet(request.name)
+        return policy_pb2.DeleteFleetResponse()
 
     async def ExportContext(
         self, request: policy_pb2.ExportContextRequest, context: Context
@@ -127,6 +158,27 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
                 raise InvalidRequestError([Violation("data", limit)])
             await asyncio.to_thread(file.write, request.data)
         return policy_id or ""
+
+
+def _after(token: str) -> str:
+    """The name before a page.
+
+    Raises:
+        InvalidRequestError: The token is made up.
+    """
+    try:
+        return base64.b64decode(token.encode(), b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeError):
+        raise InvalidRequestError(
+            [Violation("page_token", "must come from an earlier reply")]
+        ) from None
+
+
+def _token(names: list[str], size: int) -> str:
+    """The token of the next page, if there are more names than this one holds."""
+    if len(names) <= size:
+        return ""
+    return base64.urlsafe_b64encode(names[size - 1].encode()).decode()
 
 
 def _check_all(policy_id: str, file: BinaryIO) -> None:

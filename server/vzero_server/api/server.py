@@ -106,7 +106,7 @@ class ApiServer:
             engine: Answers.
             spool: Folder for bundles on their way in.
         """
-        self._values.attach(engine)
+        self._values.attach(store, engine)
         self._policies.attach(store, engine, spool)
         self._gate.open()
         await self._set_health(_SERVING)

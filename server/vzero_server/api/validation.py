@@ -60,6 +60,8 @@ def _string_fields(message_type: type[Message], data: bytes) -> list[tuple[str, 
 def _walk(message: Message, prefix: str) -> list[tuple[str, bytes]]:
     found: list[tuple[str, bytes]] = []
     for field, value in message.ListFields():
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            continue
         values = value if field.is_repeated else [value]
         for position, item in enumerate(values):
             path = f"{prefix}{field.name}" + (f"[{position}]" if field.is_repeated else "")

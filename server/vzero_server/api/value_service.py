@@ -2,30 +2,40 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
 
 from vzero.v1 import value_pb2, value_pb2_grpc
-from vzero_server.api import convert
+from vzero_server.api import convert, decisions
 from vzero_server.api.interceptors import Gate
-from vzero_server.api.status import Context, UnavailableError
+from vzero_server.api.status import Context, InvalidRequestError, UnavailableError, Violation
 from vzero_server.contexts.log import Appended
+from vzero_server.contexts.store import ContextStore
+from vzero_server.decisions import ranking
+from vzero_server.decisions.ranking import Array
+from vzero_server.engine.encoded import EstimatorName
 from vzero_server.engine.engine import Engine
 
 # Chunks of one stream on their way to the disk at once, so that a commit can hold several.
 _CHUNKS_IN_FLIGHT = 8
+# Preference of a ranking that names none.
+_BETA = 0.7
 
 _Ack = tuple[str, asyncio.Task[Appended]]
 
 
 class ValueService(value_pb2_grpc.ValueServiceServicer):
-    """Serves values from the engine, which is attached before calls are let in."""
+    """Serves values and decisions; store and engine are attached before calls are let in."""
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self._store: ContextStore
         self._engine: Engine
 
-    def attach(self, engine: Engine) -> None:
-        """Take the engine into service."""
+    def attach(self, store: ContextStore, engine: Engine) -> None:
+        """Take store and engine into service."""
+        self._store = store
         self._engine = engine
 
     async def Predict(
@@ -41,6 +51,88 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
             with_peers=request.with_peers if request.HasField("with_peers") else True,
         )
         return convert.predict_response(prediction)
+
+    async def AllocateBudget(
+        self, request: value_pb2.AllocateBudgetRequest, context: Context
+    ) -> value_pb2.AllocateBudgetResponse:
+        """Rollouts of each prompt."""
+        decisions.check_token_costs(request)
+        prediction = await self._engine.values(
+            request.policy_id,
+            request.prompts,
+            estimator=convert.ESTIMATORS[request.estimator],
+            as_of_step=request.as_of_step if request.HasField("as_of_step") else None,
+            min_version=request.min_version if request.HasField("min_version") else None,
+            with_peers=request.with_peers if request.HasField("with_peers") else True,
+        )
+        return await asyncio.to_thread(decisions.allocated, request, prediction)
+
+    async def RankModels(
+        self, request: value_pb2.RankModelsRequest, context: Context
+    ) -> value_pb2.RankModelsResponse:
+        """Policies in order, for each prompt."""
+        policy_ids = await self._policies_of(request)
+        betas = list(request.betas) or [_BETA]
+        estimator = convert.ESTIMATORS[request.estimator]
+        # Side by side: what policies cost is on the disk, what they are worth in memory.
+        records, predictions = await asyncio.gather(
+            self._store.policies_named(policy_ids),
+            self._engine.values_of_many(
+                policy_ids,
+                request.prompts,
+                estimator=estimator,
+                with_peers=request.with_peers if request.HasField("with_peers") else True,
+            ),
+        )
+        costs = decisions.expected_costs(records, request.costs)
+        cost = ranking.normalised(costs)
+        values = np.stack([prediction.values.mean for prediction in predictions], axis=1)
+        if request.mode == value_pb2.RANK_MODE_PAPER:
+            scores = np.stack(
+                [
+                    await self._relabelled(request, policy_ids, estimator, beta, cost)
+                    for beta in betas
+                ]
+            )
+        else:
+            scores = ranking.decomposed_scores(values, cost, betas)
+        passed = ranking.eligible(
+            values,
+            costs,
+            min_value=request.min_value if request.HasField("min_value") else None,
+            max_cost=request.max_cost if request.HasField("max_cost") else None,
+            admitted=[request.labels.items() <= record.labels.items() for record in records],
+        )
+        ranked = ranking.rank(scores, cost, passed)
+        # Many candidates take longer to write down than the event loop may halt.
+        return await asyncio.to_thread(
+            decisions.rank_response, ranked, betas, policy_ids, predictions, costs
+        )
+
+    async def _policies_of(self, request: value_pb2.RankModelsRequest) -> Sequence[str]:
+        if bool(request.policy_ids) == bool(request.fleet):
+            raise InvalidRequestError([Violation("policy_ids", "name policies, or else a fleet")])
+        if request.policy_ids:
+            return request.policy_ids
+        fleet = await self._store.fleet(request.fleet)
+        if not fleet.policy_ids:
+            raise InvalidRequestError([Violation("fleet", "has no policy left")])
+        return fleet.policy_ids
+
+    async def _relabelled(
+        self,
+        request: value_pb2.RankModelsRequest,
+        policy_ids: Sequence[str],
+        estimator: EstimatorName,
+        beta: float,
+        cost: Array,
+    ) -> Array:
+        """Values of contexts whose rewards are replaced by labels (Eq. 11), ``[n, P]``."""
+        labels = [ranking.Label.of(beta, float(one)) for one in cost]
+        predictions = await self._engine.values_of_many(
+            policy_ids, request.prompts, estimator=estimator, labels=labels
+        )
+        return np.stack([prediction.values.mean for prediction in predictions], axis=1)
 
     async def UpdateContext(
         self,

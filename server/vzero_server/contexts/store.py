@@ -52,6 +52,8 @@ class ContextStore:
         self._readers = Worker("reader", readers)
         self.watched: tuple[Watched, ...] = (self._writer, self._readers)
         self._heads: dict[str, Head] = {}
+        self._records: dict[str, PolicyRecord] = {}
+        self._writes = 0
         self._advanced: dict[str, asyncio.Event] = {}
         self.changes = 0
         self.deletions = 0
@@ -73,6 +75,7 @@ class ContextStore:
             lambda connection: log.append(connection, policy_id, outcomes, now), len(outcomes)
         )
         self.changes += 1
+        self._changed(policy_id)
         self._advance(policy_id, Head(appended.policy_key, appended.version))
         return appended
 
@@ -97,12 +100,23 @@ class ContextStore:
         Raises:
             UnknownPolicyError: One of them is not known.
         """
-        found = await self._read(lambda connection: log.get_policies(connection, policy_ids))
-        records = {record.policy_id: record for record in found}
+        records = {name: self._records[name] for name in policy_ids if name in self._records}
+        if missing := [policy_id for policy_id in policy_ids if policy_id not in records]:
+            writes = self._writes
+            found = await self._read(lambda connection: log.get_policies(connection, missing))
+            records |= {record.policy_id: record for record in found}
+            if writes == self._writes:
+                # Nothing was written meanwhile that they might not show.
+                self._records |= {record.policy_id: record for record in found}
         for policy_id in policy_ids:
             if policy_id not in records:
                 raise UnknownPolicyError(policy_id)
         return [records[policy_id] for policy_id in policy_ids]
+
+    def _changed(self, policy_id: str) -> None:
+        """Forget what is kept of a policy."""
+        self._writes += 1
+        self._records.pop(policy_id, None)
 
     async def update_policy(self, policy_id: str, fields: Mapping[str, Any]) -> PolicyRecord:
         """Set price or labels of a policy, as ``log.update_policy``."""
@@ -110,6 +124,7 @@ class ContextStore:
         record = await self._write(
             lambda connection: log.update_policy(connection, policy_id, fields, now)
         )
+        self._changed(policy_id)
         self._advance(policy_id, Head(record.key, record.version))
         return record
 
@@ -155,6 +170,7 @@ class ContextStore:
         """
         deleted = await self._write(lambda connection: log.delete_policy(connection, policy_id))
         self.deletions += 1
+        self._changed(policy_id)
         self._heads.pop(policy_id, None)
         if advanced := self._advanced.pop(policy_id, None):
             advanced.set()

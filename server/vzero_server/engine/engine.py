@@ -137,21 +137,15 @@ class Engine:
         name = self._loaded(estimator)
         heads = [await self._store.head(policy_id) for policy_id in policy_ids]
         own: Sequence[Label | None] = labels or [None] * len(heads)
-        contexts = await asyncio.gather(
-            *(
-                self._contexts.get(policy_id, head, None, name, label=label)
-                for policy_id, head, label in zip(policy_ids, heads, own, strict=True)
-            )
-        )
         queries = await self._features.of_prompts(prompts)
         digests = [prompt_digest(prompt) for prompt in prompts]
         asked = digests if with_peers and labels is None else None
-        return await asyncio.gather(
-            *(
-                self._answer(head, encoded, queries, asked)
-                for head, encoded in zip(heads, contexts, strict=True)
-            )
-        )
+
+        async def answer(policy_id: str, head: Head, label: Label | None) -> Prediction:
+            encoded = await self._contexts.get(policy_id, head, None, name, label=label)
+            return await self._answer(head, encoded, queries, asked)
+
+        return await asyncio.gather(*map(answer, policy_ids, heads, own))
 
     def _loaded(self, estimator: EstimatorName) -> EstimatorName:
         name = self._names.get(estimator)

@@ -14,6 +14,7 @@ class EncodedContext:
 
     Attributes:
         rows: Centred and scaled rows, ``[B, N, row]``.
+        norms: Squared length of each row, per group, ``[B, N, groups + 1]``.
         centre: Mean row, ``[B, row]``.
         spread: Root mean square distance from the centre, per group, ``[B, groups + 1]``.
         weights: What each row adds to a query's logit, per kernel, ``[B, kernels, N]``.
@@ -24,6 +25,7 @@ class EncodedContext:
     """
 
     rows: Tensor
+    norms: Tensor
     centre: Tensor
     spread: Tensor
     weights: Tensor
@@ -58,12 +60,15 @@ class EncodedContext:
         for context in contexts:
             short = longest - context.rows.shape[1]
             rows = F.pad(context.rows, (0, 0, 0, short))
+            norms = F.pad(context.norms, (0, 0, 0, short))
             weights = F.pad(context.weights, (0, short))
             left_out = F.pad(context.left_out, (0, short))
-            padded.append(replace(context, rows=rows, weights=weights, left_out=left_out))
+            padded.append(
+                replace(context, rows=rows, norms=norms, weights=weights, left_out=left_out)
+            )
         columns = zip(*(context._tensors() for context in padded), strict=True)
         return cls(*(torch.cat(column) for column in columns))
 
     def _tensors(self) -> tuple[Tensor, ...]:
         rest = (self.centre, self.spread, self.weights, self.offset, self.prior, self.left_out)
-        return (self.rows, *rest)
+        return (self.rows, self.norms, *rest)

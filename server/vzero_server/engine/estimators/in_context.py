@@ -21,6 +21,8 @@ from vzero_server.model.icl import InContextHead
 # Entries of the largest kernel matrix of a batch of contexts, padding counted: more would
 # only leave the processor's caches.
 _BATCH_ENTRIES = 1 << 19
+# Queries up to which many contexts are not worth copying into one batch.
+_FEW_QUERIES = 8
 # A success rate at the very edge has no Beta distribution.
 _EDGE = 1e-4
 
@@ -120,14 +122,18 @@ class InContext:
         known = [self._for(question) for question in questions]
         answers: list[Values | None] = [None] * len(questions)
         for batch in _batches(known, questions):
-            context = EncodedContext.stack([known[i].encoded for i in batch])
             most = max(len(questions[i].queries) for i in batch)
             features = np.zeros((len(batch), most, self._head.config.features), np.float32)
             for row, i in zip(features, batch, strict=True):
                 queries = questions[i].queries
                 row[: len(queries)] = queries[:, -row.shape[1] :]
             rows = self._head.rows(torch.from_numpy(features).to(self._device))
-            logits = self._head.predict(context, rows).double().cpu().numpy()
+            contexts = [known[i].encoded for i in batch]
+            if len(batch) > 1 and most <= _FEW_QUERIES:
+                predicted = self._head.predict_many(contexts, rows)
+            else:
+                predicted = self._head.predict(EncodedContext.stack(contexts), rows)
+            logits = predicted.double().cpu().numpy()
             for given, i in zip(logits, batch, strict=True):
                 own = given[: len(questions[i].queries)]
                 answers[i] = _values(own, known[i], questions[i])
@@ -210,12 +216,13 @@ def _batches(known: Sequence[Known], questions: Sequence[Question]) -> Iterator[
         return known[i].encoded.rows.shape[1], len(questions[i].queries)
 
     batch: list[int] = []
+    most = 0
     for i in sorted(range(len(questions)), key=size):
         rows, queries = size(i)
-        most = max([queries, *(size(j)[1] for j in batch)])
+        most = max(most, queries)
         if batch and (len(batch) + 1) * max(rows, 1) * most > _BATCH_ENTRIES:
             yield batch
-            batch = []
+            batch, most = [], queries
         batch.append(i)
     if batch:
         yield batch

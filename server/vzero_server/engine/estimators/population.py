@@ -4,12 +4,11 @@ The head knows a prompt by its text alone. Where other policies of the server ha
 very prompt, or the prompts of the context, their outcomes say how hard it is. Each prompt gets
 a column
 
-    d(x) = (S_x - V_x (level + g(x))) / (V_x + 1/variance),
-    S_x = sum_b a_b (r_bx - mu_b),    V_x = sum_b a_b mu_b (1 - mu_b),
+    d(x) = argmax_d  sum_b a_b log P(r_bx | logit(mu_b) + level + g(x) + d) - d^2 / (2 variance)
 
-over the policies b that know it: one Newton step towards the difficulty that their outcomes
-show, away from what the head says of it (g: its logit less the context's), zero for a prompt
-that nobody knows. How much the column counts is read from the context: a regression of its
+over the policies b that know it, P that of a success with this logit: how much easier it was
+for them than the head says (g: its logit less the context's), zero for a prompt that nobody
+knows. How much the column counts is read from the context: a regression of its
 rewards on the leave-one-out column, with the leave-one-out values of the head as offset. It
 counts nothing until the context, or the agreement of the others among themselves, gives
 evidence for it, so that a population that is absent, unrelated or random changes no value.
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
+from scipy.special import expit, logit
 
 Array = npt.NDArray[np.float64]
 
@@ -37,6 +36,8 @@ _LEAST_CORRELATION = 0.15
 _WEIGHT, _HOLD = 0.8, 3.0
 # Squares of the z-scores below which evidence counts for nothing (positive-part shrinkage).
 _CONTEXT_NOISE, _AGREEMENT_NOISE = 4.0, 9.0
+# A few Newton steps find the mode; none may be longer than this.
+_STEPS, _LONGEST_STEP = 4, 2.0
 _TINY = 1e-9
 
 
@@ -64,8 +65,9 @@ class Population:
         """Logits of queries, ``[Q]``, given what the others earned on them, ``[P, Q]``."""
         if self.weight == 0.0:
             return logits
-        sums, curvature = _sums(rewards, self.means, self.similarity[:, None])
-        return logits + self.weight * _column(sums, curvature, self.level, logits - self.offset)
+        guess = self.level + logits - self.offset
+        similarity = self.similarity[:, None]
+        return logits + self.weight * _column(rewards, self.means, similarity, guess)
 
 
 def fit_population(
@@ -95,9 +97,9 @@ def fit_population(
     similarity = _similarity(total, rows, rows)
     # Of a context row the similarity is learned from all other rows.
     without = _similarity(total[:, None] - products, rows[:, None] - known, rows[:, None])
-    sums, curvature = _sums(others, means, without)
-    level = float(sums.sum() / (curvature.sum() + 1.0 / _VARIANCE))
-    column = _column(sums, curvature, level, left_out - offset)
+    guess = left_out - offset
+    level = _level(others, means, without, guess)
+    column = _column(others, means, without, level + guess)
     values = expit(left_out)
     evidence = float((values * (1.0 - values)) @ column**2)
     slope = float(column @ (rewards - values)) / max(evidence, _TINY)
@@ -128,16 +130,33 @@ def agreement(others: Array, means: Array) -> float:
     return _WEIGHT * _beyond_noise(pairs * pairs / by_chance, _AGREEMENT_NOISE)
 
 
-def _column(sums: Array, curvature: Array, level: float, guess: Array) -> Array:
-    column: Array = (sums - curvature * (level + guess)) / (curvature + 1.0 / _VARIANCE)
-    return column
+def _column(rewards: Array, means: Array, similarity: Array, guess: Array) -> Array:
+    """How much easier prompts are than guessed: mode of a Rasch model, ``[N]``."""
+    shift = np.zeros_like(guess)
+    for _ in range(_STEPS):
+        sums, curvature = _sums(rewards, means, similarity, guess + shift)
+        step = (sums - shift / _VARIANCE) / (curvature + 1.0 / _VARIANCE)
+        shift = shift + step.clip(-_LONGEST_STEP, _LONGEST_STEP)
+    return shift
 
 
-def _sums(rewards: Array, means: Array, similarity: Array) -> tuple[Array, Array]:
+def _level(rewards: Array, means: Array, similarity: Array, guess: Array) -> float:
+    """How much easier the others found the context than what else they did."""
+    level = 0.0
+    for _ in range(_STEPS):
+        sums, curvature = _sums(rewards, means, similarity, guess + level)
+        step = (sums.sum() - level / _VARIANCE) / (curvature.sum() + 1.0 / _VARIANCE)
+        level += float(np.clip(step, -_LONGEST_STEP, _LONGEST_STEP))
+    return level
+
+
+def _sums(rewards: Array, means: Array, similarity: Array, easiness: Array) -> tuple[Array, Array]:
+    """Score and curvature of the easiness of each prompt."""
     known = ~np.isnan(rewards)
-    residuals = np.where(known, rewards - means[:, None], 0.0)
-    curvature = similarity * _variance(means)[:, None] * known
-    return (similarity * residuals).sum(0), curvature.sum(0)
+    expected = expit(logit(means)[:, None] + easiness)
+    residuals = np.where(known, rewards - expected, 0.0)
+    curvature = np.where(known, expected * (1.0 - expected), 0.0)
+    return (similarity * residuals).sum(0), (similarity * curvature).sum(0)
 
 
 def _similarity(total: Array, rows: Array, size: Array) -> Array:
