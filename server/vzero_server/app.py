@@ -134,6 +134,7 @@ async def engine_of(
         encoder,
         max_batch_tokens=settings.max_batch_tokens,
         max_queued_prompts=settings.max_queued_prompts,
+        max_delay=settings.max_queue_delay,
         metrics=metrics,
     )
     features = FeatureCache(

@@ -44,10 +44,10 @@ class Settings(BaseSettings):
         "packaged", description="'packaged' (MiniLM), a folder, or a hub name[@revision]."
     )
     device: str = Field("auto", description="Torch device; auto takes CUDA when there is one.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "float32",
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        "auto",
         description="Number format of the backbone; auto takes bfloat16 where the hardware "
-        "multiplies it faster, else float32.",
+        "multiplies it faster, else float32. int8 needs runtime openvino.",
     )
     runtime: Literal["torch", "openvino"] = Field(
         "torch", description="What runs the backbone; openvino is for CPUs (vzero[openvino])."
@@ -86,6 +86,10 @@ class Settings(BaseSettings):
     max_batch_tokens: Positive = Field(2048, description="Most tokens of a batch, with padding.")
     max_queued_prompts: Positive = Field(
         16_384, description="Most prompts waiting for the backbone; beyond, calls are refused."
+    )
+    max_queue_delay: Seconds = Field(
+        1.0,
+        description="Seconds the backbone may be late; beyond, calls with new prompts are refused.",
     )
     feature_cache_bytes: Positive = Field(256 * MiB, description="Memory for feature vectors.")
     window_cache_bytes: Positive = Field(512 * MiB, description="Memory for context windows.")

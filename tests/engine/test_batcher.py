@@ -137,6 +137,35 @@ async def test_a_full_queue_refuses_at_once(batcher: Batcher, watched: Watched) 
     await batcher.embed(prompts("one more"))
 
 
+async def test_calls_are_refused_while_the_backbone_is_late(watched: Watched) -> None:
+    batcher = Batcher(watched, max_batch_tokens=64, max_queued_prompts=100, max_delay=0.3)
+    known = [asyncio.create_task(batcher.embed(prompts(f"first {i}"))) for i in range(40)]
+    await settle()
+    late = [asyncio.create_task(batcher.embed(prompts("in time")))]
+    await asyncio.sleep(0.4)
+    with pytest.raises(OverloadedError) as refused:
+        await batcher.embed(prompts("too late"))
+    assert refused.value.retry_after > 0
+    # What waits already costs nothing more.
+    late.append(asyncio.create_task(batcher.embed(prompts("in time"))))
+    await settle()
+    watched.release.set()
+    await asyncio.gather(*known, *late)
+    await batcher.embed(prompts("too late"))
+    await batcher.close()
+
+
+async def test_a_large_call_makes_nobody_late(watched: Watched) -> None:
+    batcher = Batcher(watched, max_batch_tokens=64, max_queued_prompts=1000, max_delay=0.3)
+    large = asyncio.create_task(batcher.embed(prompts(*(f"large {i}" for i in range(900)))))
+    await settle()
+    watched.release.set()
+    for number in range(20):
+        await batcher.embed(prompts(f"small {number}"))
+    await large
+    await batcher.close()
+
+
 async def test_one_bad_prompt_fails_its_own_call_only(batcher: Batcher, watched: Watched) -> None:
     held = asyncio.create_task(batcher.embed(prompts("first")))
     await settle()

@@ -129,6 +129,24 @@ def test_compiled_passes_give_the_same_numbers(packaged: Backbone) -> None:
     np.testing.assert_allclose(alone, packaged.states(tokens[:1], (2,))[1], atol=1e-4)
 
 
+@pytest.mark.skipif(not compiled.available(), reason="OpenVINO is not installed")
+def test_8_bit_weights_keep_the_meaning(
+    packaged: Backbone, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prompts = ["What is 2 plus 3?", "Name a river in France.", "def f(x): return x + 1"]
+    small = Backbone.load(dtype="int8", runtime="openvino")
+    tokens = packaged.tokenize(prompts)
+    expected, found = packaged.embed(tokens), small.embed(tokens)
+    assert np.abs(expected - found).max() > 0
+    assert (expected * found).sum(1).min() > 0.995
+    assert capfd.readouterr().out == ""
+
+
+def test_8_bits_need_a_runtime_that_has_them() -> None:
+    with pytest.raises(BackboneError, match="int8 needs runtime openvino"):
+        Backbone.load(dtype="int8")
+
+
 def test_a_runtime_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "available", lambda: False)
     with pytest.raises(BackboneError, match=r"vzero\[openvino\]"):

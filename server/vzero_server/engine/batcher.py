@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import itertools
 import logging
+import math
 import time
 from collections.abc import Coroutine, Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -70,6 +71,11 @@ class _Queue:
     def __len__(self) -> int:
         return len(self._heap)
 
+    @property
+    def due(self) -> float:
+        """When the first one is due; infinite if there is none."""
+        return self._heap[0][0] if self._heap else math.inf
+
     def push(self, item: _Item) -> None:
         heapq.heappush(self._heap, (item.due, next(self._number), item))
 
@@ -102,6 +108,7 @@ class Batcher:
         *,
         max_batch_tokens: int,
         max_queued_prompts: int,
+        max_delay: float = math.inf,
         metrics: Metrics | None = None,
     ) -> None:
         """Set up the queue.
@@ -112,11 +119,14 @@ class Batcher:
                 may exceed it.
             max_queued_prompts: Most distinct prompts waiting; beyond, callers are refused.
                 A call that is larger by itself is let in when nothing waits.
+            max_delay: Callers are also refused while a prompt waits that was due so many
+                seconds ago: who is let in is answered soon, however many are not.
             metrics: Where it is measured.
         """
         self._encoder = encoder
         self._max_batch_tokens = max_batch_tokens
         self._max_queued_prompts = max_queued_prompts
+        self._max_delay = max_delay
         self._items: dict[bytes, _Item] = {}
         self._urgent = _Queue()
         self._background = _Queue()
@@ -159,10 +169,12 @@ class Batcher:
             OverloadedError: The queue is full.
         """
         new = [digest for digest in prompts if digest not in self._items]
-        if self._items and len(self._items) + len(new) > self._max_queued_prompts:
+        now = time.monotonic()
+        full = self._items and len(self._items) + len(new) > self._max_queued_prompts
+        late = new and not background and now - self._urgent.due > self._max_delay
+        if full or late:
             raise OverloadedError(self._retry_after())
         loop = asyncio.get_running_loop()
-        now = time.monotonic()
         for place, digest in enumerate(new):
             due = now + place / self._prompts_per_second
             vector = loop.create_future()

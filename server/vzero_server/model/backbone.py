@@ -26,7 +26,12 @@ PACKAGED = "packaged"
 # and what tells their prompts apart comes last.
 HEAD_SHARE = 0.25
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+}
 AUTO = "auto"
 """Number format: whichever the hardware is fastest with. Embeddings of float32 and bfloat16
 differ by less than a value can tell, so that a data folder may move between machines."""
@@ -87,7 +92,8 @@ class Backbone:
             name: ``packaged``, a local folder, or a hub name with an optional
                 ``@revision``. Only a hub name may touch the network.
             device: Torch device, or ``auto`` for CUDA when there is one.
-            dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto``.
+            dtype: ``float32``, ``bfloat16``, ``float16``, ``auto``, or with runtime
+                ``openvino`` ``int8``.
             runtime: ``torch``, or on a CPU ``openvino``, with as many threads as torch has.
 
         Raises:
@@ -110,6 +116,8 @@ class Backbone:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         number = _dtype(dtype, device)
         compile_passes = _compiles(runtime, device)
+        if number is torch.int8 and not compile_passes:
+            raise BackboneError("dtype int8 needs runtime openvino")
         settings: dict[str, Any] = {"dtype": number}
         if compile_passes:
             # The compiler lowers the number format itself, and reads plain attention best.
