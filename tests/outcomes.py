@@ -32,6 +32,8 @@ def chunk(policy_id: str, outcomes: Iterable[Outcome]) -> value_pb2.UpdateContex
                 rollouts=o.rollouts,
                 cost=o.cost,
                 step=o.step,
+                tokens=o.tokens,
+                decision_id=o.decision_id,
             )
             for o in outcomes
         ],

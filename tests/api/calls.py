@@ -7,7 +7,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from vzero.v1 import policy_pb2_grpc, value_pb2, value_pb2_grpc
+from vzero.v1 import policy_pb2, policy_pb2_grpc, value_pb2, value_pb2_grpc
 from vzero_server.local import LocalServer
 
 TIMEOUT = 60.0
@@ -36,6 +36,39 @@ class Stubs:
         reply: value_pb2.PredictResponse = self.values.Predict(request, timeout=TIMEOUT)
         return reply
 
+    def allocate(
+        self, policy_id: str, prompts: Iterable[str], total: int, **fields: object
+    ) -> value_pb2.AllocateBudgetResponse:
+        """Allocate; ``fields`` go into the request."""
+        request = value_pb2.AllocateBudgetRequest(
+            policy_id=policy_id,
+            prompts=prompts,
+            total=total,
+            **fields,  # type: ignore[arg-type]
+        )
+        reply: value_pb2.AllocateBudgetResponse = self.values.AllocateBudget(
+            request, timeout=TIMEOUT
+        )
+        return reply
+
+    def rank(self, prompts: Iterable[str], **fields: object) -> value_pb2.RankModelsResponse:
+        """Rank; ``fields`` go into the request."""
+        request = value_pb2.RankModelsRequest(prompts=prompts, **fields)  # type: ignore[arg-type]
+        reply: value_pb2.RankModelsResponse = self.values.RankModels(request, timeout=TIMEOUT)
+        return reply
+
+    def describe(self, policy_id: str, **fields: object) -> policy_pb2.Policy:
+        """Set price or labels of a policy; ``fields`` go into the request."""
+        request = policy_pb2.UpdatePolicyRequest(policy_id=policy_id, **fields)  # type: ignore[arg-type]
+        policy: policy_pb2.Policy = self.policies.UpdatePolicy(request, timeout=TIMEOUT).policy
+        return policy
+
+    def fleet(self, name: str, policy_ids: Iterable[str]) -> policy_pb2.Fleet:
+        """Store a fleet."""
+        request = policy_pb2.UpdateFleetRequest(name=name, policy_ids=policy_ids)
+        fleet: policy_pb2.Fleet = self.policies.UpdateFleet(request, timeout=TIMEOUT).fleet
+        return fleet
+
 
 @contextmanager
 def refused(code: grpc.StatusCode, *fields: str) -> Iterator[list[grpc.RpcError]]:
@@ -47,7 +80,8 @@ def refused(code: grpc.StatusCode, *fields: str) -> Iterator[list[grpc.RpcError]
     assert error.value.code() is code, error.value.details()
     if fields:
         bad = detail(error.value, error_details_pb2.BadRequest)
-        assert [violation.field for violation in bad.field_violations] == list(fields)
+        named = dict.fromkeys(violation.field for violation in bad.field_violations)
+        assert list(named) == list(fields)
 
 
 def detail(error: grpc.RpcError, kind: type) -> "object":

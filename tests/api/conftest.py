@@ -18,6 +18,14 @@ def stubs(shared_server: LocalServer) -> Iterator[Stubs]:
     assert shared_server.running
 
 
+@pytest.fixture(scope="module")
+def module_stubs(shared_server: LocalServer) -> Iterator[Stubs]:
+    """The same for what the tests of a module share."""
+    made = Stubs(shared_server)
+    yield made
+    made.channel.close()
+
+
 @pytest.fixture
 def policy() -> str:
     """A name no other test uses."""

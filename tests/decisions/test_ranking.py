@@ -15,6 +15,7 @@ def test_a_cost_is_a_price_times_tokens_or_what_was_observed() -> None:
     assert ranking.expected_cost(7.0, None, 3.0) is None
     assert ranking.expected_cost(None, 100.0, 3.0) == 3.0
     assert ranking.expected_cost(None, None, None) is None
+    assert ranking.expected_cost(1e300, 1e300, 3.0) is None, "too large for a number"
 
 
 @pytest.mark.parametrize(

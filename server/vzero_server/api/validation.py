@@ -44,6 +44,8 @@ def _violation(found: RuleViolation) -> Violation:
         path += f".{element.field_name}" if path else str(element.field_name)
         if element.subscript is not None and element.subscript.field == "index":
             path += f"[{element.subscript.value}]"
+        if element.subscript is not None and element.subscript.field == "string_key":
+            path += f'["{element.subscript.value}"]'
     return Violation(path or "request", str(found.proto.message))
 
 

@@ -16,6 +16,7 @@ from vzero_server.decisions import ranking
 from vzero_server.decisions.ranking import Array
 from vzero_server.engine.encoded import EstimatorName
 from vzero_server.engine.engine import Engine
+from vzero_server.engine.value import Basis
 
 # Chunks of one stream on their way to the disk at once, so that a commit can hold several.
 _CHUNKS_IN_FLIGHT = 8
@@ -90,7 +91,7 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
         if request.mode == value_pb2.RANK_MODE_PAPER:
             scores = np.stack(
                 [
-                    await self._relabelled(request, policy_ids, estimator, beta, cost)
+                    await self._relabelled(request, policy_ids, estimator, beta, cost, values)
                     for beta in betas
                 ]
             )
@@ -126,13 +127,19 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
         estimator: EstimatorName,
         beta: float,
         cost: Array,
+        values: Array,
     ) -> Array:
         """Values of contexts whose rewards are replaced by labels (Eq. 11), ``[n, P]``."""
         labels = [ranking.Label.of(beta, float(one)) for one in cost]
         predictions = await self._engine.values_of_many(
             policy_ids, request.prompts, estimator=estimator, labels=labels
         )
-        return np.stack([prediction.values.mean for prediction in predictions], axis=1)
+        scores = []
+        for prediction, label, value in zip(predictions, labels, values.T, strict=True):
+            # A prior is about rewards, with hardly a row that could be labelled otherwise.
+            prior = prediction.values.basis is Basis.PRIOR
+            scores.append(label.scale * value + label.shift if prior else prediction.values.mean)
+        return np.stack(scores, axis=1)
 
     async def UpdateContext(
         self,

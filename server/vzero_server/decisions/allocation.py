@@ -196,9 +196,9 @@ def _grid(count: int, given: Constraints) -> _Grid:
         raise AllocationError("token_costs", "must be positive")
     lowest = float((rollout_costs * start).sum()) * step
     if given.total < lowest:
-        raise AllocationError(
-            "total", f"is {given.total}, but the minima alone take {math.ceil(lowest)}"
-        )
+        # Costs may be so large that their sum is no number any more.
+        least_total = math.ceil(lowest) if math.isfinite(lowest) else "more than can be"
+        raise AllocationError("total", f"is {given.total}, but the minima alone take {least_total}")
     if given.token_costs is None:
         highest = count * most * step
         if given.total > highest:

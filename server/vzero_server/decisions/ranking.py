@@ -10,6 +10,7 @@ the labels go through the head (``PAPER``), or the head predicts the reward and 
 of that (``DECOMPOSED``). The second needs no context to be read again for another beta.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -71,9 +72,11 @@ def expected_cost(
         tokens: Mean number of tokens of its rollouts, if known.
         observed: Mean cost of its outcomes, if known: what counts without a price.
     """
-    if per_token is None:
-        return observed
-    return None if tokens is None else per_token * tokens
+    cost = observed
+    if per_token is not None:
+        cost = None if tokens is None else per_token * tokens
+    # Of sums and products that are too large for a number nothing is known.
+    return cost if cost is not None and math.isfinite(cost) else None
 
 
 def normalised(costs: Sequence[float | None]) -> Array:
