@@ -6,17 +6,23 @@ from vzero import errors
 from vzero.aio import AsyncClient
 from vzero.aio_stream import AsyncStream
 from vzero.client import Client
+from vzero.decisions import Allocation, Ranking
 from vzero.errors import VzeroError
 from vzero.stream import Stream
-from vzero.values import Ack, Context, Policy, Values
+from vzero.values import KEEP, Ack, Context, Fleet, Policy, Price, Values
 
 __all__ = [
+    "KEEP",
     "Ack",
+    "Allocation",
     "AsyncClient",
     "AsyncStream",
     "Client",
     "Context",
+    "Fleet",
     "Policy",
+    "Price",
+    "Ranking",
     "Stream",
     "Values",
     "VzeroError",

@@ -4,21 +4,20 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from vzero import bundles, replies, requests
+from vzero import replies, requests
+from vzero.aio_decision_calls import AsyncDecisionCalls
+from vzero.aio_policy_calls import AsyncPolicyCalls
 from vzero.aio_stream import AsyncStream
-from vzero.connection import AsyncConnection
 from vzero.courier import Courier
 from vzero.delivery import Delivery
 from vzero.errors import VzeroError, translated
-from vzero.files import write_whole
 from vzero.requests import Column, Prompts
 from vzero.retry import Backoff, pause_before_retry
 from vzero.spool import DEFAULT_BYTES
-from vzero.v1 import policy_pb2
-from vzero.values import Ack, Policy, Values
+from vzero.values import Ack, Values
 
 
-class AsyncClient(AsyncConnection):
+class AsyncClient(AsyncDecisionCalls, AsyncPolicyCalls):
     """Asks a server and reports to it, on an event loop: `Client` with ``await``.
 
     Methods take, return and raise what those of `Client` do. The connection belongs to the event
@@ -63,6 +62,8 @@ class AsyncClient(AsyncConnection):
         step: Column = None,
         observed_at: Column = None,
         outcome_ids: Sequence[str] | None = None,
+        tokens: Column = None,
+        decision_id: Column = None,
         timeout: float | None = None,
     ) -> Ack:
         """Store outcomes of a policy, durable on return; see `Client.update`."""
@@ -74,6 +75,8 @@ class AsyncClient(AsyncConnection):
             step=step,
             observed_at=observed_at,
             outcome_ids=outcome_ids,
+            tokens=tokens,
+            decision_id=decision_id,
         )
         delivery = Delivery(policy_id, outcomes)
         deadline = self._deadline(timeout)
@@ -119,52 +122,3 @@ class AsyncClient(AsyncConnection):
             lambda: self._values.UpdateContext(metadata=headers),
             timeout or self._endpoint.timeout,
         )
-
-    async def policies(self, *, timeout: float | None = None) -> list[Policy]:
-        """Describe all policies, in order of their names."""
-        deadline = self._deadline(timeout)
-        found: list[Policy] = []
-        request = policy_pb2.ListPoliciesRequest(page_size=requests.PAGE_SIZE)
-        while True:
-            page = await self._ask(self._policies.ListPolicies, request, None, deadline.left())
-            found.extend(replies.policy(message) for message in page.policies)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
-
-    async def policy(self, policy_id: str, *, timeout: float | None = None) -> Policy:
-        """Describe one policy. Raises `NotFound` when no outcome of it was ever stored."""
-        request = policy_pb2.GetPolicyRequest(policy_id=requests.check_policy(policy_id))
-        reply = await self._ask(self._policies.GetPolicy, request, policy_id, timeout)
-        return replies.policy(reply.policy)
-
-    async def delete(self, policy_id: str, *, timeout: float | None = None) -> int:
-        """Forget a policy; return the number of its outcomes. See `Client.delete`."""
-        request = policy_pb2.DeletePolicyRequest(policy_id=requests.check_policy(policy_id))
-        reply = await self._ask(self._policies.DeletePolicy, request, policy_id, timeout)
-        return reply.outcomes
-
-    async def export(
-        self, policy_id: str, path: str | Path, *, timeout: float | None = None
-    ) -> None:
-        """Write all outcomes of a policy to a file; see `Client.export`."""
-        request = policy_pb2.ExportContextRequest(policy_id=requests.check_policy(policy_id))
-        with write_whole(Path(path)) as file, translated():
-            async for piece in self._policies.ExportContext(
-                request,
-                timeout=self._deadline(timeout).left(),
-                metadata=self._headers(policy_id),
-            ):
-                file.write(piece.data)
-
-    async def import_(
-        self, path: str | Path, *, policy_id: str | None = None, timeout: float | None = None
-    ) -> Ack:
-        """Store the outcomes of a file that `export` wrote; see `Client.import_`."""
-        with bundles.opened(path, policy_id) as pieces, translated():
-            reply = await self._policies.ImportContext(
-                pieces,
-                timeout=self._deadline(timeout).left(),
-                metadata=self._headers(policy_id),
-            )
-        return replies.ack(reply)

@@ -62,6 +62,8 @@ class AsyncStream(Progress):
         step: int | None = None,
         observed_at: Moment | None = None,
         outcome_id: str | None = None,
+        tokens: float | None = None,
+        decision_id: str | None = None,
     ) -> None:
         """Take one outcome, as `Stream.add` does. Waits while too many are unacknowledged."""
         made = outcome.build(
@@ -72,6 +74,8 @@ class AsyncStream(Progress):
             step=self._courier.step(step),
             observed_at=observed_at,
             outcome_id=outcome_id,
+            tokens=tokens,
+            decision_id=decision_id,
         )
         backlog = self._courier.backlog
         self._check()

@@ -12,8 +12,8 @@ DEFAULT_TIMEOUT = 60.0
 
 _MESSAGE_BYTES = 64 * 1024 * 1024
 _RETRIED = {
-    "vzero.v1.ValueService": ["Predict"],
-    "vzero.v1.PolicyService": ["GetPolicy", "ListPolicies"],
+    "vzero.v1.ValueService": ["Predict", "AllocateBudget", "RankModels"],
+    "vzero.v1.PolicyService": ["GetPolicy", "ListPolicies", "GetFleet", "ListFleets"],
 }
 
 

@@ -4,21 +4,20 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from vzero import bundles, replies, requests
-from vzero.connection import Connection
+from vzero import replies, requests
 from vzero.courier import Courier
+from vzero.decision_calls import DecisionCalls
 from vzero.delivery import Delivery
 from vzero.errors import VzeroError, translated
-from vzero.files import write_whole
+from vzero.policy_calls import PolicyCalls
 from vzero.requests import Column, Prompts
 from vzero.retry import Backoff, pause_before_retry
 from vzero.spool import DEFAULT_BYTES
 from vzero.stream import Stream
-from vzero.v1 import policy_pb2
-from vzero.values import Ack, Policy, Values
+from vzero.values import Ack, Values
 
 
-class Client(Connection):
+class Client(DecisionCalls, PolicyCalls):
     """Asks a server and reports to it. Threads may share a client; a fork may not.
 
     Every method that calls the server raises a `VzeroError`; arguments that break a rule raise
@@ -85,6 +84,8 @@ class Client(Connection):
         step: Column = None,
         observed_at: Column = None,
         outcome_ids: Sequence[str] | None = None,
+        tokens: Column = None,
+        decision_id: Column = None,
         timeout: float | None = None,
     ) -> Ack:
         """Store outcomes of a policy; on return they are durable and visible to `predict`.
@@ -103,6 +104,9 @@ class Client(Connection):
             observed_at: when the rewards were observed: aware datetimes, NumPy datetimes (UTC) or
                 seconds since 1970, [n] or one for all. None: when the server receives them.
             outcome_ids: identifiers [n], unique within the policy. None: fresh ones.
+            tokens: mean number of tokens of one rollout, >= 0: [n], or one for all.
+            decision_id: what led to the rollouts, the ``decision_id`` of an `Allocation` or a
+                `Ranking`: [n], or one for all.
             timeout: for all of it.
 
         Raises:
@@ -118,6 +122,8 @@ class Client(Connection):
             step=step,
             observed_at=observed_at,
             outcome_ids=outcome_ids,
+            tokens=tokens,
+            decision_id=decision_id,
         )
         delivery = Delivery(policy_id, outcomes)
         deadline = self._deadline(timeout)
@@ -179,74 +185,3 @@ class Client(Connection):
             lambda chunks: self._values.UpdateContext(chunks, metadata=headers),
             timeout or self._endpoint.timeout,
         )
-
-    def policies(self, *, timeout: float | None = None) -> list[Policy]:
-        """Describe all policies, in order of their names."""
-        deadline = self._deadline(timeout)
-        found: list[Policy] = []
-        request = policy_pb2.ListPoliciesRequest(page_size=requests.PAGE_SIZE)
-        while True:
-            page = self._ask(self._policies.ListPolicies, request, None, deadline.left())
-            found.extend(replies.policy(message) for message in page.policies)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
-
-    def policy(self, policy_id: str, *, timeout: float | None = None) -> Policy:
-        """Describe one policy. Raises `NotFound` when no outcome of it was ever stored."""
-        request = policy_pb2.GetPolicyRequest(policy_id=requests.check_policy(policy_id))
-        reply = self._ask(self._policies.GetPolicy, request, policy_id, timeout)
-        return replies.policy(reply.policy)
-
-    def delete(self, policy_id: str, *, timeout: float | None = None) -> int:
-        """Forget a policy and all its outcomes. It is never sent twice.
-
-        Returns:
-            Number of outcomes deleted.
-
-        Raises:
-            NotFound: the policy is unknown.
-        """
-        request = policy_pb2.DeletePolicyRequest(policy_id=requests.check_policy(policy_id))
-        reply = self._ask(self._policies.DeletePolicy, request, policy_id, timeout)
-        return reply.outcomes
-
-    def export(self, policy_id: str, path: str | Path, *, timeout: float | None = None) -> None:
-        """Write all outcomes of a policy to a file that `import_` reads.
-
-        The file appears, or replaces an older one, when it is whole.
-
-        Raises:
-            NotFound: the policy is unknown.
-            OSError: the file cannot be written.
-        """
-        request = policy_pb2.ExportContextRequest(policy_id=requests.check_policy(policy_id))
-        with write_whole(Path(path)) as file, translated():
-            for piece in self._policies.ExportContext(
-                request,
-                timeout=self._deadline(timeout).left(),
-                metadata=self._headers(policy_id),
-            ):
-                file.write(piece.data)
-
-    def import_(
-        self, path: str | Path, *, policy_id: str | None = None, timeout: float | None = None
-    ) -> Ack:
-        """Store the outcomes of a file that `export` wrote. Doing it again doubles nothing.
-
-        Args:
-            path: the file to read.
-            policy_id: name to store them under; None: the name in the file.
-            timeout: for the whole transfer.
-
-        Raises:
-            InvalidArgument: the file is damaged or of a newer format; nothing is stored.
-            OSError: the file cannot be read.
-        """
-        with bundles.opened(path, policy_id) as pieces, translated():
-            reply = self._policies.ImportContext(
-                pieces,
-                timeout=self._deadline(timeout).left(),
-                metadata=self._headers(policy_id),
-            )
-        return replies.ack(reply)

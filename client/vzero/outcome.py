@@ -31,6 +31,8 @@ def build(
     step: SupportsIndex | SupportsFloat | None = None,
     observed_at: Moment | None = None,
     outcome_id: str | None = None,
+    tokens: SupportsFloat | None = None,
+    decision_id: str | None = None,
 ) -> value_pb2.Outcome:
     """Check an outcome and build its message.
 
@@ -42,6 +44,8 @@ def build(
         step: checkpoint that made the rollouts, >= 0.
         observed_at: when the reward was observed; None: when the server receives it.
         outcome_id: 1 to 128 characters, unique within the policy; None: a fresh one.
+        tokens: mean number of tokens of one rollout, >= 0.
+        decision_id: the allocation or ranking that led to the rollouts, 1 to 128 characters.
 
     Raises:
         InvalidArgument: an argument is out of range; ``violations`` names it.
@@ -53,11 +57,15 @@ def build(
     message = value_pb2.Outcome(
         outcome_id=outcome_id,
         prompt=check_prompt("prompt", prompt),
-        reward=_number("reward", reward, 1.0),
-        rollouts=_integer("rollouts", rollouts, 1, 1_000_000),
+        reward=number("reward", reward, 1.0),
+        rollouts=integer("rollouts", rollouts, 1, 1_000_000),
     )
     if cost is not None:
-        message.cost = _number("cost", cost, math.inf)
+        message.cost = number("cost", cost, math.inf)
+    if tokens is not None:
+        message.tokens = number("tokens", tokens, math.inf)
+    if decision_id is not None:
+        message.decision_id = check_name("decision_id", decision_id, 128)
     if step is not None:
         message.step = check_count("step", step)
     if observed_at is not None:
@@ -101,7 +109,7 @@ def check_count(field: str, value: object) -> int:
     Raises:
         InvalidArgument: it is something else.
     """
-    return _integer(field, value, 0, _MAX_STEP)
+    return integer(field, value, 0, _MAX_STEP)
 
 
 def _utf8(field: str, text: str) -> int:
@@ -112,28 +120,38 @@ def _utf8(field: str, text: str) -> int:
         raise InvalidArgument.of(field, "must be valid Unicode, not a lone surrogate") from None
 
 
-def _number(field: str, value: object, highest: float) -> float:
+def number(field: str, value: object, highest: float = math.inf) -> float:
+    """Return a number from 0 to ``highest``, which is 1 or nothing.
+
+    Raises:
+        InvalidArgument: it is something else.
+    """
     try:
-        number = float(value)  # type: ignore[arg-type]
+        given = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, str) or not 0.0 <= number <= highest or math.isinf(number):
+        given = math.nan
+    if isinstance(value, str) or not 0.0 <= given <= highest or math.isinf(given):
         wanted = "in [0, 1]" if highest == 1.0 else "a finite number >= 0"
         raise InvalidArgument.of(field, f"must be {wanted}, not {value!r}")
-    return number
+    return given
 
 
-def _integer(field: str, value: object, lowest: int, highest: int) -> int:
+def integer(field: str, value: object, lowest: int, highest: int) -> int:
+    """Return a whole number in a range, given as any type that holds one.
+
+    Raises:
+        InvalidArgument: it is something else.
+    """
     try:
         if isinstance(value, float | np.floating) and float(value).is_integer():
             value = int(value)
-        number = operator.index(value)  # type: ignore[arg-type]
+        given = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise InvalidArgument.of(field, f"must be a whole number, not {value!r}") from None
-    if not lowest <= number <= highest:
+    if not lowest <= given <= highest:
         above = f"in [{lowest}, {highest:,}]" if highest < _MAX_STEP else f">= {lowest}"
-        raise InvalidArgument.of(field, f"must be {above}, not {number}")
-    return number
+        raise InvalidArgument.of(field, f"must be {above}, not {given}")
+    return given
 
 
 def _timestamp(moment: object) -> Timestamp:

@@ -1,16 +1,20 @@
 """From protobuf replies to dataclasses."""
 
+from collections.abc import Iterable
 from datetime import UTC
 
 import numpy as np
 import numpy.typing as npt
 
+from vzero.decisions import Allocation, Ranking
 from vzero.errors import Internal
 from vzero.v1 import policy_pb2, value_pb2
-from vzero.values import Ack, Context, Policy, Values
+from vzero.values import Ack, Context, Fleet, Policy, Price, Values
 
 
-def values(response: value_pb2.PredictResponse, expected: int) -> Values:
+def values(
+    response: value_pb2.PredictResponse | value_pb2.AllocateBudgetResponse, expected: int
+) -> Values:
     """Read the values of one call.
 
     Args:
@@ -28,7 +32,7 @@ def values(response: value_pb2.PredictResponse, expected: int) -> Values:
         dtype=np.float64,
     ).reshape(-1, 4)
     mean, lower, upper, size = np.ascontiguousarray(columns.T)
-    return Values(mean, lower, upper, size, _basis(response), _context(response.context))
+    return Values(mean, lower, upper, size, _basis(rows), _context(response.context))
 
 
 def ack(
@@ -47,12 +51,101 @@ def policy(message: policy_pb2.Policy) -> Policy:
         mean_reward=message.mean_reward,
         created_at=message.created_at.ToDatetime(tzinfo=UTC),
         updated_at=message.updated_at.ToDatetime(tzinfo=UTC),
+        mean_cost=message.mean_cost if message.HasField("mean_cost") else None,
+        mean_tokens=message.mean_tokens if message.HasField("mean_tokens") else None,
+        price=_price(message.price),
+        labels=dict(message.labels),
     )
 
 
-def _basis(response: value_pb2.PredictResponse) -> npt.NDArray[np.str_]:
+def fleet(message: policy_pb2.Fleet) -> Fleet:
+    """Read a fleet."""
+    return Fleet(message.name, tuple(message.policy_ids))
+
+
+def allocation(response: value_pb2.AllocateBudgetResponse, expected: int) -> Allocation:
+    """Read an allocation.
+
+    Args:
+        response: the reply.
+        expected: number of prompts that were asked.
+
+    Raises:
+        Internal: the server answered another number of prompts.
+    """
+    if len(response.rollouts) != expected:
+        raise Internal(f"asked for {expected} prompts and got {len(response.rollouts)}")
+    return Allocation(
+        rollouts=np.array(response.rollouts, dtype=np.int64),
+        values=values(response, expected),
+        utility=response.utility,
+        upper_bound=response.upper_bound,
+        spent=response.spent,
+        decision_id=response.decision_id,
+    )
+
+
+def rankings(response: value_pb2.RankModelsResponse, expected: int) -> list[Ranking]:
+    """Read the rankings of one call.
+
+    Args:
+        response: the reply.
+        expected: number of prompts that were asked.
+
+    Raises:
+        Internal: the server answered another number of prompts.
+    """
+    if len(response.rankings) != expected:
+        raise Internal(f"asked for {expected} rankings and got {len(response.rankings)}")
+    return [_ranking(one) for one in response.rankings]
+
+
+def _ranking(message: value_pb2.Ranking) -> Ranking:
+    candidates = message.candidates
+    unknown = float("nan")
+    columns = np.array(
+        [
+            (
+                one.score,
+                one.value.mean,
+                one.value.lower,
+                one.value.upper,
+                one.value.effective_sample_size,
+                one.expected_cost if one.HasField("expected_cost") else unknown,
+            )
+            for one in candidates
+        ]
+    )
+    scores, mean, lower, upper, size, cost = np.ascontiguousarray(columns.T)
+    return Ranking(
+        policies=tuple(one.policy_id for one in candidates),
+        scores=scores,
+        mean=mean,
+        lower=lower,
+        upper=upper,
+        effective_sample_size=size,
+        basis=_basis([one.value for one in candidates]),
+        expected_cost=cost,
+        eligible=np.array([one.eligible for one in candidates]),
+        betas=np.array([one.beta for one in message.orders]),
+        orders=np.array([one.positions for one in message.orders], dtype=np.int64),
+        order_scores=np.array([one.scores for one in message.orders]),
+        decision_id=message.decision_id,
+    )
+
+
+def _price(message: policy_pb2.Price) -> Price | None:
+    match message.WhichOneof("per_token"):
+        case "params_ratio":
+            return Price(message.params_ratio, "params")
+        case "money":
+            return Price(message.money, "money")
+    return None
+
+
+def _basis(rows: Iterable[value_pb2.Value]) -> npt.NDArray[np.str_]:
     """Names of the bases [n]. A number that a newer server sends stays a number."""
-    numbers = [int(row.basis) for row in response.values]
+    numbers = [int(row.basis) for row in rows]
     known = value_pb2.Basis.DESCRIPTOR.values_by_number
     names = {
         number: known[number].name.removeprefix("BASIS_") if number in known else str(number)

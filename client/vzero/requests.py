@@ -36,6 +36,47 @@ def check_policy(policy_id: str) -> str:
     return outcome.check_name("policy_id", policy_id, 256)
 
 
+def check_prompts(prompts: Prompts) -> list[str]:
+    """Return prompts as a list of at least one.
+
+    Raises:
+        InvalidArgument: one of them, or all, is something else.
+    """
+    return [
+        outcome.check_prompt(f"prompts[{i}]", prompt)
+        for i, prompt in enumerate(strings("prompts", prompts))
+    ]
+
+
+def check_estimator(name: str) -> "value_pb2.Estimator.ValueType":
+    """Return the number of an estimator, whatever the case of its name.
+
+    Raises:
+        InvalidArgument: there is none of this name.
+    """
+    return value_pb2.Estimator.Value(choice("estimator", name, value_pb2.Estimator.keys()))
+
+
+def choice(field: str, name: str, names: Sequence[str]) -> str:
+    """Return the full name of a value of an enumeration, such as ``ESTIMATOR_KNN`` for ``knn``.
+
+    Args:
+        field: what is named.
+        name: the short name, in any case.
+        names: the full names, the first of which stands for none and cannot be named.
+
+    Raises:
+        InvalidArgument: there is none of this name.
+    """
+    nothing, *known = names
+    prefix = nothing.removesuffix("UNSPECIFIED")
+    full = f"{prefix}{name.upper()}" if isinstance(name, str) else ""
+    if full not in known:
+        choices = ", ".join(other.removeprefix(prefix) for other in known)
+        raise InvalidArgument.of(field, f"must be one of {choices}, not {name!r}")
+    return full
+
+
 def predict(
     policy_id: str,
     prompts: Prompts,
@@ -59,15 +100,8 @@ def predict(
         InvalidArgument: an argument breaks a rule.
     """
     check_policy(policy_id)
-    name = f"ESTIMATOR_{estimator.upper()}"
-    known = list(value_pb2.Estimator.keys())[1:]
-    if name not in known:
-        choices = ", ".join(other.removeprefix("ESTIMATOR_") for other in known)
-        raise InvalidArgument.of("estimator", f"must be one of {choices}, not {estimator!r}")
-    checked = [
-        outcome.check_prompt(f"prompts[{i}]", prompt)
-        for i, prompt in enumerate(_strings("prompts", prompts))
-    ]
+    number = check_estimator(estimator)
+    checked = check_prompts(prompts)
     if as_of_step is not None:
         as_of_step = outcome.check_count("as_of_step", as_of_step)
     if min_version is not None:
@@ -76,12 +110,12 @@ def predict(
         value_pb2.PredictRequest(
             policy_id=policy_id,
             prompts=part,
-            estimator=value_pb2.Estimator.Value(name),
+            estimator=number,
             as_of_step=as_of_step,
             min_version=min_version,
             with_peers=bool(with_peers),
         )
-        for part in _cut(checked, (len(prompt.encode()) for prompt in checked))
+        for part in cut(checked, (len(prompt.encode()) for prompt in checked))
     ]
 
 
@@ -94,11 +128,13 @@ def outcomes(
     step: Column = None,
     observed_at: Column = None,
     outcome_ids: Sequence[str] | None = None,
+    tokens: Column = None,
+    decision_id: Column = None,
 ) -> list[value_pb2.Outcome]:
     """Check columns of outcomes and build one message for each prompt.
 
     A column is one value for all prompts or a sequence or array [n]. In a sequence of ``cost``,
-    ``step`` or ``observed_at`` None stands for "not known".
+    ``tokens``, ``step``, ``observed_at`` or ``decision_id`` None stands for "not known".
 
     Args:
         prompts: strings [n], n >= 1.
@@ -108,13 +144,15 @@ def outcomes(
         step: checkpoint that made the rollouts, >= 0.
         observed_at: aware datetimes, NumPy datetimes (UTC) or seconds since 1970.
         outcome_ids: identifiers [n], unique within the policy; None: fresh ones.
+        tokens: mean number of tokens of one rollout, >= 0.
+        decision_id: allocations or rankings that led to the rollouts.
 
     Raises:
         InvalidArgument: a column has another length, or a value breaks a rule; ``violations``
             names it, such as ``rewards[3]``.
     """
-    texts = _strings("prompts", prompts)
-    ids = None if outcome_ids is None else _strings("outcome_ids", outcome_ids)
+    texts = strings("prompts", prompts)
+    ids = None if outcome_ids is None else strings("outcome_ids", outcome_ids)
     columns = {
         "rewards": rewards,
         "rollouts": rollouts,
@@ -122,11 +160,13 @@ def outcomes(
         "step": step,
         "observed_at": observed_at,
         "outcome_ids": ids,
+        "tokens": tokens,
+        "decision_id": decision_id,
     }
-    spread = {name: _spread(name, column, len(texts)) for name, column in columns.items()}
+    rows = {name: spread(name, column, len(texts)) for name, column in columns.items()}
     built = []
-    for i, row in enumerate(zip(texts, *spread.values(), strict=True)):
-        names = ("prompts", *spread)
+    for i, row in enumerate(zip(texts, *rows.values(), strict=True)):
+        names = ("prompts", *rows)
         try:
             built.append(
                 outcome.build(
@@ -147,11 +187,11 @@ def chunks(
     policy_id: str, messages: Sequence[value_pb2.Outcome]
 ) -> Iterator[value_pb2.UpdateContextRequest]:
     """Cut outcomes of one policy into requests of at most 4096 outcomes and about 8 MiB."""
-    for part in _cut(messages, (message.ByteSize() for message in messages)):
+    for part in cut(messages, (message.ByteSize() for message in messages)):
         yield value_pb2.UpdateContextRequest(policy_id=policy_id, outcomes=part)
 
 
-def _strings(name: str, column: Column) -> list[Any]:
+def strings(name: str, column: Column) -> list[Any]:
     """Elements of a one-dimensional column of strings, at least one."""
     if isinstance(column, str | bytes):
         raise InvalidArgument.of(name, "must be a sequence of strings, not one string")
@@ -169,7 +209,7 @@ def _strings(name: str, column: Column) -> list[Any]:
     return elements
 
 
-def _spread(name: str, column: Column, length: int) -> list[Any]:
+def spread(name: str, column: Column, length: int) -> list[Any]:
     """Give every outcome its value of the column."""
     if column is None or isinstance(column, str) or not hasattr(column, "__iter__"):
         return [column] * length
@@ -188,12 +228,21 @@ def _spread(name: str, column: Column, length: int) -> list[Any]:
     return list(column)
 
 
-def _cut(items: Sequence[Item], sizes: Iterable[int]) -> Iterator[list[Item]]:
-    """Cut into runs of at most MAX_ITEMS items and, unless a single item exceeds it, MAX_BYTES."""
+def cut(
+    items: Sequence[Item], sizes: Iterable[int], most: int | None = None
+) -> Iterator[list[Item]]:
+    """Cut into runs of at most ``most`` items and, unless a single item exceeds it, MAX_BYTES.
+
+    Args:
+        items: what to cut.
+        sizes: bytes of each.
+        most: items of a run; None: MAX_ITEMS.
+    """
+    longest = most or MAX_ITEMS
     part: list[Item] = []
     held = 0
     for item, size in zip(items, sizes, strict=True):
-        if part and (len(part) == MAX_ITEMS or held + size > MAX_BYTES):
+        if part and (len(part) == longest or held + size > MAX_BYTES):
             yield part
             part, held = [], 0
         part.append(item)

@@ -72,6 +72,8 @@ class Stream(Progress):
         step: int | None = None,
         observed_at: Moment | None = None,
         outcome_id: str | None = None,
+        tokens: float | None = None,
+        decision_id: str | None = None,
     ) -> None:
         """Take one outcome. Blocks while too many are unacknowledged.
 
@@ -83,6 +85,8 @@ class Stream(Progress):
             step: checkpoint that made the rollouts, >= 0; None: the step of the stream.
             observed_at: when the reward was observed; None: when the server receives it.
             outcome_id: unique within the policy; None: a fresh one.
+            tokens: mean number of tokens of one rollout, >= 0.
+            decision_id: the allocation or ranking that led to the rollouts.
 
         Raises:
             InvalidArgument: an argument is out of range, or the server refused an earlier chunk.
@@ -98,6 +102,8 @@ class Stream(Progress):
             step=self._courier.step(step),
             observed_at=observed_at,
             outcome_id=outcome_id,
+            tokens=tokens,
+            decision_id=decision_id,
         )
         backlog = self._courier.backlog
         with self._changed:

@@ -1,9 +1,9 @@
 """What the server answers, as frozen dataclasses and NumPy arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +125,44 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """What a token of a policy costs. Policies that are ranked together have one unit.
+
+    Attributes:
+        per_token: at least 0.
+        unit: ``"params"``: the size in comparison with others, such as 7 for 7 billion
+            parameters; ``"money"``: money, in any currency.
+    """
+
+    per_token: float
+    unit: Literal["params", "money"] = "money"
+
+
+class Keep:
+    """Stands for: leave it as it is. Use `KEEP`."""
+
+    def __repr__(self) -> str:
+        """Return its name."""
+        return "KEEP"
+
+
+KEEP = Keep()
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """A named list of policies.
+
+    Attributes:
+        name: its name.
+        policies: their names, in the order they were given; without those deleted since.
+    """
+
+    name: str
+    policies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What the server knows of one policy.
 
@@ -133,8 +171,12 @@ class Policy:
         version: number of outcomes ever accepted.
         newest_step: highest step reported; None when no outcome names one.
         mean_reward: mean over its outcomes, each weighing the same, in [0, 1].
-        created_at: when its first outcome was stored, UTC.
-        updated_at: when its newest outcome was stored, UTC.
+        created_at: when its first outcome was stored, or it was created, UTC.
+        updated_at: when its newest outcome was stored, or price or labels were set, UTC.
+        mean_cost: mean over its outcomes that name a cost; None when none does.
+        mean_tokens: mean over its outcomes that name tokens; None when none does.
+        price: what a token costs; None when it has no price.
+        labels: its labels.
     """
 
     policy_id: str
@@ -143,3 +185,7 @@ class Policy:
     mean_reward: float
     created_at: datetime
     updated_at: datetime
+    mean_cost: float | None = None
+    mean_tokens: float | None = None
+    price: Price | None = None
+    labels: dict[str, str] = field(default_factory=dict, hash=False)

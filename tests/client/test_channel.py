@@ -55,6 +55,10 @@ def test_only_reads_are_sent_again() -> None:
     (config,) = json.loads(service_config())["methodConfig"]
     assert {name["method"] for name in config["name"]} == {
         "Predict",
+        "AllocateBudget",
+        "RankModels",
         "GetPolicy",
         "ListPolicies",
+        "GetFleet",
+        "ListFleets",
     }

@@ -84,6 +84,8 @@ def test_outcomes_spread_scalars_and_arrays() -> None:
         rollouts=np.int32(8),
         cost=[1.5, None, 0],
         step=np.array(7),
+        tokens=np.array([5, 6, 7]),
+        decision_id=["d", None, "e"],
         outcome_ids=["1", "2", "3"],
     )
     assert [outcome.prompt for outcome in built] == ["a", "b", "c"]
@@ -91,6 +93,8 @@ def test_outcomes_spread_scalars_and_arrays() -> None:
     assert [outcome.rollouts for outcome in built] == [8, 8, 8]
     assert [outcome.HasField("cost") for outcome in built] == [True, False, True]
     assert [outcome.step for outcome in built] == [7, 7, 7]
+    assert [outcome.tokens for outcome in built] == [5.0, 6.0, 7.0]
+    assert [outcome.decision_id for outcome in built] == ["d", "", "e"]
     assert [outcome.outcome_id for outcome in built] == ["1", "2", "3"]
     assert not built[0].HasField("observed_at")
 
@@ -133,6 +137,10 @@ def test_times_of_all_kinds(moment: object) -> None:
         ({"rollouts": np.nan}, "rollouts[0]"),
         ({"cost": [1, -1]}, "cost[1]"),
         ({"cost": np.inf}, "cost[0]"),
+        ({"tokens": [1, -1]}, "tokens[1]"),
+        ({"tokens": [1.0]}, "tokens"),
+        ({"decision_id": ""}, "decision_id[0]"),
+        ({"decision_id": ["a", "x" * 129]}, "decision_id[1]"),
         ({"step": [1, 2, 3]}, "step"),
         ({"step": -1}, "step[0]"),
         ({"observed_at": datetime(2026, 1, 1)}, "observed_at[0]"),

@@ -11,7 +11,10 @@ from typing import IO, Any
 
 import typer
 
-_FIELDS = ("prompt", "reward", "rollouts", "cost", "step", "outcome_id", "observed_at")
+_FIELDS = (
+    "prompt", "reward", "rollouts", "cost", "tokens", "step", "outcome_id", "observed_at",
+    "decision_id",
+)  # fmt: skip
 
 
 class BadInput(typer.TyperException):
