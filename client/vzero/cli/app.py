@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import vzero
-from vzero.cli import bundles, plugins, policies, predict, update
+from vzero.cli import allocate, bundles, fleets, plugins, policies, predict, rank, update
 from vzero.errors import InvalidArgument, VzeroError
 
 FAILED = 1
@@ -37,7 +37,10 @@ def build() -> TyperGroup:
     app.callback()(_root)
     app.command("predict")(predict.predict)
     app.command("update")(update.update)
+    app.command("allocate")(allocate.allocate)
+    app.command("rank")(rank.rank)
     app.add_typer(policies.build(), name="policies")
+    app.add_typer(fleets.build(), name="fleet")
     app.command("export")(bundles.export)
     app.command("import")(bundles.import_)
     group = typer.main.get_command(app)

@@ -29,7 +29,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
         rows: cells, as many as headers.
         title: line above the table.
     """
-    made = Table(title=title, title_justify="left")
+    made = Table(title=None if title is None else escape(title), title_justify="left")
     for i, header in enumerate(headers):
         made.add_column(
             header,

@@ -1,39 +1,33 @@
 """``vzero policies``."""
 
 import sys
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from vzero.cli import lines, output
+from vzero.cli.groups import ListByDefault
 from vzero.cli.options import (
     DEFAULT_ADDRESS,
     DEFAULT_TIMEOUT,
     Address,
     AsJson,
+    Labels,
     PolicyId,
     Timeout,
     connect,
+    pairs,
 )
-from vzero.values import Policy
-
-
-class _ListByDefault(TyperGroup):
-    """A group that lists when no command is named."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - not exported
-        """Put ``list`` in front unless a command, or help, is asked for."""
-        if not args or (args[0].startswith("-") and args[0] != "--help"):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
+from vzero.values import KEEP, Keep, Policy, Price
 
 
 def build() -> typer.Typer:
     """Return the group of commands."""
-    group = typer.Typer(cls=_ListByDefault, help="List, show or delete policies.")
+    group = typer.Typer(cls=ListByDefault, help="List, show, price or delete policies.")
     group.command("list")(list_)
     group.command("show")(show)
+    group.command("price")(price)
     group.command("delete")(delete)
     return group
 
@@ -74,12 +68,39 @@ def show(
 ) -> None:
     """Describe one policy."""
     with connect(address, timeout) as client:
-        found = client.policy(policy)
-    if as_json:
-        output.document(_fields(found))
-        return
-    for name, value in _fields(found).items():
-        output.line(f"{name:<12} {'-' if value is None else value}")
+        _show(client.policy(policy), as_json)
+
+
+def price(
+    policy: PolicyId,
+    params: Annotated[
+        float | None,
+        typer.Option(help="Size in comparison with others, such as 7 for 7 billion parameters."),
+    ] = None,
+    money: Annotated[float | None, typer.Option(help="Money for one token.")] = None,
+    none: Annotated[bool, typer.Option("--none", help="It has no price.")] = False,
+    label: Labels = None,
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    as_json: AsJson = False,
+) -> None:
+    """Set what a token of a policy costs, or its labels, all of them.
+
+    A policy that is unknown is created without outcomes.
+    """
+    given = [params is not None, money is not None, none]
+    if sum(given) > 1 or not (any(given) or label):
+        raise lines.BadInput("name one of --params, --money and --none, or a --label")
+    wanted: Price | Keep | None = KEEP
+    if params is not None:
+        wanted = Price(params, "params")
+    elif money is not None:
+        wanted = Price(money, "money")
+    elif none:
+        wanted = None
+    labels = pairs("--label", label) if label else None
+    with connect(address, timeout) as client:
+        _show(client.update_policy(policy, price=wanted, labels=labels), as_json)
 
 
 def delete(
@@ -102,6 +123,19 @@ def delete(
         output.line(f"{policy}: {outcomes:,} outcomes deleted")
 
 
+def _show(policy: Policy, as_json: bool) -> None:
+    fields = _fields(policy)
+    if as_json:
+        output.document(fields)
+        return
+    if policy.price is not None:
+        unit = "parameters" if policy.price.unit == "params" else "money"
+        fields["price"] = f"{policy.price.per_token:g} per token, in {unit}"
+    fields["labels"] = ", ".join(f"{name}={value}" for name, value in policy.labels.items()) or None
+    for name, value in fields.items():
+        output.line(f"{name:<12} {'-' if value is None else value}")
+
+
 def _fields(policy: Policy) -> dict[str, Any]:
     return {
         "policy_id": policy.policy_id,
@@ -110,4 +144,8 @@ def _fields(policy: Policy) -> dict[str, Any]:
         "mean_reward": policy.mean_reward,
         "created_at": policy.created_at.isoformat(),
         "updated_at": policy.updated_at.isoformat(),
+        "mean_cost": policy.mean_cost,
+        "mean_tokens": policy.mean_tokens,
+        "price": None if policy.price is None else asdict(policy.price),
+        "labels": policy.labels,
     }

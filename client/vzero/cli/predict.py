@@ -1,31 +1,27 @@
 """``vzero predict``."""
 
 from dataclasses import asdict
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from vzero.cli import lines, output
+from vzero.cli import output
 from vzero.cli.options import (
     DEFAULT_ADDRESS,
     DEFAULT_TIMEOUT,
     Address,
     AsJson,
+    AsOfStep,
+    Estimator,
+    EstimatorName,
+    MinVersion,
+    Peers,
     PolicyId,
     Timeout,
     connect,
 )
+from vzero.cli.prompts import PromptsFile, gathered
 from vzero.values import Values
-
-
-class EstimatorName(StrEnum):
-    """What computes the values."""
-
-    auto = "auto"
-    knn = "knn"
-    icl = "icl"
-    tabpfn = "tabpfn"
 
 
 def predict(
@@ -33,38 +29,17 @@ def predict(
     prompts: Annotated[
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Prompts to estimate.")
     ] = None,
-    prompts_file: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Also the prompts of this file, one per line; - is standard input. In a file "
-            "named .jsonl a line is a JSON string or an object with a prompt.",
-        ),
-    ] = None,
-    estimator: Annotated[
-        EstimatorName, typer.Option(help="What computes the values.")
-    ] = EstimatorName.auto,
-    as_of_step: Annotated[
-        int | None, typer.Option(min=0, help="Use only outcomes of steps up to this.")
-    ] = None,
-    min_version: Annotated[
-        int | None, typer.Option(min=0, help="Wait for this version of the context.")
-    ] = None,
-    peers: Annotated[
-        bool,
-        typer.Option(help="Correct values by what other policies earned on the same prompts."),
-    ] = True,
+    prompts_file: PromptsFile = None,
+    estimator: Estimator = EstimatorName.auto,
+    as_of_step: AsOfStep = None,
+    min_version: MinVersion = None,
+    peers: Peers = True,
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = DEFAULT_TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
     """Estimate how likely a policy is to succeed on prompts."""
-    asked = list(prompts or ())
-    if prompts_file is not None:
-        with lines.opened(prompts_file) as file:
-            asked += lines.prompts(file, prompts_file.endswith(".jsonl"))
-    if not asked:
-        raise lines.BadInput("no prompts: name some, or a file with --prompts-file")
+    asked = gathered(prompts, prompts_file)
     with connect(address, timeout) as client:
         values = client.predict(
             policy,

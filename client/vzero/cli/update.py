@@ -38,9 +38,9 @@ def update(
 ) -> None:
     """Store outcomes of a policy.
 
-    A line is an object with prompt and reward, and perhaps rollouts, cost, step, observed_at
-    (seconds or ISO 8601), outcome_id and policy_id. A line without outcome_id gets a fresh one:
-    storing the file again stores that outcome again.
+    A line is an object with prompt and reward, and perhaps rollouts, cost, tokens, step,
+    observed_at (seconds or ISO 8601), outcome_id, decision_id and policy_id. A line without
+    outcome_id gets a fresh one: storing the file again stores that outcome again.
     """
     with lines.opened(file) as source, connect(address, timeout) as client:
         client.wait_ready(min(timeout, _READY_SECONDS))
