@@ -31,10 +31,11 @@ lint: $(VENV)/.dev ## Style, types, import floors, and the contract and its gene
 protos: $(VENV)/.dev ## Generate client/vzero/v1 from protos/.
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/protos.py
 
-bench: $(VENV)/.dev ## Measure the head, latency, updates and restart against references.
+bench: $(VENV)/.dev ## Measure the head, latency, updates, decisions and restart against references.
 	$(BIN)/python -m benchmarks.head $(ARGS)
 	$(BIN)/python -m benchmarks.latency $(ARGS)
 	$(BIN)/python -m benchmarks.updates $(ARGS)
+	$(BIN)/python -m benchmarks.decisions $(ARGS)
 	$(BIN)/python -m benchmarks.restart $(ARGS)
 
 load: $(VENV)/.dev ## Trainers and routers against a local server for a while.

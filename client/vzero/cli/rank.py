@@ -122,7 +122,7 @@ def _print(prompt: str, found: Ranking) -> None:
                 f"{found.scores[i]:.3f}",
                 f"{found.mean[i]:.3f}",
                 f"{found.lower[i]:.3f} - {found.upper[i]:.3f}",
-                "-" if math.isnan(found.expected_cost[i]) else f"{found.expected_cost[i]:.4g}",
+                "-" if math.isnan(found.expected_cost[i]) else f"{found.expected_cost[i]:,.6g}",
                 "yes" if found.eligible[i] else "no",
                 *(str(places[j, i] + 1) for j in more),
             ]
