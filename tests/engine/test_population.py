@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from vzero_server.engine.estimators.population import Population, agreement, fit_population
+from vzero_server.engine.estimators.population import (
+    Population,
+    agreement,
+    corrected,
+    fit_population,
+)
 from vzero_train.evaluation.metrics import auc
 
 CONTEXT, QUERIES = 200, 300
@@ -79,3 +84,23 @@ def test_the_context_is_not_judged_by_its_own_labels() -> None:
         context.append(auc(mine[:CONTEXT], expit(population.left_out)))
         queries.append(auc(mine[CONTEXT:], expit(logits)))
     assert np.mean(context) <= np.mean(queries) + 0.01
+
+
+def test_queries_of_several_populations_are_corrected_as_if_alone() -> None:
+    generator = np.random.default_rng(5)
+    populations, logits, rewards = [], [], []
+    for others, queries in ((3, 4), (1, 1), (6, 2)):
+        means = generator.uniform(0.1, 0.9, others)
+        similarity = generator.uniform(0.0, 2.0, others)
+        level, offset, weight = generator.normal(size=3)
+        populations.append(Population(means, similarity, level, offset, weight, np.zeros(0)))
+        logits.append(generator.normal(size=queries))
+        earned = generator.random((others, queries))
+        earned[generator.random(earned.shape) < 0.4] = np.nan
+        rewards.append(earned)
+    together = corrected(populations, logits, rewards)
+    for one, own, earned, found in zip(populations, logits, rewards, together, strict=True):
+        np.testing.assert_allclose(found, one.correct(own, earned), rtol=1e-12)
+        unknown = np.isnan(earned).all(axis=0)
+        np.testing.assert_array_equal(found[unknown], own[unknown])
+        assert (found[~unknown] != own[~unknown]).all()

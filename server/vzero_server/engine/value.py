@@ -50,6 +50,16 @@ class Values:
             basis=parts[0].basis,
         )
 
+    def part(self, rows: slice, basis: Basis) -> "Values":
+        """Some of the prompts, whose values rest on ``basis``."""
+        return Values(
+            mean=self.mean[rows],
+            lower=self.lower[rows],
+            upper=self.upper[rows],
+            effective_sample_size=self.effective_sample_size[rows],
+            basis=basis,
+        )
+
 
 def beta_values(mean: Array, centre: Array, effective_sample_size: Array, basis: Basis) -> Values:
     """Values whose success rate is distributed as Beta(κc, κ(1-c)).

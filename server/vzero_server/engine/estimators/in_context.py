@@ -10,7 +10,12 @@ from scipy.special import expit
 
 from vzero_server.contexts.window import ContextWindow
 from vzero_server.engine.estimators.estimator import Features, Question
-from vzero_server.engine.estimators.population import Population, agreement, fit_population
+from vzero_server.engine.estimators.population import (
+    Population,
+    agreement,
+    corrected,
+    fit_population,
+)
 from vzero_server.engine.estimators.prior import PRIOR_SAMPLE_SIZE
 from vzero_server.engine.estimators.selection import Selection, select
 from vzero_server.engine.estimators.spread import concentration
@@ -120,7 +125,7 @@ class InContext:
     def predict(self, questions: Sequence[Question]) -> list[Values]:
         """See ``Estimator``."""
         known = [self._for(question) for question in questions]
-        answers: list[Values | None] = [None] * len(questions)
+        answers: list[Array] = [np.empty(0)] * len(questions)
         for batch in _batches(known, questions):
             most = max(len(questions[i].queries) for i in batch)
             features = np.zeros((len(batch), most, self._head.config.features), np.float32)
@@ -135,9 +140,8 @@ class InContext:
                 predicted = self._head.predict(EncodedContext.stack(contexts), rows)
             logits = predicted.double().cpu().numpy()
             for given, i in zip(logits, batch, strict=True):
-                own = given[: len(questions[i].queries)]
-                answers[i] = _values(own, known[i], questions[i])
-        return [answer for answer in answers if answer is not None]
+                answers[i] = given[: len(questions[i].queries)]
+        return _values(answers, known, questions)
 
     def _for(self, question: Question) -> Known:
         context = question.context
@@ -199,14 +203,31 @@ def _concentration(known: Known, logits: Array, chosen: npt.NDArray[np.int64]) -
     return float(kappa[0])
 
 
-def _values(logits: Array, known: Known, question: Question) -> Values:
-    worth = np.full(len(logits), known.kappa)
-    if question.hearsay is not None:
-        rewards, found = question.hearsay.rewards, question.hearsay.correction
-        logits = found.population.correct(logits, rewards)
-        worth = np.where(np.isnan(rewards).all(axis=0), worth, found.kappa)
-    means = expit(logits)
-    return beta_values(means, means.clip(_EDGE, 1.0 - _EDGE), worth, known.basis)
+def _values(
+    logits: Sequence[Array], known: Sequence[Known], questions: Sequence[Question]
+) -> list[Values]:
+    """What the head says of each question, corrected by what others say; all at once."""
+    logits = list(logits)
+    worth = [np.full(len(own), one.kappa) for own, one in zip(logits, known, strict=True)]
+    heard = {i: one.hearsay for i, one in enumerate(questions) if one.hearsay is not None}
+    if heard:
+        found = corrected(
+            [hearsay.correction.population for hearsay in heard.values()],
+            [logits[i] for i in heard],
+            [hearsay.rewards for hearsay in heard.values()],
+        )
+        for (i, hearsay), own in zip(heard.items(), found, strict=True):
+            logits[i] = own
+            unknown = np.isnan(hearsay.rewards).all(axis=0)
+            worth[i] = np.where(unknown, worth[i], hearsay.correction.kappa)
+    means = expit(np.concatenate(logits))
+    centres = means.clip(_EDGE, 1.0 - _EDGE)
+    together = beta_values(means, centres, np.concatenate(worth), Basis.ICL)
+    ends = np.cumsum([len(own) for own in logits]).tolist()
+    return [
+        together.part(slice(end - len(own), end), one.basis)
+        for own, one, end in zip(logits, known, ends, strict=True)
+    ]
 
 
 def _batches(known: Sequence[Known], questions: Sequence[Question]) -> Iterator[list[int]]:
