@@ -2,11 +2,12 @@
 
 import time
 
+import numpy as np
 import torch
 
 from load_tests.prompts import PromptSource
 from vzero_server.config import Settings
-from vzero_server.model.prompt_encoder import TokenisedPrompt
+from vzero_server.model.prompt_encoder import Features, TokenisedPrompt
 from vzero_server.models import load_models, threads
 
 
@@ -32,17 +33,31 @@ class InProcessModel:
         source = PromptSource(f"model-{waiting}-{number}", repeated=0.0)
         count, spent = 0, 0.0
         while spent < seconds:
-            prompts = source.take(waiting)
-            began = time.perf_counter()
-            for batch in self._batches(prompts):
-                self._encoder.embed(batch)
-            spent += time.perf_counter() - began
+            spent += self.seconds(source.take(waiting))
             count += waiting
         return 1000 * spent / count
 
+    def seconds(self, prompts: list[str]) -> float:
+        """Time for prompts that are tokenised, sorted by length and embedded together."""
+        began = time.perf_counter()
+        for batch in self._batches(prompts):
+            self._encoder.embed(batch)
+        return time.perf_counter() - began
+
+    def features(self, prompts: list[str]) -> Features:
+        """What the head reads of prompts, ``[len(prompts), columns]``."""
+        tokenised = self._encoder.tokenize(prompts)
+        order = sorted(range(len(prompts)), key=lambda place: len(tokenised[place]))
+        batches = self._in_batches([tokenised[place] for place in order])
+        vectors = np.concatenate([self._encoder.embed(batch) for batch in batches])
+        return vectors[np.argsort(order)][:, self._encoder.pooled :]
+
     def _batches(self, prompts: list[str]) -> list[list[TokenisedPrompt]]:
+        return self._in_batches(sorted(self._encoder.tokenize(prompts), key=len))
+
+    def _in_batches(self, ordered: list[TokenisedPrompt]) -> list[list[TokenisedPrompt]]:
         batches: list[list[TokenisedPrompt]] = []
-        for prompt in sorted(self._encoder.tokenize(prompts), key=len):
+        for prompt in ordered:
             if not batches or len(prompt) * (len(batches[-1]) + 1) > self._batch_tokens:
                 batches.append([])
             batches[-1].append(prompt)

@@ -88,8 +88,8 @@ class Settings(BaseSettings):
         16_384, description="Most prompts waiting for the backbone; beyond, calls are refused."
     )
     max_queue_delay: Seconds = Field(
-        1.0,
-        description="Seconds the backbone may be late; beyond, calls with new prompts are refused.",
+        5.0,
+        description="Seconds a new prompt may wait; beyond, calls with new ones are refused.",
     )
     feature_cache_bytes: Positive = Field(256 * MiB, description="Memory for feature vectors.")
     window_cache_bytes: Positive = Field(512 * MiB, description="Memory for context windows.")

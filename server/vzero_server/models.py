@@ -19,10 +19,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What a server answers with: the encoder of prompts and, if it has one, the head."""
+    """What a server answers with: the encoder of prompts, the head if it has one, and where."""
 
     encoder: PromptEncoder
     icl: InContext | None
+    device: str
 
 
 def threads(settings: Settings) -> int:
@@ -45,7 +46,7 @@ def load_models(settings: Settings) -> Models:
     )
     checkpoint = _head(settings.head, backbone)
     if checkpoint is None:
-        return Models(PromptEncoder(backbone), None)
+        return Models(PromptEncoder(backbone), None, device)
     icl = InContext(
         checkpoint.head,
         rows=settings.context_rows,
@@ -53,7 +54,7 @@ def load_models(settings: Settings) -> Models:
         min_rows=settings.min_context_rows,
         device=device,
     )
-    return Models(PromptEncoder(backbone, checkpoint.backbone.layers), icl)
+    return Models(PromptEncoder(backbone, checkpoint.backbone.layers), icl, device)
 
 
 def _head(name: str, backbone: Backbone) -> Checkpoint | None:

@@ -85,6 +85,20 @@ async def test_batches_keep_the_token_budget_and_like_lengths(
     assert watched.prompts == 21
 
 
+async def test_a_long_prompt_pads_no_short_ones(watched: Watched) -> None:
+    batcher = Batcher(watched, max_batch_tokens=64, max_padding=8, max_queued_prompts=100)
+    held = asyncio.create_task(batcher.embed(prompts("first")))
+    await settle()
+    rest = asyncio.create_task(batcher.embed(prompts("a", "b", "c", "d c", "e " * 8)))
+    await settle()
+    watched.release.set()
+    await asyncio.gather(held, rest)
+    paddings = [len(batch) * max(batch) - sum(batch) for batch in watched.batches[1:]]
+    assert len(paddings) == 2
+    assert max(paddings) <= 8
+    await batcher.close()
+
+
 async def test_a_prompt_asked_for_twice_is_computed_once(
     batcher: Batcher, watched: Watched
 ) -> None:
@@ -137,20 +151,19 @@ async def test_a_full_queue_refuses_at_once(batcher: Batcher, watched: Watched) 
     await batcher.embed(prompts("one more"))
 
 
-async def test_calls_are_refused_while_the_backbone_is_late(watched: Watched) -> None:
+async def test_calls_are_refused_while_many_prompts_are_due(watched: Watched) -> None:
+    # At first it expects 100 prompts a second of the device.
     batcher = Batcher(watched, max_batch_tokens=64, max_queued_prompts=100, max_delay=0.3)
-    known = [asyncio.create_task(batcher.embed(prompts(f"first {i}"))) for i in range(40)]
+    waiting = [asyncio.create_task(batcher.embed(prompts(f"first {i}"))) for i in range(60)]
     await settle()
-    late = [asyncio.create_task(batcher.embed(prompts("in time")))]
-    await asyncio.sleep(0.4)
     with pytest.raises(OverloadedError) as refused:
         await batcher.embed(prompts("too late"))
     assert refused.value.retry_after > 0
     # What waits already costs nothing more.
-    late.append(asyncio.create_task(batcher.embed(prompts("in time"))))
+    waiting.append(asyncio.create_task(batcher.embed(prompts("first 59"))))
     await settle()
     watched.release.set()
-    await asyncio.gather(*known, *late)
+    await asyncio.gather(*waiting)
     await batcher.embed(prompts("too late"))
     await batcher.close()
 
@@ -211,8 +224,8 @@ async def test_a_lone_prompt_does_not_wait_for_a_large_call(
     await settle()
     watched.release.set()
     await lone
-    # Its batch was the third at most, of the fifteen or more that the large call takes.
-    assert len(watched.batches) <= 4
+    # Its batch was one of the first of the fifteen or more that the large call takes.
+    assert len(watched.batches) <= 6
     await asyncio.gather(held, large)
     assert len(watched.batches) > 12
 

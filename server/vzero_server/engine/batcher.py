@@ -1,7 +1,7 @@
 """The queue in front of the backbone: prompts gather while a batch runs."""
 
 import asyncio
-import heapq
+import bisect
 import itertools
 import logging
 import math
@@ -24,8 +24,11 @@ Vector = npt.NDArray[np.float16]
 
 # Prompts tokenised in one go: little enough that the first batch can start early.
 _TOKENISE = 256
-# Batches' worth of prompts among which those of like length are looked for.
-_LOOK_AHEAD = 8
+# Batches' worth of prompts among which those of like length are looked for: more would let
+# some wait for long.
+_LOOK_AHEAD = 3
+# How much of what was learned of the device's pace a batch leaves.
+_REMEMBERED = 0.95
 
 
 class Encoder(Protocol):
@@ -65,22 +68,38 @@ class _Queue:
     """Items by the time they are due; equals in the order they came."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, _Item]] = []
+        # In order, not a heap: how many are due by now is asked for with every call.
+        self._items: list[tuple[float, int, _Item]] = []
         self._number = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._items)
 
-    @property
-    def due(self) -> float:
-        """When the first one is due; infinite if there is none."""
-        return self._heap[0][0] if self._heap else math.inf
+    def due(self, now: float) -> int:
+        """How many were due before now."""
+        return bisect.bisect_left(self._items, (now,))
 
     def push(self, item: _Item) -> None:
-        heapq.heappush(self._heap, (item.due, next(self._number), item))
+        bisect.insort(self._items, (item.due, next(self._number), item))
 
     def pop(self) -> _Item:
-        return heapq.heappop(self._heap)[2]
+        return self._items.pop(0)[2]
+
+
+class _Pace:
+    """How many prompts a second the device takes, of late."""
+
+    def __init__(self) -> None:
+        self._prompts, self._seconds = 100.0, 1.0
+
+    @property
+    def prompts_per_second(self) -> float:
+        return self._prompts / self._seconds
+
+    def record(self, prompts: int, seconds: float) -> None:
+        # Sums, not a mean of rates: that of a batch of short prompts says little of long ones.
+        self._prompts = _REMEMBERED * self._prompts + prompts
+        self._seconds = _REMEMBERED * self._seconds + seconds
 
 
 class Batcher:
@@ -108,6 +127,7 @@ class Batcher:
         *,
         max_batch_tokens: int,
         max_queued_prompts: int,
+        max_padding: int | None = None,
         max_delay: float = math.inf,
         metrics: Metrics | None = None,
     ) -> None:
@@ -117,21 +137,24 @@ class Batcher:
             encoder: The backbone.
             max_batch_tokens: Most tokens of a batch, padding counted. A single prompt
                 may exceed it.
+            max_padding: Most tokens of a batch that are padding; None for any number. Where
+                a prompt would add more, it goes into a batch of its own kind.
             max_queued_prompts: Most distinct prompts waiting; beyond, callers are refused.
                 A call that is larger by itself is let in when nothing waits.
-            max_delay: Callers are also refused while a prompt waits that was due so many
-                seconds ago: who is let in is answered soon, however many are not.
+            max_delay: Callers are also refused while the prompts that are due take longer
+                than so many seconds: who is let in is answered soon, however many are not.
             metrics: Where it is measured.
         """
         self._encoder = encoder
         self._max_batch_tokens = max_batch_tokens
         self._max_queued_prompts = max_queued_prompts
+        self._max_padding = max_batch_tokens if max_padding is None else max_padding
         self._max_delay = max_delay
         self._items: dict[bytes, _Item] = {}
         self._urgent = _Queue()
         self._background = _Queue()
         self._arrived = asyncio.Event()
-        self._prompts_per_second = 100.0
+        self._pace = _Pace()
         self._device = Worker("engine")
         self._tokenisers = Worker("tokenise")
         self._metrics = metrics or Metrics()
@@ -169,14 +192,14 @@ class Batcher:
             OverloadedError: The queue is full.
         """
         new = [digest for digest in prompts if digest not in self._items]
-        now = time.monotonic()
-        full = self._items and len(self._items) + len(new) > self._max_queued_prompts
-        late = new and not background and now - self._urgent.due > self._max_delay
-        if full or late:
+        if self._items and len(self._items) + len(new) > self._max_queued_prompts:
             raise OverloadedError(self._retry_after())
+        if new and not background:
+            self.check_delay()
+        now = time.monotonic()
         loop = asyncio.get_running_loop()
         for place, digest in enumerate(new):
-            due = now + place / self._prompts_per_second
+            due = now + place / self._pace.prompts_per_second
             vector = loop.create_future()
             self._items[digest] = _Item(digest, prompts[digest], due, background, vector, asked=now)
         if new:
@@ -196,6 +219,16 @@ class Batcher:
             for item in items:
                 item.waiters -= 1
 
+    def check_delay(self) -> None:
+        """Whether a new prompt would be answered in time.
+
+        Raises:
+            OverloadedError: It would not.
+        """
+        delay = self._urgent.due(time.monotonic()) / self._pace.prompts_per_second
+        if delay > self._max_delay:
+            raise OverloadedError(self._retry_after())
+
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
@@ -210,7 +243,7 @@ class Batcher:
             self._urgent.push(item)
 
     def _retry_after(self) -> float:
-        return min(30.0, max(0.1, len(self._items) / self._prompts_per_second))
+        return min(30.0, max(0.1, len(self._items) / self._pace.prompts_per_second))
 
     async def _tokenise(self, items: list[_Item]) -> None:
         """Tokenise new items and queue them; not cancelled with the caller they came from."""
@@ -262,8 +295,7 @@ class Batcher:
             self._metrics.batch_prompts.observe(len(batch))
             widest = max(len(item.tokens) for item in batch)
             self._metrics.batch_tokens.observe(widest * len(batch))
-            rate = len(batch) / (ended - started)
-            self._prompts_per_second += 0.1 * (rate - self._prompts_per_second)
+            self._pace.record(len(batch), ended - started)
 
     async def _run(self, batch: list[_Item]) -> None:
         tokens = [item.tokens for item in batch]
@@ -309,19 +341,29 @@ class Batcher:
         ordered = sorted(items, key=lambda item: len(item.tokens))
         widths = [len(item.tokens) for item in ordered]
         low = high = ordered.index(items[0])
+        tokens = widths[low]
         while True:
             count = high - low + 2
-            shorter = low > 0 and count * widths[high] <= self._max_batch_tokens
-            longer = high + 1 < len(widths) and count * widths[high + 1] <= self._max_batch_tokens
+            shorter = low > 0 and self._fits(count, widths[high], tokens + widths[low - 1])
+            longer = high + 1 < len(widths) and self._fits(
+                count, widths[high + 1], tokens + widths[high + 1]
+            )
             if shorter and longer:
                 # Whichever is nearer to the edge it is added to.
                 longer = widths[high + 1] - widths[high] < widths[low] - widths[low - 1]
             if longer:
                 high += 1
+                tokens += widths[high]
             elif shorter:
                 low -= 1
+                tokens += widths[low]
             else:
                 return ordered[low : high + 1]
+
+    def _fits(self, count: int, width: int, tokens: int) -> bool:
+        """Whether so many prompts, the longest so long, with so many tokens make a batch."""
+        padded = count * width
+        return padded <= self._max_batch_tokens and padded - tokens <= self._max_padding
 
     def _keep(self, item: _Item) -> bool:
         """Whether to go on with an item; forgets one that nobody wants."""

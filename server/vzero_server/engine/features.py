@@ -81,6 +81,8 @@ class FeatureCache:
         found = self._remembered(texts)
         self._metrics.features_memory.hit(len(found))
         if missing := [digest for digest in texts if digest not in found]:
+            # Before the log is asked: to refuse must cost nothing, or overload feeds itself.
+            self._batcher.check_delay()
             stored = await self._store.embeddings(self._model_key, missing)
             self._metrics.features_memory.miss(len(missing))
             self._metrics.features_store.hit(len(stored))
