@@ -80,6 +80,18 @@ def test_only_the_guilty_call_fails(poisoned: Stubs, policy: str, prompt: str) -
     assert len(poisoned.predict("p", ["a good prompt of the same call"]).values) == 1
 
 
+@pytest.mark.parametrize("prompt", [POISON_TOKENISER, POISON_DEVICE])
+def test_a_stored_prompt_that_cannot_be_embedded_is_left_out(poisoned: Stubs, prompt: str) -> None:
+    """It was acknowledged; the policy is answered for from its other outcomes."""
+    policy = f"of {prompt}"
+    rows = [*sums(20), outcome("bad", prompt)]
+    poisoned.update(chunk(policy, rows))
+    reply = poisoned.predict(policy, ["a good prompt"])
+    assert reply.context.rows == 20
+    assert reply.context.version == 21
+    assert poisoned.predict(policy, ["another"]).context.rows == 20
+
+
 # A part that hangs or has died.
 
 

@@ -98,6 +98,8 @@ class FeatureCache:
     async def of_rows(self, rows: Sequence[Row]) -> Vectors:
         """Those of the prompts of outcomes, ``[len(rows), columns]``; stores what it computes.
 
+        NaN for a prompt that the model cannot take: it must not make its policy unanswerable.
+
         Raises:
             OverloadedError: Too many prompts wait for the backbone.
         """
@@ -113,11 +115,32 @@ class FeatureCache:
             # A policy deleted meanwhile takes its prompts along; its rows are not used.
             keys = [key for key in missing if key in texts]
             prompts = [texts[key] for key in keys]
-            computed = await self.of_prompts(prompts) if keys else np.empty((0, self._columns))
+            computed = await self._of_stored(prompts) if keys else np.empty((0, self._columns))
             for key, vector in zip(keys, computed, strict=True):
                 vectors[missing[key]] = vector
-            await self._save(dict(zip(map(prompt_digest, prompts), computed, strict=True)))
+            digests = map(prompt_digest, prompts)
+            pairs = zip(digests, computed, strict=True)
+            await self._save({digest: one for digest, one in pairs if np.isfinite(one).all()})
         return vectors
+
+    async def _of_stored(self, prompts: Sequence[str]) -> Vectors:
+        try:
+            return await self.of_prompts(prompts)
+        except OverloadedError:
+            raise
+        except Exception:
+            # One of them; the others are in memory by now, or nearly.
+            log.exception("a stored prompt cannot be embedded; its outcomes are left out")
+        found = [await self._of_doubtful(prompt) for prompt in prompts]
+        return np.concatenate(found)
+
+    async def _of_doubtful(self, prompt: str) -> Vectors:
+        try:
+            return await self.of_prompts([prompt])
+        except OverloadedError:
+            raise
+        except Exception:
+            return np.full((1, self._columns), np.nan, np.float16)
 
     def warm(self, prompts: Iterable[str]) -> None:
         """Embed and store newly reported prompts when nobody waits for the backbone.

@@ -118,6 +118,10 @@ class WindowCache:
             as_of_step=key.as_of_step,
         )
         vectors = await self._features.of_rows(rows)
+        whole = np.isfinite(vectors).all(axis=1)
+        if not whole.all():
+            rows = [row for row, kept in zip(rows, whole, strict=True) if kept]
+            vectors = vectors[whole]
         window = await job.run(self._built, window, version, rows, vectors)
         if _cost(window) <= self._windows.maxsize:
             self._windows[key] = window
