@@ -15,8 +15,8 @@ from vzero_train.training.connector import Check, ConnectorTrainer, intra_auc
 from vzero_train.training.connector_config import ConnectorConfig, load_connector_config
 from vzero_train.training.connector_head import pretrain_head
 from vzero_train.training.losses import Objective
-from vzero_train.training.recipe import RecipeError
 from vzero_train.training.scalars import Scalars
+from vzero_train.training.settings import RecipeError
 from vzero_train.training.stages import TrainingStage
 
 PROMPTS, HIDDEN = 120, 8
@@ -193,6 +193,9 @@ def test_the_recipe_is_read(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text("stepps = 3")
     with pytest.raises(RecipeError, match="unknown settings stepps"):
+        load_connector_config(recipe)
+    recipe.write_text('rows = "many"')
+    with pytest.raises(RecipeError, match="rows: input should be a valid integer, not 'many'"):
         load_connector_config(recipe)
     recipe.write_text('objective = "guess"')
     with pytest.raises(RecipeError, match="guess"):

@@ -122,7 +122,8 @@ def recipe_of(path: Path | None) -> "Recipe":
     Raises:
         BadInput: The file cannot be used.
     """
-    from vzero_train.training.recipe import SHIPPED, RecipeError, load_recipe
+    from vzero_train.training.recipe import SHIPPED, load_recipe
+    from vzero_train.training.settings import RecipeError
 
     try:
         return load_recipe(path or SHIPPED)

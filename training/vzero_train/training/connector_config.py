@@ -1,11 +1,11 @@
 """The recipe of a connector's training."""
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from vzero_train.training.losses import Objective
-from vzero_train.training.recipe import RecipeError
+from vzero_train.training.settings import RecipeError, checked, types_of
 
 RECIPE = Path(__file__).parent / "recipes" / "connector-minilm.toml"
 """The recipe of the tables in ``docs/results``."""
@@ -62,14 +62,12 @@ def load_connector_config(path: Path = RECIPE) -> ConnectorConfig:
     """Read a recipe from TOML.
 
     Raises:
-        RecipeError: The file is missing or no TOML, or holds a setting that does not exist.
+        RecipeError: The file is missing or no TOML, or holds a setting that does not exist or is
+            of another type.
     """
     try:
         given = tomllib.loads(path.read_text())
         objective = Objective(given.pop("objective", Objective.COMPOSITE))
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path}: {error}") from error
-    unknown = sorted(set(given) - {entry.name for entry in fields(ConnectorConfig)})
-    if unknown:
-        raise RecipeError(f"{path}: unknown settings {', '.join(unknown)}")
-    return ConnectorConfig(objective=objective, **given)
+    return ConnectorConfig(objective=objective, **checked(path, given, types_of(ConnectorConfig)))

@@ -2,27 +2,35 @@
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import PositiveInt
 
 from vzero_server.model.icl import HeadConfig, InContextHead
 from vzero_server.model.prompt_encoder import LAYERS
 from vzero_server.model.text_columns import NAMES
 from vzero_train.data.outcomes import Outcomes, pools
 from vzero_train.training.projection import feature_groups, fit_projection
+from vzero_train.training.settings import RecipeError, checked, types_of
 from vzero_train.training.trainer import Trainer, TrainerConfig
+
+_TABLE = dict[str, Any]
+_RECIPE = {
+    "components": PositiveInt,
+    "head": _TABLE,
+    "trainer": _TABLE,
+    "folds": dict[str, list[str]],
+    "provenance": _TABLE,
+}
+_HEAD = dict.fromkeys(("skills", "traits", "hidden", "experts"), PositiveInt)
 
 SHIPPED = Path(__file__).parent / "recipes" / "icl-minilm.toml"
 """The recipe of the weights that come with the package."""
-
-
-class RecipeError(Exception):
-    """A recipe cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +61,21 @@ def load_recipe(path: Path = SHIPPED) -> Recipe:
     """Read a recipe from TOML.
 
     Raises:
-        RecipeError: The file is missing or no TOML, or holds a setting that does not exist.
+        RecipeError: The file is missing or no TOML, or holds a setting that does not exist or is
+            of another type.
     """
     try:
         given = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path}: {error}") from error
-    trainer = given.get("trainer", {})
-    head = given.get("head", {})
-    _check(path, given, {"components", "head", "trainer", "folds", "provenance"})
-    _check(path, trainer, {entry.name for entry in fields(TrainerConfig)})
-    _check(path, head, {"skills", "traits", "hidden", "experts"})
+    read = checked(path, given, _RECIPE)
+    trainer = checked(path, read.get("trainer", {}), types_of(TrainerConfig), "trainer")
     return Recipe(
-        components=int(given.get("components", 128)),
-        head=head,
+        components=read.get("components", Recipe.components),
+        head=checked(path, read.get("head", {}), _HEAD, "head"),
         trainer=TrainerConfig(**trainer),
-        folds={name: tuple(listed) for name, listed in given.get("folds", {}).items()},
-        provenance=given.get("provenance", {}),
+        folds={name: tuple(listed) for name, listed in read.get("folds", {}).items()},
+        provenance=read.get("provenance", {}),
     )
 
 
@@ -107,9 +113,3 @@ def _any_matches(name: str, patterns: tuple[str, ...]) -> bool:
         name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
         for pattern in patterns
     )
-
-
-def _check(path: Path, given: Mapping[str, Any], known: set[str]) -> None:
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise RecipeError(f"{path}: unknown settings {', '.join(unknown)}")
