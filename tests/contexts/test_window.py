@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vzero_server.contexts.log import Row
-from vzero_server.contexts.window import ContextWindow
+from vzero_server.contexts.window import ContextWindow, ages_of
 
 
 def rows(count: int, start: int) -> list[Row]:
@@ -31,6 +31,18 @@ def test_extending_piecewise_keeps_the_newest_in_order(pieces: list[int], limit:
     steps = [row.step for row in kept if row.step is not None]
     assert window.summary.newest_step == (max(steps) if steps else None)
     assert window.summary.newest_observed_at == (kept[-1].observed_at if kept else None)
+
+
+@given(st.lists(st.integers(-1, 4), max_size=30))
+def test_an_outcome_is_as_old_as_there_are_rows_of_later_steps(steps: list[int]) -> None:
+    ages = ages_of(np.array(steps, np.int64))
+    assert ages.tolist() == [sum(later > step for later in steps) for step in steps]
+
+
+def test_outcomes_without_steps_are_of_one_moment() -> None:
+    given = [Row(seq, seq, 0.5, 1, None, float(seq), None) for seq in range(9)]
+    window = ContextWindow.empty(2).extended(9, given, np.zeros((9, 2), np.float32), 6)
+    assert window.ages.tolist() == [0] * 6
 
 
 def test_an_older_window_is_left_as_it_was() -> None:

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 
 from tests.tiny_head import tiny_head
 from vzero_server.contexts.log import Row
 from vzero_server.contexts.window import ContextWindow
 from vzero_server.engine.estimators.estimator import Question
-from vzero_server.engine.estimators.in_context import InContext
-from vzero_server.engine.estimators.selection import Selection
+from vzero_server.engine.estimators.in_context import InContext, Known, correction
+from vzero_server.engine.estimators.selection import Selection, select
 from vzero_server.engine.value import Basis, Values
 
 HEAD = tiny_head()
@@ -21,9 +22,16 @@ def vectors(count: int, seed: int = 0) -> np.ndarray:
 
 
 def window_of(
-    estimator: InContext, features: np.ndarray, rewards: np.ndarray, rollouts: int = 1
+    estimator: InContext,
+    features: np.ndarray,
+    rewards: np.ndarray,
+    rollouts: int = 1,
+    steps: np.ndarray | None = None,
 ) -> ContextWindow:
-    rows = [Row(i, i, float(r), rollouts, None, 0.0, None) for i, r in enumerate(rewards)]
+    rows = [
+        Row(i, i, float(r), rollouts, None if steps is None else int(steps[i]), 0.0, None)
+        for i, r in enumerate(rewards)
+    ]
     read = estimator.rows(features[:, POOLED:])
     empty = ContextWindow.empty(POOLED, read.shape[1])
     return empty.extended(len(rows), rows, features[:, :POOLED], 2048, read)
@@ -45,13 +53,101 @@ def test_values_are_those_of_the_head() -> None:
     assert values.basis is Basis.ICL
 
 
+def learner(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rewards and steps of a policy that learns along ten steps, from .2 to .8."""
+    steps = np.arange(count) * 10 // count
+    generator = np.random.default_rng(seed)
+    rewards = (generator.random(count) < 0.2 + 0.6 * steps / 9).astype(np.float32)
+    return rewards, steps
+
+
+def test_values_of_a_policy_in_training_are_those_of_the_head_given_ages() -> None:
+    estimator, features = InContext(HEAD), vectors(340)
+    rewards, steps = learner(300)
+    queries = features[300:]
+    values = ask(estimator, window_of(estimator, features[:300], rewards, 1, steps), features[300:])
+    own = torch.from_numpy(estimator.rows(features[:, POOLED:])).float().unsqueeze(0)
+    ages = torch.tensor([[float((steps > step).sum()) for step in steps]])
+    with torch.inference_mode():
+        exact = HEAD.rows(torch.from_numpy(queries[:, POOLED:]).float().unsqueeze(0))
+        encoded = HEAD.encode(own[:, :300], torch.from_numpy(rewards).unsqueeze(0), ages=ages)
+        logits = HEAD.predict(encoded, exact)
+    np.testing.assert_allclose(values.mean, torch.sigmoid(logits)[0].numpy(), atol=1e-5)
+    timeless = ask(estimator, window_of(estimator, features[:300], rewards), queries)
+    assert (values.mean - timeless.mean).mean() > 0.05
+    assert abs(values.mean.mean() - 0.8) < abs(timeless.mean.mean() - 0.8)
+
+
+def test_the_order_of_outcomes_is_not_their_age() -> None:
+    """Steps say how old outcomes are; those of one step, or of none, may come in any order."""
+    estimator, features = InContext(HEAD), vectors(305)
+    rewards, steps = learner(300)
+    queries, order = features[300:], np.random.default_rng(1).permutation(300)
+    for given in (steps, np.full(300, 7), None):
+        expected, found = (
+            ask(
+                estimator,
+                window_of(
+                    estimator,
+                    features[:300][kept],
+                    rewards[kept],
+                    1,
+                    None if given is None else given[kept],
+                ),
+                queries,
+            )
+            for kept in (np.arange(300), order)
+        )
+        np.testing.assert_allclose(found.mean, expected.mean, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", [Selection.RECENT, Selection.RANDOM, Selection.NEAREST])
+def test_chosen_rows_keep_their_ages(how: Selection) -> None:
+    estimator, features = InContext(HEAD, rows=200, selection=how), vectors(305)
+    rewards, steps = learner(300)
+    window = window_of(estimator, features[:300], rewards, 1, steps)
+    queries = features[300:]
+    kept = select(window, 200, how, queries[:, :POOLED].astype(np.float32))
+    own = torch.from_numpy(window.features[kept]).float().unsqueeze(0)
+    ages = torch.tensor([[float((steps > step).sum()) for step in steps[kept]]])
+    with torch.inference_mode():
+        encoded = HEAD.encode(own, torch.from_numpy(rewards[kept]).unsqueeze(0), ages=ages)
+        exact = HEAD.rows(torch.from_numpy(queries[:, POOLED:]).float().unsqueeze(0))
+        logits = HEAD.predict(encoded, exact)
+    assert float(encoded.drift[0]) > 0.02
+    values = estimator.predict([Question(estimator.encode(window), queries)])[0]
+    np.testing.assert_allclose(values.mean, torch.sigmoid(logits)[0].numpy(), atol=1e-5)
+
+
+def test_how_far_a_policy_has_come_does_not_make_prompts_easier_for_others() -> None:
+    """Others that do not drift correct values around the policy's level now."""
+    estimator, generator = InContext(HEAD), np.random.default_rng(3)
+    difficulty = 1.5 * generator.normal(size=400)
+    steps = np.arange(400) * 10 // 400
+    level = 3.0 * (steps / 9 - 0.5)
+    rewards = (generator.random(400) < expit(difficulty + level)).astype(np.float32)
+    others = (generator.random((6, 400)) < expit(difficulty)).astype(np.float64)
+    known = estimator.encode(window_of(estimator, vectors(400), rewards, 1, steps))
+    assert isinstance(known, Known)
+    found = correction(known, others, others.mean(1))
+    assert found is not None
+    drift = float(known.encoded.drift[0])
+    assert drift > 0.3
+    # A prompt that is as easy for the others as they are good on average, 50 %.
+    average = np.full((6, 1), np.nan)
+    average[:, 0] = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    now = np.array([found.population.offset])
+    assert abs(float((found.population.correct(now, average) - now)[0])) < 0.3
+
+
 def test_questions_of_many_policies_are_answered_as_alone() -> None:
     """Contexts of 0 to 300 rows, calls of 1 to 20 prompts, more than one batch holds."""
     estimator, generator = InContext(HEAD), np.random.default_rng(2)
     questions = []
     for number in range(40):
         size = int(generator.integers(0, 300))
-        window = window_of(estimator, vectors(size, number), generator.random(size))
+        steps = np.arange(size) // 20 if number % 2 else None
+        window = window_of(estimator, vectors(size, number), generator.random(size), 1, steps)
         queries = vectors(int(generator.integers(1, 20)), 1000 + number)
         questions.append(Question(estimator.encode(window), queries))
     together = estimator.predict(questions)

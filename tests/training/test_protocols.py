@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.training.made_up import made_up_outcomes, visit
 from vzero_train.data.history import History
+from vzero_train.data.lineages import lineages
 from vzero_train.data.protocols import (
     Stage,
     sequential_alignment,
@@ -121,3 +122,35 @@ def test_visits_join_benchmarks() -> None:
     found = visits(made_up_outcomes(40, 2, 3))
     assert len(found) == 6
     assert all(len(pool) == 40 and pool.benchmark == "*" for pool in found)
+
+
+@settings(max_examples=20, deadline=None)
+@given(**SIZES, per_step=st.integers(1, 30), window=st.integers(1, 90))
+def test_lineages(
+    prompts: int,
+    policies: int,
+    steps: int,
+    benchmarks: int,
+    seed: int,
+    per_step: int,
+    window: int,
+) -> None:
+    outcomes = made_up_outcomes(prompts, policies, steps, benchmarks)
+    questions = lineages(outcomes, per_step, window=window, seed=seed)
+    judged: dict[tuple[str, int], list[int]] = defaultdict(list)
+    streams: dict[int, set[int]] = {}
+    for question in questions:
+        judged[question.policy, question.step] += question.queries.tolist()
+        # A prompt is reserved in one stream, for all policies and steps.
+        for prompt in question.queries.tolist():
+            assert streams.setdefault(prompt, set(question.queries.tolist())) == set(
+                question.queries.tolist()
+            )
+        assert not set(question.context) & set(question.queries)
+        assert len(question.context) <= min(window, per_step * (question.step + 1))
+        assert question.ages is not None
+        # Oldest first; the question's own step is now.
+        assert (np.diff(question.ages) <= 0).all()
+        assert len(question.context) == 0 or question.ages[-1] == 0
+    assert len(judged) == policies * steps
+    assert all(sorted(found) == list(range(prompts)) for found in judged.values())

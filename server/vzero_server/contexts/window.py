@@ -16,6 +16,19 @@ IntArray = npt.NDArray[np.int64]
 Number = TypeVar("Number", bound=np.generic)
 
 
+def ages_of(steps: IntArray) -> IntArray:
+    """How old outcomes of one policy are: how many of them are of later steps, ``[n]``.
+
+    Outcomes of one step are of one moment, in whatever order they came, and the newest step is
+    now, age 0. Those without a step are of one moment too, before all steps: the order in which
+    a file is imported, or a router reports, says nothing of the policy.
+
+    Args:
+        steps: Step of each outcome, -1 where none was named, ``[n]``.
+    """
+    return len(steps) - np.searchsorted(np.sort(steps), steps, side="right").astype(np.int64)
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What a caller is told of the outcomes behind a value.
@@ -91,6 +104,11 @@ class ContextWindow:
         """Bytes held."""
         columns: int = 4 * self.index.d + 2 * self.features.shape[1] + 4 + 4 * 8
         return len(self) * columns
+
+    @cached_property
+    def ages(self) -> IntArray:
+        """How old each outcome is, in rows, ``[n]``; see ``ages_of``."""
+        return ages_of(self.steps)
 
     @cached_property
     def summary(self) -> Summary:

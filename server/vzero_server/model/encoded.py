@@ -18,7 +18,10 @@ class EncodedContext:
         centre: Mean row, ``[B, row]``.
         spread: Root mean square distance from the centre, per group, ``[B, groups + 1]``.
         weights: What each row adds to a query's logit, per kernel, ``[B, kernels, N]``.
-        offset: Logit of the context's mean reward, ``[B]``.
+        offset: Logit of the policy's level now, ``[B]``: of the context's mean reward, and the
+            drift since.
+        drift: By how much the level now differs from that of the mean, as a logit, ``[B]``;
+            0 where rows have no ages, or show no drift.
         prior: Weight of the learned difficulty, ``[B]``.
         left_out: Logits of the context rows, each left out of the fit, ``[B, N]``;
             meaningless for padding.
@@ -30,6 +33,7 @@ class EncodedContext:
     spread: Tensor
     weights: Tensor
     offset: Tensor
+    drift: Tensor
     prior: Tensor
     left_out: Tensor
 
@@ -70,5 +74,9 @@ class EncodedContext:
         return cls(*(torch.cat(column) for column in columns))
 
     def _tensors(self) -> tuple[Tensor, ...]:
-        rest = (self.centre, self.spread, self.weights, self.offset, self.prior, self.left_out)
-        return (self.rows, self.norms, *rest)
+        level = (self.offset, self.drift, self.prior)
+        return (
+            *(self.rows, self.norms, self.centre, self.spread, self.weights),
+            *level,
+            self.left_out,
+        )

@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vzero_server.model.closed_form import blend, fit_experts, masked_mean, squared_distances
 from vzero_server.model.encoded import EncodedContext
+from vzero_server.model.trend import TimeKernel
 
 MAX_ROWS = 2048
 """Most rows of a context."""
@@ -163,17 +164,26 @@ class InContextHead(nn.Module):
         seen = projected if keep is None else projected * keep
         return torch.cat([projected, self.skills(seen), self.traits(seen)], -1)
 
-    def encode(self, rows: Tensor, rewards: Tensor, mask: Tensor | None = None) -> EncodedContext:
+    def encode(
+        self,
+        rows: Tensor,
+        rewards: Tensor,
+        mask: Tensor | None = None,
+        ages: Tensor | None = None,
+    ) -> EncodedContext:
         """Read contexts.
 
         Args:
             rows: Rows of the context prompts, ``[B, N, row]``, N from 0 to 2,048.
             rewards: Their mean rewards in [0, 1], ``[B, N]``; soft values are welcome.
             mask: True where a row is real, ``[B, N]``; all are by default.
+            ages: How old each row is, in rows, at least 0, ``[B, N]``; queries are of age 0.
+                Rows of one moment share an age. By default all are of one moment. A context
+                whose rewards show no drift along them is read as if there were none.
 
         Raises:
-            ValueError: Shapes that do not match, more than 2,048 rows, or a reward that is
-                NaN or outside [0, 1].
+            ValueError: Shapes that do not match, more than 2,048 rows, a reward that is NaN or
+                outside [0, 1], or an age that is negative or not finite.
         """
         mask = self._checked(rows, rewards, mask)
         rewards = torch.where(mask, rewards, 0.0)
@@ -190,19 +200,33 @@ class InContextHead(nn.Module):
         difficulty = torch.where(mask, self._difficulty(scaled, spread), 0.0).unsqueeze(1)
         belief = self.belief.unsqueeze(-1) * difficulty
         targets = (residuals / curvature.unsqueeze(1)).unsqueeze(1) - belief
-        dual, left_out = fit_experts(
-            grams, targets, F.softplus(self.noise) / curvature.unsqueeze(1), mask
-        )
-        columns = torch.cat([left_out + belief, difficulty], 1)
-        trust = blend(columns, residuals, curvature, self.trust, F.softplus(self.hold))
+        noise = F.softplus(self.noise) / curvature.unsqueeze(1)
+        offset = torch.logit(mean)
+
+        def fitted(grams: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            """Dual coefficients, trust, and the leave-one-out logits of the blend."""
+            dual, left_out = fit_experts(grams, targets, noise, mask)
+            columns = torch.cat([left_out + belief, difficulty], 1)
+            trust = blend(columns, residuals, curvature, self.trust, F.softplus(self.hold))
+            blended = offset.unsqueeze(1) + torch.einsum("bm,bmn->bn", trust, columns)
+            return dual, trust, blended
+
+        dual, trust, blended = fitted(grams)
+        drift = torch.zeros_like(offset)
+        if ages is not None:
+            time = TimeKernel.of(ages, mask)
+            size = time.amplitude(rewards - torch.sigmoid(blended), curvature, mask)
+            if size.any():
+                dual, trust, blended = fitted(grams + (size[:, None, None] * time.gram)[:, None])
+                drift = size * torch.einsum("bm,bmn,bn->b", trust[:, :-1], dual, time.now)
         # The blend is linear in the experts, so that one set of weights per kernel is left.
         weights = torch.einsum("bm,mj,bmn->bjn", trust[:, :-1], amplitude, dual)
         prior = trust[:, :-1] @ self.belief + trust[:, -1]
-        offset = torch.logit(mean)
         scaled = torch.where(mask.unsqueeze(-1), scaled, 0.0)
-        blended = offset.unsqueeze(1) + torch.einsum("bm,bmn->bn", trust, columns)
         norms = self._norms(scaled)
-        return EncodedContext(scaled, norms, centre, spread, weights, offset, prior, blended)
+        return EncodedContext(
+            scaled, norms, centre, spread, weights, offset + drift, drift, prior, blended
+        )
 
     def predict(self, context: EncodedContext, rows: Tensor) -> Tensor:
         """Logits of success, ``[B, Q]``, of query rows ``[B, Q, row]``.
@@ -259,10 +283,16 @@ class InContextHead(nn.Module):
         return offset.unsqueeze(1) + prior.unsqueeze(1) * difficulty + votes
 
     def forward(
-        self, features: Tensor, rewards: Tensor, queries: Tensor, mask: Tensor | None = None
+        self,
+        features: Tensor,
+        rewards: Tensor,
+        queries: Tensor,
+        mask: Tensor | None = None,
+        ages: Tensor | None = None,
     ) -> Tensor:
         """Logits ``[B, Q]`` of query features, given context features ``[B, N, features]``."""
-        return self.predict(self.encode(self.rows(features), rewards, mask), self.rows(queries))
+        encoded = self.encode(self.rows(features), rewards, mask, ages)
+        return self.predict(encoded, self.rows(queries))
 
     def _checked(self, rows: Tensor, rewards: Tensor, mask: Tensor | None) -> Tensor:
         if rows.dim() != 3 or rows.shape[-1] != self.config.row:

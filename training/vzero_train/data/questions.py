@@ -24,6 +24,8 @@ class Question:
         context_rewards: Rewards in [0, 1], ``[N]``.
         queries: Prompt indices, ``[Q]``; none of them is in the context.
         rewards: What came true, in [0, 1], ``[Q]``.
+        ages: How old each row of the context is, in rows, ``[N]``; None if all are of the
+            question's own step.
     """
 
     policy: str
@@ -33,6 +35,7 @@ class Question:
     context_rewards: Floats
     queries: Ints
     rewards: Floats
+    ages: Ints | None = None
 
 
 def draw_questions(

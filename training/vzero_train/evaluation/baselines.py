@@ -140,7 +140,7 @@ class PromptDifficulty:
 
 
 class Head:
-    """The in-context head on cached features."""
+    """The in-context head on cached features; it reads the ages of rows where there are any."""
 
     def __init__(self, head: InContextHead, features: npt.NDArray[np.floating]) -> None:
         self._head, self._features = head.eval(), features
@@ -150,7 +150,10 @@ class Head:
         """See ``Estimator``."""
         context = self._rows(question.context)
         rewards = torch.from_numpy(question.context_rewards).float().unsqueeze(0)
-        encoded = self._head.encode(context, rewards)
+        ages = None
+        if question.ages is not None:
+            ages = torch.from_numpy(question.ages).float().unsqueeze(0)
+        encoded = self._head.encode(context, rewards, ages=ages)
         logits = self._head.predict(encoded, self._rows(question.queries))
         values: Floats = torch.sigmoid(logits)[0].double().numpy()
         return values

@@ -154,8 +154,11 @@ class InContext:
     def _known(self, window: ContextWindow, chosen: np.ndarray) -> Known:
         rows = torch.from_numpy(window.features[chosen]).to(self._device).float()
         rewards = window.rewards[chosen]
+        ages = window.ages[chosen]
         encoded = self._head.encode(
-            rows.unsqueeze(0), torch.from_numpy(rewards).to(self._device).unsqueeze(0)
+            rows.unsqueeze(0),
+            self._column(rewards),
+            ages=self._column(ages) if ages.any() else None,
         )
         known = Known(
             encoded=encoded,
@@ -170,6 +173,10 @@ class InContext:
         kappa = _concentration(known, known.left_out, np.arange(len(chosen)))
         return replace(known, kappa=kappa, basis=Basis.ICL)
 
+    def _column(self, numbers: np.ndarray) -> torch.Tensor:
+        """One number per row of one context, ``[1, N]``."""
+        return torch.from_numpy(numbers).to(self._device).float().unsqueeze(0)
+
 
 def correction(known: Known, others: Array, means: Array) -> Correction | None:
     """What other policies add to the values of a context; None if nothing.
@@ -179,9 +186,10 @@ def correction(known: Known, others: Array, means: Array) -> Correction | None:
         others: What they earned on its prompts, ``[P, N]``, NaN where one does not know it.
         means: Their mean rewards over all they did, ``[P]``, inside (0, 1).
     """
+    now, drift = float(known.encoded.offset[0]), float(known.encoded.drift[0])
     population = fit_population(
         known.left_out,
-        float(known.encoded.offset[0]),
+        now - drift,
         known.rewards,
         others,
         means,
@@ -189,6 +197,9 @@ def correction(known: Known, others: Array, means: Array) -> Correction | None:
     )
     if population.weight == 0.0:
         return None
+    # Queries are asked of the policy as it is now; how far it has come does not make a prompt
+    # easier for the others.
+    population = replace(population, offset=now)
     kappa = known.kappa
     if known.basis is Basis.ICL:
         unknown = np.isnan(others).all(axis=0)

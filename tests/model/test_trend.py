@@ -1,0 +1,145 @@
+"""Contexts whose rows are of several moments, of policies that learn and of some that do not."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.model.test_icl import CONFIG, TOLERANCE, make_context, make_head
+from vzero_server.model.closed_form import fit_experts
+from vzero_server.model.encoded import EncodedContext
+from vzero_server.model.icl import InContextHead
+from vzero_server.model.trend import TimeKernel
+
+ROWS, STEPS = 400, 10
+
+
+@pytest.fixture(scope="module")
+def head() -> InContextHead:
+    return make_head()
+
+
+def learner(drift: float, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, rewards and ages of a policy that gains ``drift`` in logits along ten steps."""
+    features, _ = make_context(ROWS, seed)
+    step = torch.arange(ROWS) * STEPS // ROWS
+    level = drift * (step / (STEPS - 1) - 0.5)
+    generator = torch.Generator().manual_seed(1000 + seed)
+    rewards = (torch.rand(ROWS, generator=generator) < torch.sigmoid(level)).float()
+    ages = (STEPS - 1 - step) * (ROWS // STEPS)
+    return features, rewards.unsqueeze(0), ages.float().unsqueeze(0)
+
+
+@torch.inference_mode()
+def test_order_matters_through_ages_alone(head: InContextHead) -> None:
+    features, rewards, ages = learner(3.0)
+    queries, order = make_context(8, 2)[0], torch.randperm(ROWS)
+    shuffled = head(features[:, order], rewards[:, order], queries, ages=ages[:, order])
+    found = head(features, rewards, queries, ages=ages)
+    torch.testing.assert_close(shuffled, found, atol=TOLERANCE, rtol=0.0)
+    assert (found - head(features, rewards, queries)).abs().min() > 0.1
+
+
+@torch.inference_mode()
+def test_padding_does_not_matter(head: InContextHead) -> None:
+    features, rewards, ages = learner(3.0)
+    queries, nothing = make_context(8, 2)[0], torch.full((1, 25), float("nan"))
+    padded = torch.cat([features, 100.0 * torch.randn(1, 25, CONFIG.features)], 1)
+    mask = torch.arange(ROWS + 25).unsqueeze(0) < ROWS
+    longer = (torch.cat([column, nothing], 1) for column in (rewards, ages))
+    rewards_padded, ages_padded = longer
+    torch.testing.assert_close(
+        head(padded, rewards_padded, queries, mask, ages_padded),
+        head(features, rewards, queries, ages=ages),
+        atol=TOLERANCE,
+        rtol=0.0,
+    )
+
+
+@pytest.mark.parametrize("age", [0.0, 700.0])
+@torch.inference_mode()
+def test_one_moment_is_as_good_as_no_ages(head: InContextHead, age: float) -> None:
+    features, rewards, ages = learner(3.0)
+    queries = make_context(8, 2)[0]
+    same = head(features, rewards, queries, ages=torch.full_like(ages, age))
+    torch.testing.assert_close(same, head(features, rewards, queries), atol=0.0, rtol=0.0)
+
+
+@torch.inference_mode()
+def test_a_policy_that_learns_is_valued_as_it_is_now(head: InContextHead) -> None:
+    truth = torch.sigmoid(torch.tensor(1.5))
+    known, unknown = [], []
+    for seed in range(5):
+        features, rewards, ages = learner(3.0, seed)
+        queries = make_context(64, 100 + seed)[0]
+        known.append((torch.sigmoid(head(features, rewards, queries, ages=ages)) - truth).square())
+        unknown.append((torch.sigmoid(head(features, rewards, queries)) - truth).square())
+    assert torch.cat(known).mean() < 0.6 * torch.cat(unknown).mean()
+
+
+@torch.inference_mode()
+def test_a_policy_that_stays_keeps_its_values(head: InContextHead) -> None:
+    changes = []
+    for seed in range(20):
+        features, rewards, ages = learner(0.0, seed)
+        queries = make_context(16, 100 + seed)[0]
+        known, unknown = (
+            torch.sigmoid(head(features, rewards, queries, ages=given)) for given in (ages, None)
+        )
+        changes.append(float((known - unknown).abs().max()))
+    assert sum(change == 0.0 for change in changes) >= 15
+    assert max(changes) < 0.06
+
+
+@torch.inference_mode()
+def test_contexts_with_and_without_drift_share_a_batch(head: InContextHead) -> None:
+    queries = head.rows(make_context(4, 2)[0])
+    given = [learner(drift, seed) for seed, drift in enumerate((3.0, 0.0, -3.0))]
+    rows = [head.rows(features) for features, _, _ in given]
+    alone = [
+        head.encode(row, rewards, ages=ages)
+        for row, (_, rewards, ages) in zip(rows, given, strict=True)
+    ]
+    together = head.encode(
+        torch.cat(rows),
+        torch.cat([rewards for _, rewards, _ in given]),
+        ages=torch.cat([ages for _, _, ages in given]),
+    )
+    expected = torch.cat([head.predict(one, queries) for one in alone])
+    several = queries.expand(3, -1, -1)
+    for found in (
+        head.predict(together, several),
+        head.predict(EncodedContext.stack(alone), several),
+        head.predict_many(alone, several),
+    ):
+        torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0.0)
+    torch.testing.assert_close(
+        together.left_out, torch.cat([one.left_out for one in alone]), atol=TOLERANCE, rtol=0.0
+    )
+
+
+def test_rows_left_out_are_those_of_a_fit_without_them() -> None:
+    _, rewards, ages = learner(3.0)
+    targets, ages = (rewards[:, ::8] - 0.5).double(), ages[:, ::8].double()
+    mask = torch.ones_like(targets, dtype=torch.bool)
+    gram = 0.1 * TimeKernel.of(ages, mask).gram
+    noise = torch.tensor([[2.0]]).double()
+    _, left_out = fit_experts(gram.unsqueeze(1), targets.unsqueeze(1), noise, mask)
+    for row in (0, 17, 49):
+        others = torch.arange(50) != row
+        less = gram[:, others][:, :, others]
+        dual, _ = fit_experts(
+            less.unsqueeze(1), targets[:, others].unsqueeze(1), noise, mask[:, others]
+        )
+        expected = (gram[0, row, others] * dual[0, 0]).sum()
+        torch.testing.assert_close(left_out[0, 0, row], expected, atol=1e-9, rtol=0.0)
+
+
+@pytest.mark.parametrize("age", [-1.0, float("nan"), float("inf")])
+def test_ages_must_be_possible(head: InContextHead, age: float) -> None:
+    features, rewards = make_context(5)
+    ages = torch.zeros(1, 5)
+    ages[0, 3] = age
+    with pytest.raises(ValueError, match="ages must be finite and at least 0"):
+        head(features, rewards, features, ages=ages)
+    with pytest.raises(ValueError, match="ages must be"):
+        head(features, rewards, features, ages=ages[:, :4])

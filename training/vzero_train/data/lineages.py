@@ -1,0 +1,53 @@
+"""A policy's outcomes as a server gets them: step by step into one window."""
+
+import numpy as np
+
+from vzero_server.contexts.window import ages_of
+from vzero_train.data.outcomes import Outcomes
+from vzero_train.data.protocols import visits
+from vzero_train.data.questions import Question
+
+_STREAMS = 5
+
+
+def lineages(
+    outcomes: Outcomes, per_step: int, *, window: int = 2048, seed: int = 11
+) -> list[Question]:
+    """Questions about policies after each of their steps, the context being all that came before.
+
+    At every step of a policy some prompts are drawn, and their outcomes are added to its window;
+    then the policy is asked for the step's reserved prompts. The prompts are divided into five
+    parts, and each part is reserved in one of five such streams: every prompt is judged once
+    per policy and step, and no stream ever shows an outcome of a prompt it judges.
+
+    Args:
+        outcomes: Of policies along their steps.
+        per_step: Outcomes that each step adds, or all there are.
+        window: Newest outcomes that count.
+        seed: Of the parts and the draws.
+    """
+    rng = np.random.default_rng([seed, per_step])
+    part = rng.integers(0, _STREAMS, len(outcomes.texts))
+    found = []
+    for stream in range(_STREAMS):
+        seen: dict[str, tuple[list[int], list[float], list[int]]] = {}
+        for pool in visits(outcomes):
+            prompts, rewards, steps = seen.setdefault(pool.policy, ([], [], []))
+            reserved = part[pool.prompt] == stream
+            drawn = rng.permutation(np.flatnonzero(~reserved))[:per_step]
+            prompts += pool.prompt[drawn].tolist()
+            rewards += pool.reward[drawn].tolist()
+            steps += [pool.step] * len(drawn)
+            if reserved.any():
+                question = Question(
+                    policy=pool.policy,
+                    step=pool.step,
+                    benchmark=pool.benchmark,
+                    context=np.array(prompts[-window:], np.int64),
+                    context_rewards=np.array(rewards[-window:], np.float32),
+                    queries=pool.prompt[reserved],
+                    rewards=pool.reward[reserved],
+                    ages=ages_of(np.array(steps[-window:], np.int64)),
+                )
+                found.append(question)
+    return found
