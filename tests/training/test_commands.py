@@ -255,6 +255,17 @@ def test_an_interrupted_training_is_resumed_when_asked(
         ("[trainer]\nstep = 5", (), "unknown settings step"),
         ("speed = 1", (), "unknown settings speed"),
         ("[", (), "recipe.toml"),
+        ('components = "8"', (), "components: input should be a valid integer, not '8'"),
+        ("components = 0", (), "components: input should be greater than 0, not 0"),
+        ("head = 3", (), "head: input should be a valid dictionary, not 3"),
+        ("[head]\nskills = 4.5", (), "head.skills: input should be a valid integer"),
+        ("[trainer]\nsteps = true", (), "trainer.steps: input should be a valid integer, not True"),
+        (
+            '[trainer]\nrate = "fast"',
+            (),
+            "trainer.rate: input should be a valid number, not 'fast'",
+        ),
+        ('[folds]\nfirst = "b0"', (), "folds.first: input should be a valid list, not 'b0'"),
         (RECIPE, ("--fold", "third"), "no 'third' in the recipe; there are first, other"),
         (RECIPE + 'third = ["d"]', ("--fold", "third"), "no benchmark of 'third'"),
         (RECIPE.replace("largest = 16", "largest = 900"), (), "no pool holds"),
@@ -316,7 +327,7 @@ def test_folds(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_tables(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = folder / "one-policy.parquet"
-    names = ("table1", "table2", "table9")
+    names = ("table1", "table2", "table9", "lineage")
     written = document(
         capsys, "eval", "tables", outcomes, "--only", ",".join(names), "--out", tmp_path,
         "--cache", folder,

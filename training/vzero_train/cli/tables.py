@@ -11,7 +11,10 @@ from vzero.cli import output as printed
 from vzero.cli.lines import BadInput
 from vzero_train.cli.inputs import Setup, chosen, outcomes_of, stages
 
-NAMES = ("table1", "table2", "table4", "table5", "table6", "table9", "figure4", "figure6")
+NAMES = (
+    *("table1", "table2", "table4", "table5", "table6", "table9", "figure4", "figure6"),
+    "lineage",
+)
 """Modules of ``vzero_train.experiments``."""
 
 
