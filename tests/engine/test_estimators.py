@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from vzero_server.contexts.log import Row
 from vzero_server.contexts.window import ContextWindow
+from vzero_server.decisions.spread import concentration
 from vzero_server.engine.estimators.estimator import Estimator, Question
 from vzero_server.engine.estimators.nearest import NearestNeighbours
 from vzero_server.engine.estimators.prior import Prior
-from vzero_server.engine.estimators.spread import concentration
 from vzero_server.engine.value import Basis, Values, beta_values
 
 

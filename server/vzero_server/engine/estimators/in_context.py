@@ -9,6 +9,7 @@ import torch
 from scipy.special import expit
 
 from vzero_server.contexts.window import ContextWindow
+from vzero_server.decisions.spread import concentration
 from vzero_server.engine.estimators.estimator import Features, Question
 from vzero_server.engine.estimators.population import (
     Population,
@@ -18,7 +19,6 @@ from vzero_server.engine.estimators.population import (
 )
 from vzero_server.engine.estimators.prior import PRIOR_SAMPLE_SIZE
 from vzero_server.engine.estimators.selection import Selection, select
-from vzero_server.engine.estimators.spread import concentration
 from vzero_server.engine.value import Array, Basis, Values, beta_values
 from vzero_server.model.encoded import EncodedContext
 from vzero_server.model.icl import InContextHead

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vzero_server.contexts.window import ContextWindow
+from vzero_server.decisions.spread import concentration
 from vzero_server.engine.estimators.estimator import Features, Question
-from vzero_server.engine.estimators.spread import concentration
 from vzero_server.engine.value import Basis, Values, beta_values
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from vzero_server.engine.value import Array
+Array = npt.NDArray[np.float64]
 
 # Two prompts of one policy are about this alike (intra-class correlation of their
 # success rates around a common mean), where the context cannot tell: one rollout each.
