@@ -9,7 +9,7 @@ from vzero.client import Client
 from vzero.decisions import Allocation, Ranking
 from vzero.errors import VzeroError
 from vzero.stream import Stream
-from vzero.values import KEEP, Ack, Context, Fleet, Policy, Price, Values
+from vzero.values import KEEP, Ack, Context, Fleet, History, Policy, Price, Values
 
 __all__ = [
     "KEEP",
@@ -20,6 +20,7 @@ __all__ = [
     "Client",
     "Context",
     "Fleet",
+    "History",
     "Policy",
     "Price",
     "Ranking",

@@ -33,6 +33,7 @@ class AsyncClient(AsyncDecisionCalls, AsyncPolicyCalls):
         as_of_step: int | None = None,
         min_version: int | None = None,
         with_peers: bool = True,
+        with_history: bool = True,
         timeout: float | None = None,
     ) -> Values:
         """Estimate how likely the policy is to succeed on each prompt; see `Client.predict`."""
@@ -43,6 +44,7 @@ class AsyncClient(AsyncDecisionCalls, AsyncPolicyCalls):
             as_of_step=as_of_step,
             min_version=min_version,
             with_peers=with_peers,
+            with_history=with_history,
         )
         deadline = self._deadline(timeout)
         parts = []

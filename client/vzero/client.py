@@ -34,6 +34,7 @@ class Client(DecisionCalls, PolicyCalls):
         as_of_step: int | None = None,
         min_version: int | None = None,
         with_peers: bool = True,
+        with_history: bool = True,
         timeout: float | None = None,
     ) -> Values:
         """Estimate how likely the policy is to succeed on each prompt.
@@ -47,6 +48,7 @@ class Client(DecisionCalls, PolicyCalls):
             min_version: wait until the context has reached this version, such as ``ack.version``.
             with_peers: correct values by what other policies of the server earned on the same
                 prompts, where that helps.
+            with_history: combine values with what the policy earned on the prompts before.
             timeout: for all calls together.
 
         Returns:
@@ -65,6 +67,7 @@ class Client(DecisionCalls, PolicyCalls):
             as_of_step=as_of_step,
             min_version=min_version,
             with_peers=with_peers,
+            with_history=with_history,
         )
         deadline = self._deadline(timeout)
         parts = []

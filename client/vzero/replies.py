@@ -1,6 +1,6 @@
 """From protobuf replies to dataclasses."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from vzero.decisions import Allocation, Ranking
 from vzero.errors import Internal
 from vzero.v1 import policy_pb2, value_pb2
-from vzero.values import Ack, Context, Fleet, Policy, Price, Values
+from vzero.values import Ack, Context, Fleet, History, Policy, Price, Values
 
 
 def values(
@@ -32,7 +32,8 @@ def values(
         dtype=np.float64,
     ).reshape(-1, 4)
     mean, lower, upper, size = np.ascontiguousarray(columns.T)
-    return Values(mean, lower, upper, size, _basis(rows), _context(response.context))
+    context = _context(response.context)
+    return Values(mean, lower, upper, size, _basis(rows), context, _history(rows))
 
 
 def ack(
@@ -152,6 +153,19 @@ def _basis(rows: Iterable[value_pb2.Value]) -> npt.NDArray[np.str_]:
         for number in set(numbers)
     }
     return np.array([names[number] for number in numbers], dtype=np.str_)
+
+
+def _history(rows: Sequence[value_pb2.Value]) -> History:
+    found = History.empty(len(rows))
+    for place, value in enumerate(rows):
+        if value.HasField("history"):
+            own = value.history
+            found.rollouts[place] = own.rollouts
+            found.weight[place] = own.weight
+            if own.HasField("newest_step"):
+                found.newest_step[place] = own.newest_step
+            found.age_seconds[place] = own.age.ToTimedelta().total_seconds()
+    return found
 
 
 def _context(message: value_pb2.Context) -> Context:

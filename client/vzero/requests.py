@@ -85,6 +85,7 @@ def predict(
     as_of_step: int | None,
     min_version: int | None,
     with_peers: bool,
+    with_history: bool,
 ) -> list[value_pb2.PredictRequest]:
     """Build the calls that ask for the values of some prompts, in order.
 
@@ -95,6 +96,7 @@ def predict(
         as_of_step: condition only on outcomes with at most this step, >= 0.
         min_version: wait for this version of the context, >= 0.
         with_peers: whether other policies correct the values.
+        with_history: whether values remember what the policy earned on the prompts before.
 
     Raises:
         InvalidArgument: an argument breaks a rule.
@@ -114,6 +116,7 @@ def predict(
             as_of_step=as_of_step,
             min_version=min_version,
             with_peers=bool(with_peers),
+            with_history=bool(with_history),
         )
         for part in cut(checked, (len(prompt.encode()) for prompt in checked))
     ]

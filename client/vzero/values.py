@@ -30,6 +30,34 @@ class Context:
     peers: int = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """What values remember of their prompts: past outcomes under the same policy.
+
+    Attributes:
+        rollouts: attempts known, int64 [n]; 0 where a value remembers nothing.
+        weight: rollouts they count for in the value, float64 [n].
+        newest_step: highest step among them, int64 [n]; -1 where none names one.
+        age_seconds: time since the newest of them was observed, float64 [n]; NaN where a value
+            remembers nothing.
+    """
+
+    rollouts: npt.NDArray[np.int64]
+    weight: FloatArray
+    newest_step: npt.NDArray[np.int64]
+    age_seconds: FloatArray
+
+    @classmethod
+    def empty(cls, count: int) -> "History":
+        """Nothing remembered of so many prompts."""
+        return cls(
+            rollouts=np.zeros(count, np.int64),
+            weight=np.zeros(count),
+            newest_step=np.full(count, -1, np.int64),
+            age_seconds=np.full(count, np.nan),
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Values:
     """Estimated success rates, one per prompt, in the order asked.
@@ -43,6 +71,7 @@ class Values:
         effective_sample_size: rollouts of the prompt each estimate is worth, float64 [n].
         basis: what each estimate rests on, str [n]: ``ICL``, ``KNN``, ``TABPFN`` or ``PRIOR``.
         context: the outcomes all estimates rest on; the oldest when several reads were needed.
+        history: what the estimates remember of the prompts; None if unknown.
     """
 
     mean: FloatArray
@@ -51,6 +80,7 @@ class Values:
     effective_sample_size: FloatArray
     basis: npt.NDArray[np.str_]
     context: Context
+    history: History | None = None
 
     def __len__(self) -> int:
         """Return the number of prompts."""
@@ -95,7 +125,17 @@ class Values:
             effective_sample_size=np.concatenate([part.effective_sample_size for part in parts]),
             basis=np.concatenate([part.basis for part in parts]),
             context=min((part.context for part in parts), key=lambda context: context.version),
+            history=_joined([part.history or History.empty(len(part)) for part in parts]),
         )
+
+
+def _joined(parts: Sequence[History]) -> History:
+    return History(
+        rollouts=np.concatenate([part.rollouts for part in parts]),
+        weight=np.concatenate([part.weight for part in parts]),
+        newest_step=np.concatenate([part.newest_step for part in parts]),
+        age_seconds=np.concatenate([part.age_seconds for part in parts]),
+    )
 
 
 @dataclass(frozen=True, slots=True)

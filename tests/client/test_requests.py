@@ -21,6 +21,7 @@ def predict(
         "as_of_step": None,
         "min_version": None,
         "with_peers": True,
+        "with_history": True,
         **options,
     }
     return requests.predict(policy_id, prompts, **arguments)  # type: ignore[arg-type]
@@ -33,9 +34,14 @@ def violation(error: pytest.ExceptionInfo[InvalidArgument]) -> tuple[str, str]:
 
 def test_predict_builds_one_call() -> None:
     (call,) = predict(
-        prompts=np.array(["a", "b"]), estimator="knn", as_of_step=np.int64(3), with_peers=False
+        prompts=np.array(["a", "b"]),
+        estimator="knn",
+        as_of_step=np.int64(3),
+        with_peers=False,
+        with_history=False,
     )
     assert not call.with_peers
+    assert not call.with_history
     assert list(call.prompts) == ["a", "b"]
     assert call.estimator == value_pb2.ESTIMATOR_KNN
     assert call.as_of_step == 3

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import logit
 
+from vzero_server.decisions import fusion
 from vzero_server.decisions.fusion import SHARED, Dynamics, Fused, fit, fuse, likelihood
 from vzero_server.decisions.visits import Past, past_of, past_of_rows
 
@@ -174,3 +175,34 @@ def test_likelihood_is_highest_at_the_truth() -> None:
     rewards, rollouts = np.full(3, 0.25), np.full(3, 8)
     found = Fused(np.array([0.1, 0.25, 0.6]), np.full(3, 20.0), np.zeros(3))
     assert likelihood(found, rewards, rollouts).argmax() == 1
+
+
+@given(own=st.lists(histories.filter(bool), min_size=1, max_size=8), how=dynamics)
+def test_the_gradient_of_the_likelihood(
+    own: list[list[tuple[float, int, int]]], how: Dynamics
+) -> None:
+    rng = np.random.default_rng(len(own))
+    values, size = rng.uniform(0.2, 0.8, len(own)), rng.uniform(1.0, 3.0, len(own))
+    good, bad = rng.uniform(1.0, 5.0, (2, len(own)))
+    at = fusion._vector(how)
+
+    def slope(step: np.ndarray) -> float:
+        ends = [
+            fusion._Mixture(values, size, past(*own), at + sign * step).likelihood(good, bad)[0]
+            for sign in (1.0, -1.0)
+        ]
+        return ends[0] - ends[1]
+
+    mixture = fusion._Mixture(values, size, past(*own), at)
+    smooth = (mixture.mean > 2e-4) & (mixture.mean < 1.0 - 2e-4)
+    smooth &= (mixture._mixed > 2e-4) & (mixture._mixed < 1.0 - 2e-4)
+    assume(bool(smooth.all()) and bool((np.abs(how.weight * size - 0.25) > 1e-3).all()))
+    found = mixture.likelihood(good, bad)[1]
+    numeric = [slope(1e-5 * row) / 2e-5 for row in np.eye(5)]
+    assert found == pytest.approx(numeric, abs=1e-3, rel=1e-3)
+
+
+def test_one_visit_without_a_failure_leaves_doubt() -> None:
+    tiny = Dynamics(weight=1e-3, decay=0.9, most=1e9, drift=0.0, slope=1.0)
+    found = fused(0.5, [(1.0, 8, 1)], tiny)
+    assert 0.95 < found.mean[0] < 0.99

@@ -34,6 +34,10 @@ def predict(
     as_of_step: AsOfStep = None,
     min_version: MinVersion = None,
     peers: Peers = True,
+    history: Annotated[
+        bool,
+        typer.Option(help="Combine values with what the policy earned on the prompts before."),
+    ] = True,
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = DEFAULT_TIMEOUT,
     as_json: AsJson = False,
@@ -48,6 +52,7 @@ def predict(
             as_of_step=as_of_step,
             min_version=min_version,
             with_peers=peers,
+            with_history=history,
         )
     if as_json:
         output.document(
@@ -59,7 +64,7 @@ def predict(
         )
         return
     output.table(
-        ["prompt", "value", "90 % interval", "worth", "basis"],
+        ["prompt", "value", "90 % interval", "worth", "basis", "remembers"],
         (
             [
                 output.shorten(row["prompt"]),
@@ -67,6 +72,7 @@ def predict(
                 f"{row['lower']:.3f} - {row['upper']:.3f}",
                 f"{row['effective_sample_size']:.1f}",
                 row["basis"],
+                f"{row['history']['rollouts']} rollouts" if row["history"] else "",
             ]
             for row in _rows(asked, values)
         ),
@@ -83,9 +89,24 @@ def _rows(asked: list[str], values: Values) -> list[dict[str, Any]]:
             "upper": float(values.upper[i]),
             "effective_sample_size": float(values.effective_sample_size[i]),
             "basis": str(values.basis[i]),
+            "history": _history(values, i),
         }
         for i, prompt in enumerate(asked)
     ]
+
+
+def _history(values: Values, i: int) -> dict[str, Any] | None:
+    """What a value remembers of its prompt."""
+    history = values.history
+    if history is None or not history.rollouts[i]:
+        return None
+    newest = int(history.newest_step[i])
+    return {
+        "rollouts": int(history.rollouts[i]),
+        "weight": float(history.weight[i]),
+        "newest_step": None if newest < 0 else newest,
+        "age_seconds": float(history.age_seconds[i]),
+    }
 
 
 def _context(values: Values) -> str:

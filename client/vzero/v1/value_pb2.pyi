@@ -157,6 +157,7 @@ class PredictRequest(_message.Message):
     AS_OF_STEP_FIELD_NUMBER: _builtins.int
     MIN_VERSION_FIELD_NUMBER: _builtins.int
     WITH_PEERS_FIELD_NUMBER: _builtins.int
+    WITH_HISTORY_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
     """The policy, as named in UpdateContext."""
     estimator: Global___Estimator.ValueType
@@ -172,6 +173,10 @@ class PredictRequest(_message.Message):
     this server earned on the same prompts. Unset: they are. With as_of_step they
     never are: steps of other policies are of other runs.
     """
+    with_history: _builtins.bool
+    """Whether values are combined with what this policy earned on the same prompts
+    before. Unset: they are. With as_of_step nothing of a later step is looked at.
+    """
     @_builtins.property
     def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The prompts, at most 65,536 bytes of UTF-8 each."""
@@ -185,21 +190,26 @@ class PredictRequest(_message.Message):
         as_of_step: _builtins.int | None = ...,
         min_version: _builtins.int | None = ...,
         with_peers: _builtins.bool | None = ...,
+        with_history: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_min_version", b"_min_version", "_with_peers", b"_with_peers", "as_of_step", b"as_of_step", "min_version", b"min_version", "with_peers", b"with_peers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_min_version", b"_min_version", "_with_history", b"_with_history", "_with_peers", b"_with_peers", "as_of_step", b"as_of_step", "min_version", b"min_version", "with_history", b"with_history", "with_peers", b"with_peers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_min_version", b"_min_version", "_with_peers", b"_with_peers", "as_of_step", b"as_of_step", "estimator", b"estimator", "min_version", b"min_version", "policy_id", b"policy_id", "prompts", b"prompts", "with_peers", b"with_peers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_min_version", b"_min_version", "_with_history", b"_with_history", "_with_peers", b"_with_peers", "as_of_step", b"as_of_step", "estimator", b"estimator", "min_version", b"min_version", "policy_id", b"policy_id", "prompts", b"prompts", "with_history", b"with_history", "with_peers", b"with_peers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__as_of_step: _TypeAlias = _typing.Literal["as_of_step"]  # noqa: Y015
     _WhichOneofArgType__as_of_step: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step"]  # noqa: Y015
     _WhichOneofReturnType__min_version: _TypeAlias = _typing.Literal["min_version"]  # noqa: Y015
     _WhichOneofArgType__min_version: _TypeAlias = _typing.Literal["_min_version", b"_min_version"]  # noqa: Y015
+    _WhichOneofReturnType__with_history: _TypeAlias = _typing.Literal["with_history"]  # noqa: Y015
+    _WhichOneofArgType__with_history: _TypeAlias = _typing.Literal["_with_history", b"_with_history"]  # noqa: Y015
     _WhichOneofReturnType__with_peers: _TypeAlias = _typing.Literal["with_peers"]  # noqa: Y015
     _WhichOneofArgType__with_peers: _TypeAlias = _typing.Literal["_with_peers", b"_with_peers"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__as_of_step) -> _WhichOneofReturnType__as_of_step | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_version) -> _WhichOneofReturnType__min_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__with_history) -> _WhichOneofReturnType__with_history | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__with_peers) -> _WhichOneofReturnType__with_peers | None: ...
 
@@ -246,6 +256,7 @@ class Value(_message.Message):
     UPPER_FIELD_NUMBER: _builtins.int
     EFFECTIVE_SAMPLE_SIZE_FIELD_NUMBER: _builtins.int
     BASIS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     mean: _builtins.float
     """The estimate, in [0, 1]."""
     lower: _builtins.float
@@ -258,6 +269,12 @@ class Value(_message.Message):
     """
     basis: Global___Basis.ValueType
     """What the estimate rests on."""
+    @_builtins.property
+    def history(self) -> Global___History:
+        """What it remembers of the prompt. Unset where the policy has no outcome of it, or
+        with_history is false.
+        """
+
     def __init__(
         self,
         *,
@@ -266,14 +283,57 @@ class Value(_message.Message):
         upper: _builtins.float = ...,
         effective_sample_size: _builtins.float = ...,
         basis: Global___Basis.ValueType = ...,
+        history: Global___History | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "history", b"history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "effective_sample_size", b"effective_sample_size", "lower", b"lower", "mean", b"mean", "upper", b"upper"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "basis", b"basis", "effective_sample_size", b"effective_sample_size", "history", b"history", "lower", b"lower", "mean", b"mean", "upper", b"upper"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__history: _TypeAlias = _typing.Literal["history"]  # noqa: Y015
+    _WhichOneofArgType__history: _TypeAlias = _typing.Literal["_history", b"_history"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__history) -> _WhichOneofReturnType__history | None: ...
 
 Global___Value: _TypeAlias = Value  # noqa: Y015
+
+@_typing.final
+class History(_message.Message):
+    """History describes the past outcomes of the very prompt that a value remembers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLLOUTS_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    NEWEST_STEP_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    rollouts: _builtins.int
+    """Rollouts among the newest outcomes of the prompt that were looked at."""
+    weight: _builtins.float
+    """How many rollouts they count for in the value: less the older they are, and the
+    more the policy changes between visits.
+    """
+    newest_step: _builtins.int
+    """Highest step among them. Unset when none names one."""
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """Time since the newest of them was observed."""
+
+    def __init__(
+        self,
+        *,
+        rollouts: _builtins.int = ...,
+        weight: _builtins.float = ...,
+        newest_step: _builtins.int | None = ...,
+        age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_newest_step", b"_newest_step", "age", b"age", "newest_step", b"newest_step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_newest_step", b"_newest_step", "age", b"age", "newest_step", b"newest_step", "rollouts", b"rollouts", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__newest_step: _TypeAlias = _typing.Literal["newest_step"]  # noqa: Y015
+    _WhichOneofArgType__newest_step: _TypeAlias = _typing.Literal["_newest_step", b"_newest_step"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__newest_step) -> _WhichOneofReturnType__newest_step | None: ...
+
+Global___History: _TypeAlias = History  # noqa: Y015
 
 @_typing.final
 class Context(_message.Message):
@@ -477,6 +537,7 @@ class AllocateBudgetRequest(_message.Message):
     AS_OF_STEP_FIELD_NUMBER: _builtins.int
     MIN_VERSION_FIELD_NUMBER: _builtins.int
     WITH_PEERS_FIELD_NUMBER: _builtins.int
+    WITH_HISTORY_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
     """The policy, as named in UpdateContext."""
     total: _builtins.int
@@ -515,6 +576,8 @@ class AllocateBudgetRequest(_message.Message):
     """As in PredictRequest."""
     with_peers: _builtins.bool
     """As in PredictRequest."""
+    with_history: _builtins.bool
+    """As in PredictRequest."""
     @_builtins.property
     def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The prompts, at most 65,536 bytes of UTF-8 each."""
@@ -542,10 +605,11 @@ class AllocateBudgetRequest(_message.Message):
         as_of_step: _builtins.int | None = ...,
         min_version: _builtins.int | None = ...,
         with_peers: _builtins.bool | None = ...,
+        with_history: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_maximum", b"_maximum", "_min_version", b"_min_version", "_minimum", b"_minimum", "_uncertain_minimum", b"_uncertain_minimum", "_uncertain_width", b"_uncertain_width", "_with_peers", b"_with_peers", "as_of_step", b"as_of_step", "maximum", b"maximum", "min_version", b"min_version", "minimum", b"minimum", "uncertain_minimum", b"uncertain_minimum", "uncertain_width", b"uncertain_width", "with_peers", b"with_peers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_maximum", b"_maximum", "_min_version", b"_min_version", "_minimum", b"_minimum", "_uncertain_minimum", b"_uncertain_minimum", "_uncertain_width", b"_uncertain_width", "_with_history", b"_with_history", "_with_peers", b"_with_peers", "as_of_step", b"as_of_step", "maximum", b"maximum", "min_version", b"min_version", "minimum", b"minimum", "uncertain_minimum", b"uncertain_minimum", "uncertain_width", b"uncertain_width", "with_history", b"with_history", "with_peers", b"with_peers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_maximum", b"_maximum", "_min_version", b"_min_version", "_minimum", b"_minimum", "_uncertain_minimum", b"_uncertain_minimum", "_uncertain_width", b"_uncertain_width", "_with_peers", b"_with_peers", "as_of_step", b"as_of_step", "estimator", b"estimator", "exact", b"exact", "maximum", b"maximum", "min_version", b"min_version", "minimum", b"minimum", "multiple_of", b"multiple_of", "objective", b"objective", "policy_id", b"policy_id", "prompts", b"prompts", "skip", b"skip", "token_costs", b"token_costs", "total", b"total", "uncertain_minimum", b"uncertain_minimum", "uncertain_width", b"uncertain_width", "with_peers", b"with_peers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step", "_maximum", b"_maximum", "_min_version", b"_min_version", "_minimum", b"_minimum", "_uncertain_minimum", b"_uncertain_minimum", "_uncertain_width", b"_uncertain_width", "_with_history", b"_with_history", "_with_peers", b"_with_peers", "as_of_step", b"as_of_step", "estimator", b"estimator", "exact", b"exact", "maximum", b"maximum", "min_version", b"min_version", "minimum", b"minimum", "multiple_of", b"multiple_of", "objective", b"objective", "policy_id", b"policy_id", "prompts", b"prompts", "skip", b"skip", "token_costs", b"token_costs", "total", b"total", "uncertain_minimum", b"uncertain_minimum", "uncertain_width", b"uncertain_width", "with_history", b"with_history", "with_peers", b"with_peers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__as_of_step: _TypeAlias = _typing.Literal["as_of_step"]  # noqa: Y015
     _WhichOneofArgType__as_of_step: _TypeAlias = _typing.Literal["_as_of_step", b"_as_of_step"]  # noqa: Y015
@@ -559,6 +623,8 @@ class AllocateBudgetRequest(_message.Message):
     _WhichOneofArgType__uncertain_minimum: _TypeAlias = _typing.Literal["_uncertain_minimum", b"_uncertain_minimum"]  # noqa: Y015
     _WhichOneofReturnType__uncertain_width: _TypeAlias = _typing.Literal["uncertain_width"]  # noqa: Y015
     _WhichOneofArgType__uncertain_width: _TypeAlias = _typing.Literal["_uncertain_width", b"_uncertain_width"]  # noqa: Y015
+    _WhichOneofReturnType__with_history: _TypeAlias = _typing.Literal["with_history"]  # noqa: Y015
+    _WhichOneofArgType__with_history: _TypeAlias = _typing.Literal["_with_history", b"_with_history"]  # noqa: Y015
     _WhichOneofReturnType__with_peers: _TypeAlias = _typing.Literal["with_peers"]  # noqa: Y015
     _WhichOneofArgType__with_peers: _TypeAlias = _typing.Literal["_with_peers", b"_with_peers"]  # noqa: Y015
     @_typing.overload
@@ -573,6 +639,8 @@ class AllocateBudgetRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__uncertain_minimum) -> _WhichOneofReturnType__uncertain_minimum | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__uncertain_width) -> _WhichOneofReturnType__uncertain_width | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__with_history) -> _WhichOneofReturnType__with_history | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__with_peers) -> _WhichOneofReturnType__with_peers | None: ...
 
@@ -689,6 +757,7 @@ class RankModelsRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     ESTIMATOR_FIELD_NUMBER: _builtins.int
     WITH_PEERS_FIELD_NUMBER: _builtins.int
+    WITH_HISTORY_FIELD_NUMBER: _builtins.int
     fleet: _builtins.str
     """A fleet stored with UpdateFleet. Empty if policy_ids are given."""
     mode: Global___RankMode.ValueType
@@ -701,6 +770,8 @@ class RankModelsRequest(_message.Message):
     """What computes the values."""
     with_peers: _builtins.bool
     """As in PredictRequest. Scores of RANK_MODE_PAPER are never corrected by peers."""
+    with_history: _builtins.bool
+    """As in PredictRequest. Scores of RANK_MODE_PAPER never rest on histories."""
     @_builtins.property
     def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The prompts, at most 65,536 bytes of UTF-8 each."""
@@ -735,21 +806,26 @@ class RankModelsRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         estimator: Global___Estimator.ValueType = ...,
         with_peers: _builtins.bool | None = ...,
+        with_history: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost", b"_max_cost", "_min_value", b"_min_value", "_with_peers", b"_with_peers", "max_cost", b"max_cost", "min_value", b"min_value", "with_peers", b"with_peers"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost", b"_max_cost", "_min_value", b"_min_value", "_with_history", b"_with_history", "_with_peers", b"_with_peers", "max_cost", b"max_cost", "min_value", b"min_value", "with_history", b"with_history", "with_peers", b"with_peers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost", b"_max_cost", "_min_value", b"_min_value", "_with_peers", b"_with_peers", "betas", b"betas", "costs", b"costs", "estimator", b"estimator", "fleet", b"fleet", "labels", b"labels", "max_cost", b"max_cost", "min_value", b"min_value", "mode", b"mode", "policy_ids", b"policy_ids", "prompts", b"prompts", "with_peers", b"with_peers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost", b"_max_cost", "_min_value", b"_min_value", "_with_history", b"_with_history", "_with_peers", b"_with_peers", "betas", b"betas", "costs", b"costs", "estimator", b"estimator", "fleet", b"fleet", "labels", b"labels", "max_cost", b"max_cost", "min_value", b"min_value", "mode", b"mode", "policy_ids", b"policy_ids", "prompts", b"prompts", "with_history", b"with_history", "with_peers", b"with_peers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_cost: _TypeAlias = _typing.Literal["max_cost"]  # noqa: Y015
     _WhichOneofArgType__max_cost: _TypeAlias = _typing.Literal["_max_cost", b"_max_cost"]  # noqa: Y015
     _WhichOneofReturnType__min_value: _TypeAlias = _typing.Literal["min_value"]  # noqa: Y015
     _WhichOneofArgType__min_value: _TypeAlias = _typing.Literal["_min_value", b"_min_value"]  # noqa: Y015
+    _WhichOneofReturnType__with_history: _TypeAlias = _typing.Literal["with_history"]  # noqa: Y015
+    _WhichOneofArgType__with_history: _TypeAlias = _typing.Literal["_with_history", b"_with_history"]  # noqa: Y015
     _WhichOneofReturnType__with_peers: _TypeAlias = _typing.Literal["with_peers"]  # noqa: Y015
     _WhichOneofArgType__with_peers: _TypeAlias = _typing.Literal["_with_peers", b"_with_peers"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost) -> _WhichOneofReturnType__max_cost | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_value) -> _WhichOneofReturnType__min_value | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__with_history) -> _WhichOneofReturnType__with_history | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__with_peers) -> _WhichOneofReturnType__with_peers | None: ...
 

@@ -12,7 +12,7 @@ from vzero_server.contexts.outcome import Outcome
 from vzero_server.contexts.price import Price, Unit
 from vzero_server.engine.encoded import EstimatorName
 from vzero_server.engine.engine import Prediction
-from vzero_server.engine.value import Basis, Values
+from vzero_server.engine.value import Basis, History, Values
 
 ESTIMATORS: dict[int, EstimatorName] = {
     value_pb2.ESTIMATOR_UNSPECIFIED: EstimatorName.AUTO,
@@ -99,6 +99,7 @@ def predict_response(prediction: Prediction) -> value_pb2.PredictResponse:
 def value_messages(values: Values) -> list[value_pb2.Value]:
     """One message per value, in order."""
     basis = _BASES[values.basis]
+    histories = _history_messages(values.history, len(values.mean))
     return [
         value_pb2.Value(
             mean=mean,
@@ -106,12 +107,38 @@ def value_messages(values: Values) -> list[value_pb2.Value]:
             upper=upper,
             effective_sample_size=effective_sample_size,
             basis=basis,
+            history=history,
         )
-        for mean, lower, upper, effective_sample_size in zip(
+        for mean, lower, upper, effective_sample_size, history in zip(
             values.mean.tolist(),
             values.lower.tolist(),
             values.upper.tolist(),
             values.effective_sample_size.tolist(),
+            histories,
+            strict=True,
+        )
+    ]
+
+
+def _history_messages(history: History | None, count: int) -> list[value_pb2.History | None]:
+    """What each value remembers; None where there is nothing."""
+    if history is None:
+        return [None] * count
+    now = time.time()
+    return [
+        None
+        if observed_at is None
+        else value_pb2.History(
+            rollouts=rollouts,
+            weight=weight,
+            newest_step=newest_step,
+            age=_duration(now - observed_at),
+        )
+        for rollouts, weight, newest_step, observed_at in zip(
+            history.rollouts.tolist(),
+            history.weight.tolist(),
+            history.newest_step,
+            history.newest_observed_at,
             strict=True,
         )
     ]
@@ -150,9 +177,14 @@ def context_message(prediction: Prediction) -> value_pb2.Context:
         peers=prediction.peers,
     )
     if summary.newest_observed_at is not None:
-        age = max(0.0, time.time() - summary.newest_observed_at)
-        context.age.CopyFrom(Duration(seconds=int(age), nanos=int(age % 1 * 1e9)))
+        context.age.CopyFrom(_duration(time.time() - summary.newest_observed_at))
     return context
+
+
+def _duration(seconds: float) -> Duration:
+    """A duration; 0 for what a caller's clock has in the future."""
+    seconds = max(0.0, seconds)
+    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
 
 
 def _timestamp(seconds: float) -> Timestamp:

@@ -50,6 +50,7 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
             as_of_step=request.as_of_step if request.HasField("as_of_step") else None,
             min_version=request.min_version if request.HasField("min_version") else None,
             with_peers=request.with_peers if request.HasField("with_peers") else True,
+            with_history=request.with_history if request.HasField("with_history") else True,
         )
         return convert.predict_response(prediction)
 
@@ -65,6 +66,7 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
             as_of_step=request.as_of_step if request.HasField("as_of_step") else None,
             min_version=request.min_version if request.HasField("min_version") else None,
             with_peers=request.with_peers if request.HasField("with_peers") else True,
+            with_history=request.with_history if request.HasField("with_history") else True,
         )
         return await asyncio.to_thread(decisions.allocated, request, prediction)
 
@@ -83,6 +85,7 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
                 request.prompts,
                 estimator=estimator,
                 with_peers=request.with_peers if request.HasField("with_peers") else True,
+                with_history=request.with_history if request.HasField("with_history") else True,
             ),
         )
         costs = decisions.expected_costs(records, request.costs)

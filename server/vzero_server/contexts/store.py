@@ -12,6 +12,7 @@ from vzero_server.contexts import fleets, log, peers, prompts
 from vzero_server.contexts.database import Database
 from vzero_server.contexts.errors import UnknownFleetError, UnknownPolicyError
 from vzero_server.contexts.fleets import Fleet
+from vzero_server.contexts.histories import PastOutcome, read_histories
 from vzero_server.contexts.log import Appended, PolicyRecord, Row
 from vzero_server.contexts.outcome import Outcome
 from vzero_server.contexts.peers import Peer
@@ -245,6 +246,14 @@ class ContextStore:
         """Mean rewards of policies on prompts: (digest, policy key, reward)."""
         return await self._read(
             lambda connection: peers.peer_rewards_by_digest(connection, peer_keys, digests)
+        )
+
+    async def histories(
+        self, policy_key: int, digests: Sequence[bytes], as_of_step: int | None
+    ) -> dict[bytes, list[PastOutcome]]:
+        """Newest outcomes of a policy on prompts by digest, as ``histories.read_histories``."""
+        return await self._read(
+            lambda connection: read_histories(connection, policy_key, digests, as_of_step)
         )
 
     async def model_key(self, fingerprint: str) -> int:

@@ -6,8 +6,8 @@ reward r over n rollouts, d visits ago, counts as
 
     w = rho^d n / (1 + n / M)
 
-rollouts, so that older ones count less, and none for more than M. With kappa = lambda c, and s and
-f the sums of w r and w (1 - r),
+rollouts, so that older ones count less, and none for more than M. With
+kappa = max(lambda c, 1/4), and s and f the sums of w r and w (1 - r),
 
     m = (kappa v + s) / (kappa + s + f)        share  g = (s + f) / (kappa + s + f)
     logit p = logit m + g (delta + (beta - 1) logit m)
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import betaln, expit, logit
+from scipy.special import betaln, expit, logit, psi
 
 from vzero_server.decisions.visits import Past
 
@@ -36,8 +36,11 @@ Array = npt.NDArray[np.float64]
 
 # A success rate at the very edge has no logit.
 _EDGE = 1e-4
-# Steps of the differences behind gradients, and iterations of a fit.
-_STEP, _ITERATIONS = 1e-4, 12
+# A value counts for at least this many rollouts: with less, one visit without a failure would
+# leave no doubt.
+_LEAST = 0.25
+# Iterations of a fit.
+_ITERATIONS = 12
 _TINY = 1e-9
 
 
@@ -85,12 +88,11 @@ def fuse(values: Array, concentration: Array, past: Past, dynamics: Dynamics) ->
         past: Visits of these prompts.
         dynamics: How the policy moves.
     """
-    mean, size, evidence = _fused(values, concentration, past, _vector(dynamics)[None])
-    known = past.known
+    found = _Mixture(values, concentration, past, _vector(dynamics))
     return Fused(
-        np.where(known, mean[0], values),
-        np.where(known, size[0], concentration),
-        np.where(known, evidence[0], 0.0),
+        np.where(past.known, found.mean, values),
+        np.where(past.known, found.size, concentration),
+        found.evidence,
     )
 
 
@@ -99,7 +101,7 @@ def fit(
     concentration: Array,
     past: Past,
     rewards: Array,
-    rollouts: Array,
+    rollouts: Array | npt.NDArray[np.int64],
     shared: Dynamics | None = None,
     *,
     shift: bool = True,
@@ -133,18 +135,11 @@ def fit(
     v, c = values[rows], concentration[rows]
     successes, failures = rewards[rows] * rollouts[rows], (1.0 - rewards[rows]) * rollouts[rows]
 
-    def loss(vectors: Array) -> Array:
-        mean, size, _ = _fused(v, c, chosen, vectors)
-        a, b = size * mean, size * (1.0 - mean)
-        likelihood = betaln(a + successes, b + failures) - betaln(a, b)
-        held: Array = 0.5 * np.square((vectors - centre) / width).sum(1)
-        total: Array = held - likelihood.sum(1)
-        return total
-
     def loss_and_gradient(vector: Array) -> tuple[float, Array]:
-        around = loss(vector + _STEP * np.concatenate([np.zeros((1, 5)), np.eye(5), -np.eye(5)]))
-        gradient: Array = (around[1:6] - around[6:]) / (2.0 * _STEP)
-        return float(around[0]), gradient
+        found = _Mixture(v, c, chosen, vector)
+        value, gradient = found.likelihood(successes, failures)
+        held = (vector - centre) / width
+        return float(0.5 * held @ held) - value, held / width - gradient
 
     bounds = list(zip(centre - 4.0 * width, centre + 4.0 * width, strict=True))
     options = {"maxiter": _ITERATIONS}
@@ -154,7 +149,7 @@ def fit(
     return _dynamics(found.x)
 
 
-def likelihood(fused: Fused, rewards: Array, rollouts: Array) -> Array:
+def likelihood(fused: Fused, rewards: Array, rollouts: Array | npt.NDArray[np.int64]) -> Array:
     """Log likelihood of outcomes under values, up to what no value changes, ``[n]``."""
     a, b = fused.concentration * fused.mean, fused.concentration * (1.0 - fused.mean)
     successes = rewards * rollouts
@@ -162,21 +157,77 @@ def likelihood(fused: Fused, rewards: Array, rollouts: Array) -> Array:
     return found
 
 
-def _fused(v: Array, c: Array, past: Past, vectors: Array) -> tuple[Array, Array, Array]:
-    """Mean, concentration and evidence under several dynamics: ``[B, 5]`` to ``[B, n]``."""
-    weight, most, slope = np.exp(vectors[:, (0, 2, 4)]).T[:, :, None]
-    counts = past.rollouts / (1.0 + past.rollouts / most)
-    counts = counts * np.exp(-np.logaddexp(0.0, -vectors[:, 1:2]) * past.ages)
-    good, evidence = np.empty((2, len(vectors), past.prompts))
-    for row, (mine, count) in enumerate(zip(counts * past.rewards, counts, strict=True)):
-        good[row] = np.bincount(past.owner, mine, past.prompts)
-        evidence[row] = np.bincount(past.owner, count, past.prompts)
-    kappa = weight * c
-    total = kappa + evidence
-    share = evidence / total
-    mixed = logit(((kappa * v.clip(_EDGE, 1.0 - _EDGE) + good) / total).clip(_EDGE, 1.0 - _EDGE))
-    mean = expit(mixed + share * (vectors[:, 3:4] + (slope - 1.0) * mixed))
-    return mean.clip(_EDGE, 1.0 - _EDGE), (1.0 - share) * c + evidence, evidence
+class _Mixture:
+    """The module's formula at one vector of dynamics, and the gradient of its likelihood."""
+
+    def __init__(self, v: Array, c: Array, past: Past, vector: Array) -> None:
+        self._past, self._c = past, c
+        self._v = v.clip(_EDGE, 1.0 - _EDGE)
+        weight, self._most, self._slope = np.exp(vector[[0, 2, 4]])
+        self._decay, self._drift = expit(vector[1]), vector[3]
+        counts = past.rollouts / (1.0 + past.rollouts / self._most)
+        self._counts = counts * self._decay**past.ages
+        self._kappa = np.maximum(weight * c, _LEAST)
+        self._free = np.where(weight * c > _LEAST, self._kappa, 0.0)
+        self.evidence, good = self._sums(self._counts)
+        self._total = self._kappa + self.evidence
+        self._share = self.evidence / self._total
+        self._mixed = ((self._kappa * self._v + good) / self._total).clip(_EDGE, 1.0 - _EDGE)
+        self._logit = logit(self._mixed)
+        self._shift = self._drift + (self._slope - 1.0) * self._logit
+        self.mean = expit(self._logit + self._share * self._shift).clip(_EDGE, 1.0 - _EDGE)
+        self.size = (1.0 - self._share) * c + self.evidence
+
+    def _sums(self, counts: Array) -> tuple[Array, Array]:
+        """Counts of each prompt's visits, and of their successes."""
+        past = self._past
+        every: Array = np.bincount(past.owner, counts, past.prompts).astype(np.float64)
+        good: Array = np.bincount(past.owner, counts * past.rewards, past.prompts).astype(
+            np.float64
+        )
+        return every, good
+
+    def likelihood(self, successes: Array, failures: Array) -> tuple[float, Array]:
+        """Log likelihood of outcomes, up to a constant, and its gradient, ``[5]``."""
+        a, b = self.size * self.mean, self.size * (1.0 - self.mean)
+        value = (betaln(a + successes, b + failures) - betaln(a, b)).sum()
+        both = psi(self.size) - psi(self.size + successes + failures)
+        by_a, by_b = psi(a + successes) - psi(a) + both, psi(b + failures) - psi(b) + both
+        by_size = self.mean * by_a + (1.0 - self.mean) * by_b
+        by_logit = self.size * self.mean * (1.0 - self.mean) * (by_a - by_b)
+        gradient = [
+            (by_size * size + by_logit * mean).sum()
+            for size, mean in (
+                self._along(self._free, 0.0, 0.0),
+                self._along(0.0, *self._sums(self._counts * self._past.ages * self._fading)),
+                self._along(0.0, *self._sums(self._counts * self._filling)),
+                (0.0, self._share),
+                (0.0, self._share * self._slope * self._logit),
+            )
+        ]
+        return float(value), np.array(gradient)
+
+    @property
+    def _fading(self) -> float:
+        """Derivative of log rho by its logit."""
+        return float(1.0 - self._decay)
+
+    @property
+    def _filling(self) -> Array:
+        """Derivative of the log of a count by log M, ``[k]``."""
+        filling: Array = self._past.rollouts / (self._most + self._past.rollouts)
+        return filling
+
+    def _along(
+        self, kappa: Array | float, evidence: Array | float, good: Array | float
+    ) -> tuple[Array, Array]:
+        """Derivatives of size and of the mean's logit, given those of what they are made of."""
+        total = kappa + evidence
+        mixed = (good + self._v * kappa - self._mixed * total) / self._total
+        bent = mixed / (self._mixed * (1.0 - self._mixed))
+        share = (evidence - self._share * total) / self._total
+        size = evidence - self._c * share
+        return size, bent * (1.0 + self._share * (self._slope - 1.0)) + share * self._shift
 
 
 def _vector(dynamics: Dynamics) -> Array:

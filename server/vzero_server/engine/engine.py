@@ -9,12 +9,15 @@ from vzero_server.contexts.log import Appended
 from vzero_server.contexts.outcome import Outcome, prompt_digest
 from vzero_server.contexts.store import ContextStore, Head
 from vzero_server.contexts.window import Summary
+from vzero_server.decisions.fusion import SHARED
 from vzero_server.decisions.ranking import Label
 from vzero_server.engine.encoded import Encoded, EncodedContexts, EstimatorName
 from vzero_server.engine.errors import EstimatorNotLoadedError
 from vzero_server.engine.estimators.estimator import Features
+from vzero_server.engine.estimators.in_context import Known
 from vzero_server.engine.features import FeatureCache
 from vzero_server.engine.heads import HeadBatcher
+from vzero_server.engine.memory import Memory, remembering
 from vzero_server.engine.peers import Peers
 from vzero_server.engine.value import Values
 from vzero_server.metrics import Metrics
@@ -23,6 +26,8 @@ from vzero_server.watched import Watched
 
 # What AUTO means: the first of these that is loaded.
 _PREFERENCE = (EstimatorName.ICL, EstimatorName.KNN)
+# Past outcomes that take longer to combine than the event loop may halt.
+_MANY_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ class Engine:
         self._features = features
         self._contexts = contexts
         self._peers = peers
+        self._memory = Memory(store)
         self._heads = heads
         self._metrics = metrics or Metrics()
         self.watched = (*features.watched, *heads.watched, *watched)
@@ -83,6 +89,7 @@ class Engine:
         as_of_step: int | None = None,
         min_version: int | None = None,
         with_peers: bool = True,
+        with_history: bool = True,
     ) -> Prediction:
         """Values of prompts under a policy, in order.
 
@@ -94,6 +101,7 @@ class Engine:
             min_version: Wait until the policy's log has this version.
             with_peers: Use what other policies earned on the same prompts; with
                 ``as_of_step`` they are never asked, since their steps are of other runs.
+            with_history: Combine values with what this policy earned on the prompts before.
 
         Raises:
             UnknownPolicyError: The policy has no outcome.
@@ -106,7 +114,8 @@ class Engine:
         queries = await self._features.of_prompts(prompts)
         digests = [prompt_digest(prompt) for prompt in prompts]
         asked = digests if with_peers and as_of_step is None else None
-        return await self._answer(head, encoded, queries, asked)
+        remembered = digests if with_history else None
+        return await self._answer(head, encoded, queries, asked, remembered, as_of_step)
 
     async def values_of_many(
         self,
@@ -115,6 +124,7 @@ class Engine:
         *,
         estimator: EstimatorName = EstimatorName.AUTO,
         with_peers: bool = True,
+        with_history: bool = True,
         labels: Sequence[Label] | None = None,
     ) -> list[Prediction]:
         """Values of prompts under several policies, one prediction each, in order.
@@ -126,8 +136,10 @@ class Engine:
             prompts: The prompts, at least one.
             estimator: What computes the values.
             with_peers: As in ``values``.
+            with_history: As in ``values``.
             labels: What the estimator reads instead of the rewards of each policy's context;
-                values are then of those labels, and peers, who know rewards, are not asked.
+                values are then of those labels, and neither peers nor histories, which know
+                rewards, are asked.
 
         Raises:
             UnknownPolicyError: A policy is unknown.
@@ -140,10 +152,11 @@ class Engine:
         queries = await self._features.of_prompts(prompts)
         digests = [prompt_digest(prompt) for prompt in prompts]
         asked = digests if with_peers and labels is None else None
+        remembered = digests if with_history and labels is None else None
 
         async def answer(policy_id: str, head: Head, label: Label | None) -> Prediction:
             encoded = await self._contexts.get(policy_id, head, None, name, label=label)
-            return await self._answer(head, encoded, queries, asked)
+            return await self._answer(head, encoded, queries, asked, remembered)
 
         return await asyncio.gather(*map(answer, policy_ids, heads, own))
 
@@ -154,15 +167,47 @@ class Engine:
         return name
 
     async def _answer(
-        self, head: Head, encoded: Encoded, queries: Features, digests: Sequence[bytes] | None
+        self,
+        head: Head,
+        encoded: Encoded,
+        queries: Features,
+        asked: Sequence[bytes] | None,
+        remembered: Sequence[bytes] | None,
+        as_of_step: int | None = None,
     ) -> Prediction:
-        """Values of prompts under a context; peers are asked for those by digest."""
+        """Values of prompts under a context.
+
+        Args:
+            head: The policy.
+            encoded: The context.
+            queries: The prompts, ``[n, columns]``.
+            asked: Digests by which peers are asked for them; None to ask none.
+            remembered: Digests by which their histories are looked up; None to look up none.
+            as_of_step: Histories end with this step.
+        """
         hearsay = None
-        if self._peers is not None and digests is not None:
-            hearsay = await self._peers.hearsay(head.key, encoded, digests)
+        if self._peers is not None and asked is not None:
+            hearsay = await self._peers.hearsay(head.key, encoded, asked)
         values = await self._heads.values(encoded, queries, hearsay)
+        if remembered is not None:
+            values = await self._remembering(head, encoded, values, remembered, as_of_step)
         self._metrics.context_lag.observe(max(0, head.version - encoded.summary.version))
         return Prediction(values, encoded.summary, len(hearsay.rewards) if hearsay else 0)
+
+    async def _remembering(
+        self,
+        head: Head,
+        encoded: Encoded,
+        values: Values,
+        digests: Sequence[bytes],
+        as_of_step: int | None,
+    ) -> Values:
+        histories = await self._memory.histories(head, encoded, digests, as_of_step)
+        known = encoded.context
+        dynamics = known.dynamics if isinstance(known, Known) else SHARED
+        if sum(map(len, histories)) > _MANY_ROWS:
+            return await asyncio.to_thread(remembering, values, histories, dynamics)
+        return remembering(values, histories, dynamics)
 
     async def update(self, policy_id: str, outcomes: Sequence[Outcome]) -> Appended:
         """Append outcomes; returns when they are durable and later values rest on them.

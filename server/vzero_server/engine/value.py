@@ -21,6 +21,23 @@ class Basis(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """What became of ``n`` prompts before, under the same policy.
+
+    Attributes:
+        rollouts: Attempts known, ``[n]``; 0 for a prompt without a past.
+        weight: What they count for in the value, in rollouts, ``[n]``.
+        newest_step: Highest step among them, ``[n]``; None where none names one.
+        newest_observed_at: When the newest was observed, ``[n]``; None without a past.
+    """
+
+    rollouts: npt.NDArray[np.int64]
+    weight: Array
+    newest_step: Sequence[int | None]
+    newest_observed_at: Sequence[float | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Values:
     """Estimated success rates of ``n`` prompts under one policy.
 
@@ -31,6 +48,7 @@ class Values:
         effective_sample_size: How many rollouts of the very prompt each estimate is
             worth, ``[n]``: the sum of the parameters of the Beta distribution.
         basis: What they rest on.
+        history: What they remember of the prompts; None if nothing.
     """
 
     mean: Array
@@ -38,10 +56,11 @@ class Values:
     upper: Array
     effective_sample_size: Array
     basis: Basis
+    history: History | None = None
 
     @classmethod
     def joined(cls, parts: Sequence["Values"]) -> "Values":
-        """One after the other; the parts rest on the same."""
+        """One after the other; the parts rest on the same, and remember nothing."""
         return cls(
             mean=np.concatenate([part.mean for part in parts]),
             lower=np.concatenate([part.lower for part in parts]),

@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from vzero.cli.lines import BadInput
-from vzero_train.cli import folds, judging, tables
+from vzero_train.cli import folds, judging, remembering, tables
 from vzero_train.cli.inputs import Setup
 
-# Options that one of the three has no use for.
+# Options that one of the four has no use for.
 _UNFIT = {
     "tables": ("--estimators", "--sizes", "--hold-out", "--config"),
+    "history": ("--estimators", "--sizes", "--hold-out", "--config", "--only"),
     "folds": ("--hold-out", "--checkpoint", "--only"),
     "": ("--only", "--out", "--config"),
 }
@@ -21,15 +22,15 @@ def eval_(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="OUTCOMES | tables | folds",
-            help="A Parquet file of outcomes to judge on; or 'tables', or 'folds'.",
+            metavar="OUTCOMES | tables | history | folds",
+            help="A Parquet file of outcomes to judge on; or 'tables', 'history', 'folds'.",
             show_default=False,
         ),
     ],
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[OUTCOMES]", help="Outcomes for tables (the policy zoo) and folds."
+            metavar="[OUTCOMES]", help="Outcomes for tables, history (the policy zoo) and folds."
         ),
     ] = None,
     estimators: Annotated[
@@ -73,7 +74,8 @@ def eval_(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="tables: where they go, docs/results by default; folds: where heads are kept."
+            help="tables, history: where they go, docs/results by default; folds: where heads are "
+            "kept."
         ),
     ] = None,
     config: Annotated[
@@ -89,6 +91,8 @@ def eval_(
     reward and maybe benchmark, source, step, n_rollouts.
 
     tables: write the tables and figures of the paper, measured here.
+
+    history: write how well values do that remember their prompts, on outcomes along steps.
 
     folds: train a head for each fold of the recipe without it, and judge each on policies,
     prompts and benchmarks it never saw.
@@ -108,6 +112,8 @@ def eval_(
         raise BadInput(f"{unfit[0]} does not go with 'vzero eval {what}'")
     if what == "tables":
         tables.run(file, setup, only=only, out=out or Path("docs/results"))
+    elif what == "history":
+        remembering.run(file, setup, out=out or Path("docs/results"))
     elif what == "folds":
         if file is None or out is None:
             raise BadInput("vzero eval folds needs OUTCOMES and --out")

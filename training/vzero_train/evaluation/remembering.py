@@ -67,16 +67,20 @@ class Turn:
         mean: Array = (0.5 * worth + good) / (worth + every)
         return mean
 
-    def fused(self, *, shift: bool = True, plain: bool = False) -> Array:
+    def fused(
+        self, *, shift: bool = True, left_out: bool = False, dynamics: Dynamics | None = None
+    ) -> Array:
         """Values with history, ``[n]``.
 
         Args:
             shift: With the drift shift.
-            plain: From values that may know the prompt's own past already.
+            left_out: From values that leave the prompt's newest row in the context out.
+            dynamics: Instead of those that were fitted.
         """
-        values = self.values if plain else self.left_out
+        values = self.left_out if left_out else self.values
         size = np.full(len(values), self.size)
-        return fuse(values, size, self.past, self.dynamics[0 if shift else 1]).mean
+        fitted = self.dynamics[0 if shift else 1]
+        return fuse(values, size, self.past, dynamics or fitted).mean
 
 
 def turns(
