@@ -37,8 +37,8 @@ async def test_values_follow_the_outcomes(tmp_path: Path, tiny_model: Path) -> N
         await engine.update("good", [outcome(str(i), f"p{i}", reward=1.0) for i in range(20)])
         await engine.update("poor", [outcome(str(i), f"p{i}", reward=0.1) for i in range(20)])
         prompts = ["p3", "unseen", "p3"]
-        good = await engine.values("good", prompts)
-        poor = await engine.values("poor", prompts)
+        good = await engine.values("good", prompts, with_history=False)
+        poor = await engine.values("poor", prompts, with_history=False)
         np.testing.assert_allclose(good.values.mean, 1.0)
         np.testing.assert_allclose(poor.values.mean, 0.1, atol=1e-6)
         assert good.values.basis is Basis.KNN
@@ -58,8 +58,8 @@ async def test_as_of_step_sees_only_earlier_steps(tmp_path: Path, tiny_model: Pa
         early = [outcome(f"e{i}", f"p{i}", reward=0.0, step=1) for i in range(10)]
         late = [outcome(f"l{i}", f"p{i}", reward=1.0, step=2) for i in range(10)]
         await engine.update("p", early + late)
-        then = await engine.values("p", ["p1"], as_of_step=1)
-        now = await engine.values("p", ["p1"])
+        then = await engine.values("p", ["p1"], as_of_step=1, with_history=False)
+        now = await engine.values("p", ["p1"], with_history=False)
         assert (then.values.mean[0], now.values.mean[0]) == (0.0, 0.5)
         assert (then.context.version, then.context.rows, then.context.newest_step) == (20, 10, 1)
         await engine.update("p", [outcome("more", "p1", reward=1.0, step=1)])

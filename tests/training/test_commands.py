@@ -361,3 +361,34 @@ def test_figure4(tmp_path: Path) -> None:
     assert (tmp_path / "figure4.png").stat().st_size > 10_000
     with pytest.raises(ValueError, match="too few outcomes to train on"):
         figure4.run(made_up_outcomes(prompts=70, steps=2), Backbone.load(), tmp_path)
+
+
+def test_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "runs.parquet"
+    write(file, made_up_outcomes(prompts=80, policies=2, steps=9))
+    out = tmp_path / "results"
+    found = document(capsys, "eval", "history", file, "--out", out)
+    assert json.loads((out / "history-runs.json").read_text()) == found
+    whole, part = found["sequences"]
+    assert (whole["predictions"], whole["steps"], whole["prompts"]) == (2 * 8 * 80, 16, 80)
+    assert 0 < part["predictions"] < whole["predictions"] / 2
+    for sequence in (whole, part):
+        mse = {name: figure["estimate"] for name, figure in sequence["mse"].items()}
+        # The runs rise all the time, and no ingredient alone knows that.
+        assert mse["fusion"] < 0.9 * mse[sequence["best_single"]]
+        assert sequence["noise"] < mse["fusion"] < mse["fusion without shift"]
+        gain = 1.0 - mse["fusion"] / mse[sequence["best_single"]]
+        assert sequence["gain"]["fusion"]["estimate"] == pytest.approx(gain)
+    page = (out / "history-runs.md").read_text()
+    assert f"{mse['fusion']:.4f}" in page
+    assert set(whole["fits"]) == {"policy 0", "policy 1"}
+
+
+def test_history_needs_prompts_that_come_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "once.parquet"
+    write(file, made_up_outcomes(prompts=40, steps=1))
+    assert run("eval", "history", file, "--out", tmp_path) == 2
+    assert "no prompt comes back" in capsys.readouterr().err
+    assert run("eval", "history", file, "--sizes", "64") == 2

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from vzero_server.contexts import schema
 from vzero_server.contexts.prompts import pieces
@@ -23,6 +24,21 @@ class PastOutcome:
     observed_at: float
 
 
+def read_histories_by_key(
+    connection: Connection, policy_key: int, prompt_keys: Sequence[int], as_of_step: int | None
+) -> dict[int, list[PastOutcome]]:
+    """The newest outcomes of a policy on prompts by key; see ``read_histories``."""
+    outcome = schema.outcome.c
+    found: dict[int, list[PastOutcome]] = {}
+    for piece in pieces(prompt_keys):
+        rows = select(outcome.prompt_key, *_COLUMNS).where(
+            outcome.prompt_key.in_(piece), outcome.policy_key == policy_key
+        )
+        for key, *fields in connection.execute(_newest(rows, as_of_step)):
+            found.setdefault(key, []).append(PastOutcome(*fields))
+    return found
+
+
 def read_histories(
     connection: Connection, policy_key: int, digests: Sequence[bytes], as_of_step: int | None
 ) -> dict[bytes, list[PastOutcome]]:
@@ -37,26 +53,25 @@ def read_histories(
     outcome, prompt = schema.outcome.c, schema.prompt
     found: dict[bytes, list[PastOutcome]] = {}
     for piece in pieces(digests):
-        newness = func.row_number().over(
-            partition_by=outcome.prompt_key, order_by=outcome.seq.desc()
-        )
         rows = (
-            select(
-                prompt.c.digest,
-                outcome.seq,
-                outcome.reward,
-                outcome.rollouts,
-                outcome.step,
-                outcome.observed_at,
-                newness.label("newness"),
-            )
+            select(prompt.c.digest, *_COLUMNS)
             .join(schema.outcome, outcome.prompt_key == prompt.c.key)
             .where(prompt.c.digest.in_(piece), outcome.policy_key == policy_key)
         )
-        if as_of_step is not None:
-            rows = rows.where(outcome.step <= as_of_step)
-        newest = rows.subquery()
-        statement = select(newest).where(newest.c.newness <= MOST_ROWS).order_by(newest.c.seq)
-        for digest, *fields, _ in connection.execute(statement):
+        for digest, *fields in connection.execute(_newest(rows, as_of_step)):
             found.setdefault(digest, []).append(PastOutcome(*fields))
     return found
+
+
+_COLUMNS = [schema.outcome.c[name] for name in ("seq", "reward", "rollouts", "step", "observed_at")]
+
+
+def _newest(rows: Select[Any], as_of_step: int | None) -> Select[Any]:
+    """Of rows whose first column says which prompt they are of, the newest of each."""
+    outcome = schema.outcome.c
+    if as_of_step is not None:
+        rows = rows.where(outcome.step <= as_of_step)
+    newness = func.row_number().over(partition_by=outcome.prompt_key, order_by=outcome.seq.desc())
+    numbered = rows.add_columns(newness.label("newness")).subquery()
+    columns = [column for column in numbered.c if column.name != "newness"]
+    return select(*columns).where(numbered.c.newness <= MOST_ROWS).order_by(numbered.c.seq)

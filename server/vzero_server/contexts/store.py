@@ -12,7 +12,7 @@ from vzero_server.contexts import fleets, log, peers, prompts
 from vzero_server.contexts.database import Database
 from vzero_server.contexts.errors import UnknownFleetError, UnknownPolicyError
 from vzero_server.contexts.fleets import Fleet
-from vzero_server.contexts.histories import PastOutcome, read_histories
+from vzero_server.contexts.histories import PastOutcome, read_histories, read_histories_by_key
 from vzero_server.contexts.log import Appended, PolicyRecord, Row
 from vzero_server.contexts.outcome import Outcome
 from vzero_server.contexts.peers import Peer
@@ -254,6 +254,16 @@ class ContextStore:
         """Newest outcomes of a policy on prompts by digest, as ``histories.read_histories``."""
         return await self._read(
             lambda connection: read_histories(connection, policy_key, digests, as_of_step)
+        )
+
+    async def histories_by_key(
+        self, policy_key: int, prompt_keys: Sequence[int], as_of_step: int | None
+    ) -> dict[int, list[PastOutcome]]:
+        """Newest outcomes of a policy on prompts by key, as ``read_histories_by_key``."""
+        return await self._read(
+            lambda connection: read_histories_by_key(
+                connection, policy_key, prompt_keys, as_of_step
+            )
         )
 
     async def model_key(self, fingerprint: str) -> int:

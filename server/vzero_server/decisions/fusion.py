@@ -254,7 +254,10 @@ def _dynamics(vector: Array) -> Dynamics:
 
 
 SHARED = Dynamics(weight=0.3, decay=0.75, most=10.0, drift=0.5, slope=1.03)
-"""Fitted to many policies; printed by ``vzero eval history``."""
+"""Of policies in training: chosen from the fits that ``vzero eval history`` prints."""
+
+STILL = Dynamics(weight=0.3, decay=0.95, most=50.0, drift=0.0, slope=1.0)
+"""Of policies without steps, which are taken not to change."""
 
 SPREAD = np.array([1.2, 0.7, 1.9, 0.3, 0.1])
-"""How far policies lie around it: of log lambda, logit rho, log M, delta, log beta."""
+"""How far policies lie around them: of log lambda, logit rho, log M, delta, log beta."""

@@ -9,12 +9,10 @@ from vzero_server.contexts.log import Appended
 from vzero_server.contexts.outcome import Outcome, prompt_digest
 from vzero_server.contexts.store import ContextStore, Head
 from vzero_server.contexts.window import Summary
-from vzero_server.decisions.fusion import SHARED
 from vzero_server.decisions.ranking import Label
 from vzero_server.engine.encoded import Encoded, EncodedContexts, EstimatorName
 from vzero_server.engine.errors import EstimatorNotLoadedError
 from vzero_server.engine.estimators.estimator import Features
-from vzero_server.engine.estimators.in_context import Known
 from vzero_server.engine.features import FeatureCache
 from vzero_server.engine.heads import HeadBatcher
 from vzero_server.engine.memory import Memory, remembering
@@ -203,8 +201,9 @@ class Engine:
         as_of_step: int | None,
     ) -> Values:
         histories = await self._memory.histories(head, encoded, digests, as_of_step)
-        known = encoded.context
-        dynamics = known.dynamics if isinstance(known, Known) else SHARED
+        if not any(histories):
+            return values
+        dynamics = await self._memory.dynamics(head, encoded, as_of_step)
         if sum(map(len, histories)) > _MANY_ROWS:
             return await asyncio.to_thread(remembering, values, histories, dynamics)
         return remembering(values, histories, dynamics)

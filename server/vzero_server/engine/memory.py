@@ -1,16 +1,21 @@
 """What a policy earned before on the very prompts asked for, and values that remember it."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from cachetools import LRUCache
+from scipy.special import expit
 
 from vzero_server.contexts.histories import PastOutcome
 from vzero_server.contexts.store import ContextStore, Head
-from vzero_server.decisions.fusion import SHARED, Dynamics, fuse
-from vzero_server.decisions.visits import past_of
+from vzero_server.decisions.fusion import SHARED, STILL, Dynamics, fit, fuse
+from vzero_server.decisions.visits import past_of, past_of_rows
 from vzero_server.engine.encoded import Encoded
+from vzero_server.engine.estimators.in_context import Known
 from vzero_server.engine.value import History, Values, beta_values
 
 # Prompts whose history is kept in memory.
@@ -32,10 +37,49 @@ class Memory:
     prompts of a call in one query. All methods belong to one event loop.
     """
 
-    def __init__(self, store: ContextStore, *, kept: int = _KEPT) -> None:
-        """Read from the log, and keep the histories of so many prompts."""
+    def __init__(
+        self, store: ContextStore, *, worker: Executor | None = None, kept: int = _KEPT
+    ) -> None:
+        """Set up.
+
+        Args:
+            store: The log.
+            worker: Runs what takes longer than the event loop may halt; None for the loop's own.
+            kept: Prompts whose histories are kept.
+        """
         self._store = store
+        self._worker = worker
+        self._fits: WeakKeyDictionary[Encoded, asyncio.Task[Dynamics]] = WeakKeyDictionary()
         self._entries: LRUCache[tuple[int, bytes], _Entry] = LRUCache(kept)
+
+    async def dynamics(self, head: Head, encoded: Encoded, as_of_step: int | None) -> Dynamics:
+        """How the policy of a context moves, fitted to it when first asked for.
+
+        Args:
+            head: The policy.
+            encoded: The context.
+            as_of_step: What it ends with.
+        """
+        task = self._fits.get(encoded)
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
+            task = asyncio.create_task(self._fit(head, encoded, as_of_step))
+            # Whoever waits for it may have gone.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._fits[encoded] = task
+        # Shielded: others may wait for the same fit.
+        return await asyncio.shield(task)
+
+    async def _fit(self, head: Head, encoded: Encoded, as_of_step: int | None) -> Dynamics:
+        known, summary = encoded.context, encoded.summary
+        shared = STILL if summary.newest_step is None else SHARED
+        if not isinstance(known, Known):
+            return shared
+        prompts = np.unique(known.prompts).tolist()
+        read = await self._store.histories_by_key(head.key, prompts, as_of_step)
+        version = summary.version
+        return await asyncio.get_running_loop().run_in_executor(
+            self._worker, _fitted, known, read, version, shared
+        )
 
     async def histories(
         self, head: Head, encoded: Encoded, digests: Sequence[bytes], as_of_step: int | None
@@ -66,6 +110,36 @@ class Memory:
                 for digest in missing:
                     self._entries[head.key, digest] = _Entry(complete, found[digest])
         return [[row for row in found[digest] if row.seq <= version] for digest in digests]
+
+
+def _fitted(
+    known: Known, histories: Mapping[int, Sequence[PastOutcome]], version: int, shared: Dynamics
+) -> Dynamics:
+    """How the newest outcomes of the prompts of a context went on from those before them."""
+    # Of the rows of a prompt the last.
+    prompts, last = np.unique(known.prompts[::-1], return_index=True)
+    place = len(known.prompts) - 1 - last
+    rows = [
+        (number, row)
+        for number, prompt in enumerate(prompts.tolist())
+        for row in histories.get(prompt, ())
+        if row.seq <= version
+    ]
+    owner = np.array([number for number, _ in rows], np.int64)
+    steps = np.array([-1 if row.step is None else row.step for _, row in rows], np.int64)
+    rewards = np.array([row.reward for _, row in rows], np.float64)
+    rollouts = np.array([row.rollouts for _, row in rows], np.float64)
+    past = past_of_rows(owner, steps, rewards, rollouts)
+    newest = np.flatnonzero(np.append(owner[1:] != owner[:-1], True)) if rows else owner
+    chosen = place[owner[newest]]
+    return fit(
+        expit(known.left_out[chosen]),
+        np.full(len(chosen), known.kappa),
+        past.of(newest),
+        rewards[newest],
+        rollouts[newest],
+        shared,
+    )
 
 
 def remembering(

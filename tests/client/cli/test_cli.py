@@ -61,7 +61,7 @@ def test_json_everywhere(run: Run, tmp_path: Path) -> None:
     )  # fmt: skip
     assert [value["prompt"] for value in predicted["values"]] == ["a", "b", "c"]
     assert set(predicted["values"][0]) == {
-        "prompt", "mean", "lower", "upper", "effective_sample_size", "basis",
+        "prompt", "mean", "lower", "upper", "effective_sample_size", "basis", "history",
     }  # fmt: skip
     assert predicted["context"]["version"] == 3
     assert predicted["context"]["newest_step"] is None

@@ -17,8 +17,8 @@ from vzero_train.data.outcomes import Ints, Outcomes
 Array = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
-CONTEXT, WINDOW = 512, 2048
-"""Newest rows of the log: those the head reads, and those whose repeats are fitted to."""
+CONTEXT = 512
+"""Newest rows of the log, which the head reads."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Turn:
         size: Effective sample size of the values.
         past: What the policy earned on these prompts before.
         mean: Mean reward of the policy's last step.
-        dynamics: Fitted to the repeats of the window, with the drift shift and without.
+        dynamics: Fitted to the newest outcomes and what came before them, with the drift shift and
+            without.
     """
 
     policy: str
@@ -131,9 +132,7 @@ def _turn(
     head: InContextHead,
     features: npt.NDArray[np.floating],
 ) -> Turn:
-    window = log[-WINDOW:]
-    read = np.arange(max(0, len(window) - CONTEXT), len(window))
-    context = window[read]
+    context = log[-CONTEXT:]
 
     def rows(prompts: Ints) -> torch.Tensor:
         return head.rows(torch.from_numpy(features[prompts].astype(np.float32))).unsqueeze(0)
@@ -150,12 +149,15 @@ def _turn(
     ]
     rollouts = outcomes.rollouts
     size = concentration(rewards[None, context], rollouts[None, context], left_out[None])
+    # Of the rows of a prompt the last.
+    last = np.array(sorted(newest.values()))
     repeated = past_of_rows(
-        outcomes.prompt[window], outcomes.step[window], rewards[window], _floats(rollouts[window])
-    ).of(read)
-    sizes = np.full(len(read), size[0])
+        outcomes.prompt[log], outcomes.step[log], rewards[log], _floats(rollouts[log])
+    ).of(last + len(log) - len(context))
+    sizes = np.full(len(last), size[0])
+    seen = context[last]
     fits = [
-        fit(left_out, sizes, repeated, rewards[context], rollouts[context], shift=shift)
+        fit(left_out[last], sizes, repeated, rewards[seen], rollouts[seen], shift=shift)
         for shift in (True, False)
     ]
     return Turn(

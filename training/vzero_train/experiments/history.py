@@ -15,7 +15,7 @@ from vzero_server.decisions.visits import Past
 from vzero_server.model.checkpoint import Checkpoint
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.evaluation.judgement import cell
-from vzero_train.evaluation.remembering import CONTEXT, WINDOW, Array, Turn, turns
+from vzero_train.evaluation.remembering import CONTEXT, Array, Turn, turns
 from vzero_train.evaluation.resampling import Interval, Resampling
 from vzero_train.experiments.report import markdown
 from vzero_train.experiments.trial import Progress
@@ -197,7 +197,7 @@ def _page(document: Mapping[str, Any]) -> str:
             "shared fit was chosen:\n\n" + markdown(["policy", *asdict(SHARED)], fits) + "\n"
         )
     shared = ", ".join(f"{name} {number:g}" for name, number in asdict(SHARED).items())
-    parts.append(_METHOD.format(rows=CONTEXT, window=WINDOW, shared=shared))
+    parts.append(_METHOD.format(rows=CONTEXT, shared=shared))
     return "\n".join(parts)
 
 
@@ -212,9 +212,9 @@ def _share(found: Mapping[str, float] | None) -> str:
 _METHOD = """\
 Each prompt of a step is predicted from everything before the step; prompts without a past, whose
 values history leaves alone, are not judged. The head reads the newest {rows} outcomes; dynamics are
-fitted, at each step anew, to those of them whose prompt came before within the newest {window}, as
-the server does. Decayed visits are Beta(c/2 + sum r^age s, c/2 + sum r^age f) of the same prompt,
-age in visits, c and r the best for these very rewards. The shared fit, where a policy
-shows no repeats: {shared}. Gains are 1 - MSE / MSE of the best single ingredient; brackets are 95 %
-bootstrap intervals over prompts, paired, the policies as they are.
+fitted, at each step anew, to those of them whose prompt came before, as the server does. Decayed
+visits are Beta(c/2 + sum r^age s, c/2 + sum r^age f) of the same prompt, age in visits, c and r the
+best for these very rewards. The shared fit, where no prompt came back yet: {shared}.
+Gains are 1 - MSE / MSE of the best single ingredient; brackets are 95 % bootstrap intervals over
+prompts, paired, the policies as they are.
 """

@@ -9,9 +9,7 @@ import torch
 from scipy.special import expit
 
 from vzero_server.contexts.window import ContextWindow
-from vzero_server.decisions.fusion import SHARED, Dynamics, fit
 from vzero_server.decisions.spread import concentration
-from vzero_server.decisions.visits import past_of_rows
 from vzero_server.engine.estimators.estimator import Features, Question
 from vzero_server.engine.estimators.population import (
     Population,
@@ -32,8 +30,6 @@ _BATCH_ENTRIES = 1 << 19
 _FEW_QUERIES = 8
 # A success rate at the very edge has no Beta distribution.
 _EDGE = 1e-4
-# Repeated rows that the fit of histories looks at: more take longer and say little more.
-_FITTED = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +43,6 @@ class Known:
         rollouts: Attempts behind each, ``[N]``.
         kappa: Concentration of success rates around values.
         basis: What values are called.
-        dynamics: How success rates move until a prompt comes back, fitted to the repeated
-            prompts of the window.
     """
 
     encoded: EncodedContext
@@ -57,7 +51,6 @@ class Known:
     rollouts: npt.NDArray[np.int64]
     kappa: float
     basis: Basis
-    dynamics: Dynamics = SHARED
 
     @property
     def nbytes(self) -> int:
@@ -178,9 +171,7 @@ class InContext:
         if len(window) < self._min_rows:
             return known
         kappa = _concentration(known, known.left_out, np.arange(len(chosen)))
-        return replace(
-            known, kappa=kappa, basis=Basis.ICL, dynamics=_dynamics(window, chosen, known, kappa)
-        )
+        return replace(known, kappa=kappa, basis=Basis.ICL)
 
     def _column(self, numbers: np.ndarray) -> torch.Tensor:
         """One number per row of one context, ``[1, N]``."""
@@ -214,26 +205,6 @@ def correction(known: Known, others: Array, means: Array) -> Correction | None:
         unknown = np.isnan(others).all(axis=0)
         kappa = _concentration(known, population.left_out, np.flatnonzero(~unknown))
     return Correction(population, kappa)
-
-
-def _dynamics(
-    window: ContextWindow, chosen: npt.NDArray[np.int64], known: Known, kappa: float
-) -> Dynamics:
-    """How rewards of the newest repeated rows went on from what came before in the window."""
-    past = past_of_rows(
-        window.prompts,
-        window.steps,
-        window.rewards.astype(np.float64),
-        window.rollouts.astype(np.float64),
-    )
-    repeated = np.flatnonzero(past.known[chosen])[-_FITTED:]
-    return fit(
-        expit(known.left_out[repeated]),
-        np.full(len(repeated), kappa),
-        past.of(chosen[repeated]),
-        known.rewards[repeated],
-        known.rollouts[repeated],
-    )
 
 
 def _concentration(known: Known, logits: Array, chosen: npt.NDArray[np.int64]) -> float:
