@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from scipy.special import expit
 
+from vzero_server.contexts.window import ages_of
 from vzero_server.decisions.fusion import Dynamics, fit, fuse
 from vzero_server.decisions.spread import concentration
 from vzero_server.decisions.visits import Past, past_of, past_of_rows
@@ -139,7 +140,8 @@ def _turn(
 
     prompts, rewards = outcomes.prompt[asked], outcomes.reward.astype(np.float64)
     given = torch.from_numpy(outcomes.reward[context]).float().unsqueeze(0)
-    encoded = head.encode(rows(outcomes.prompt[context]), given)
+    ages = torch.from_numpy(ages_of(outcomes.step[context])).float().unsqueeze(0)
+    encoded = head.encode(rows(outcomes.prompt[context]), given, ages=ages if ages.any() else None)
     values = torch.sigmoid(head.predict(encoded, rows(prompts)))[0].double().numpy()
     left_out = expit(encoded.left_out[0].double().numpy())
     newest = {int(prompt): place for place, prompt in enumerate(outcomes.prompt[context])}
