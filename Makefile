@@ -31,12 +31,11 @@ lint: $(VENV)/.dev ## Style, types, import floors, and the contract and its gene
 protos: $(VENV)/.dev ## Generate client/vzero/v1 from protos/.
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/protos.py
 
-bench: $(VENV)/.dev ## Measure the head, latency, updates, decisions and restart against references.
-	$(BIN)/python -m benchmarks.head $(ARGS)
-	$(BIN)/python -m benchmarks.latency $(ARGS)
-	$(BIN)/python -m benchmarks.updates $(ARGS)
-	$(BIN)/python -m benchmarks.decisions $(ARGS)
-	$(BIN)/python -m benchmarks.restart $(ARGS)
+BENCHMARKS = head precision latency served_vs_bare stateless_reference many_policies updates \
+  overload restart decisions
+
+bench: $(VENV)/.dev ## Measure everything against references in the same run (half an hour).
+	$(foreach name,$(BENCHMARKS),$(BIN)/python -m benchmarks.$(name) $(ARGS) &&) true
 
 load: $(VENV)/.dev ## Trainers and routers against a local server for a while.
 	$(BIN)/python -m load_tests $(ARGS)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +96,30 @@ async def test_what_peers_report_later_counts(tmp_path: Path, tiny_model: Path, 
         after = await engine.values("me", ["late"])
         assert after.peers == 2
         assert after.values.mean[0] > before.values.mean[0]
+
+
+async def test_peers_are_asked_again_when_a_context_has_grown_a_lot(
+    tmp_path: Path, tiny_model: Path, head: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    async with running(tmp_path, tiny_model, head=str(head), peer_refresh=60) as engine:
+        original = engine._store.peers
+
+        async def counted(*args: Any) -> Any:
+            asked.append(args)
+            return await original(*args)
+
+        monkeypatch.setattr(engine._store, "peers", counted)
+        for name in ("me", "one", "two"):
+            rows = slice(0, 50) if name == "me" else slice(0, 120)
+            await report(engine, name, PROMPTS[rows], EASY[rows])
+        assert (await engine.values("me", PROMPTS[ASKED])).peers == 2
+        await report(engine, "me", PROMPTS[50:52], EASY[50:52])
+        assert (await engine.values("me", PROMPTS[ASKED])).peers == 2
+        assert len(asked) == 1
+        await report(engine, "me", PROMPTS[52:80], EASY[52:80])
+        assert (await engine.values("me", PROMPTS[ASKED])).peers == 2
+        assert len(asked) == 2
 
 
 async def test_a_deleted_policy_is_forgotten(tmp_path: Path, tiny_model: Path, head: Path) -> None:

@@ -13,11 +13,15 @@ from cachetools import LRUCache
 from vzero_server.contexts.peers import Peer
 from vzero_server.contexts.store import ContextStore
 from vzero_server.engine.encoded import Encoded
+from vzero_server.engine.estimators.estimator import Estimator
 from vzero_server.engine.estimators.in_context import Correction, Known, correction
 from vzero_server.engine.value import Array
 
 # Prompts of a context whose peers' rewards are kept in memory.
 _KEPT = 1024
+# Policies whose latest view is kept, and how much longer a context may be than that of a view
+# that is used for it.
+_POLICIES, _GROWN = 4096, 1.25
 # Reading what peers say of a context is repeated so rarely that it costs this share of a core.
 _SHARE = 0.02
 
@@ -26,6 +30,8 @@ _SHARE = 0.02
 class _View:
     """A context as its peers see it; None where they have nothing to say."""
 
+    estimator: Estimator
+    rows: int
     correction: Correction | None
     peers: tuple[int, ...]
     changes: int
@@ -51,8 +57,9 @@ class Hearsay:
 class Peers:
     """Finds the policies that tried the same prompts, and what they earned.
 
-    What was read is used for some seconds, whatever is reported meanwhile; of a policy that
-    was deleted nothing is used any more.
+    What was read is used for some seconds, whatever is reported meanwhile, for the policy's
+    further contexts too while they are about as long; of a policy that was deleted nothing is
+    used any more.
 
     All methods belong to one event loop.
     """
@@ -71,6 +78,7 @@ class Peers:
         self._refresh = refresh
         self._worker = worker
         self._views: WeakKeyDictionary[Encoded, asyncio.Task[_View]] = WeakKeyDictionary()
+        self._latest: LRUCache[int, asyncio.Task[_View]] = LRUCache(_POLICIES)
 
     async def hearsay(
         self, policy_key: int, encoded: Encoded, digests: Sequence[bytes]
@@ -103,14 +111,26 @@ class Peers:
         return Hearsay(view.correction, rewards)
 
     async def _view(self, policy_key: int, encoded: Encoded, known: Known) -> _View:
-        task = self._views.get(encoded)
+        task = self._views.get(encoded) or self._of_an_earlier(policy_key, encoded, known)
         if task is None or (task.done() and self._outdated(task)):
-            task = asyncio.create_task(self._read(policy_key, known))
+            task = asyncio.create_task(self._read(policy_key, encoded.estimator, known))
             # Whoever waits for it may have gone.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._views[encoded] = task
+            self._latest[policy_key] = task
+        self._views[encoded] = task
         # Shielded: others may wait for the same reading.
         return await asyncio.shield(task)
+
+    def _of_an_earlier(
+        self, policy_key: int, encoded: Encoded, known: Known
+    ) -> "asyncio.Task[_View] | None":
+        """What was read for an earlier context of the policy, if it will do."""
+        task = self._latest.get(policy_key)
+        if task is None or not task.done() or task.cancelled() or task.exception():
+            return None
+        view = task.result()
+        recent = time.monotonic() < view.good_until and view.estimator is encoded.estimator
+        return task if recent and len(known.rewards) <= _GROWN * view.rows else None
 
     def _outdated(self, task: "asyncio.Task[_View]") -> bool:
         if task.cancelled() or task.exception():
@@ -120,7 +140,7 @@ class Peers:
             return True
         return view.changes != self._store.changes and time.monotonic() >= view.good_until
 
-    async def _read(self, policy_key: int, known: Known) -> _View:
+    async def _read(self, policy_key: int, estimator: Estimator, known: Known) -> _View:
         began = time.monotonic()
         changes, deletions = self._store.changes, self._store.deletions
         prompts = known.prompts.tolist()
@@ -134,7 +154,7 @@ class Peers:
             )
         now = time.monotonic()
         good_until = now + self._refresh + (now - began) / _SHARE * (self._refresh > 0)
-        return _View(fitted, keys, changes, deletions, good_until)
+        return _View(estimator, len(known.rewards), fitted, keys, changes, deletions, good_until)
 
 
 def _fitted(

@@ -118,9 +118,9 @@ class WindowCache:
             as_of_step=key.as_of_step,
         )
         vectors = await self._features.of_rows(rows)
-        whole = np.isfinite(vectors).all(axis=1)
-        if not whole.all():
-            rows = [row for row, kept in zip(rows, whole, strict=True) if kept]
+        whole = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+        if len(whole) < len(rows):
+            rows = [rows[position] for position in whole]
             vectors = vectors[whole]
         window = await job.run(self._built, window, version, rows, vectors)
         if _cost(window) <= self._windows.maxsize:
