@@ -6,15 +6,18 @@ from typing import Annotated
 import typer
 
 from vzero.cli.lines import BadInput
-from vzero_train.cli import folds, judging, remembering, tables
+from vzero_train.cli import folds, judging, remembering, routing, tables
 from vzero_train.cli.inputs import Setup
 
-# Options that one of the four has no use for.
+_ROUTING = ("--source", "--prompts", "--splits", "--sized")
+
+# Options that one of them has no use for.
 _UNFIT = {
-    "tables": ("--estimators", "--sizes", "--hold-out", "--config"),
-    "history": ("--estimators", "--sizes", "--hold-out", "--config", "--only"),
-    "folds": ("--hold-out", "--checkpoint", "--only"),
-    "": ("--only", "--out", "--config"),
+    "tables": ("--estimators", "--sizes", "--hold-out", "--config", *_ROUTING),
+    "history": ("--estimators", "--sizes", "--hold-out", "--config", "--only", *_ROUTING),
+    "folds": ("--hold-out", "--checkpoint", "--only", *_ROUTING),
+    "routing": ("--hold-out", "--only", "--config"),
+    "": ("--only", "--out", "--config", *_ROUTING),
 }
 
 
@@ -22,15 +25,16 @@ def eval_(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="OUTCOMES | tables | history | folds",
-            help="A Parquet file of outcomes to judge on; or 'tables', 'history', 'folds'.",
+            metavar="OUTCOMES | tables | history | folds | routing",
+            help="Outcomes to judge on (Parquet); or 'tables', 'history', 'folds', 'routing'.",
             show_default=False,
         ),
     ],
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[OUTCOMES]", help="Outcomes for tables, history (the policy zoo) and folds."
+            metavar="[OUTCOMES]",
+            help="Outcomes for tables, history, routing (the policy zoo) and folds.",
         ),
     ] = None,
     estimators: Annotated[
@@ -41,7 +45,10 @@ def eval_(
     ] = None,
     sizes: Annotated[
         list[str] | None,
-        typer.Option(help="Context sizes; 32,64,128,256,512,1024 by default.", show_default=False),
+        typer.Option(
+            help="Context sizes; 32,64,128,256,512,1024 by default; routing: 512.",
+            show_default=False,
+        ),
     ] = None,
     hold_out: Annotated[
         list[str] | None,
@@ -75,12 +82,25 @@ def eval_(
         Path | None,
         typer.Option(
             help="tables, history: where they go, docs/results by default; folds: where heads are "
-            "kept."
+            "kept; routing: where pages go, none by default."
         ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="folds: the recipe (TOML); the shipped one by default.")
     ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="routing: outcomes of this source alone.")
+    ] = None,
+    prompts: Annotated[
+        int | None,
+        typer.Option(help="routing: at most so many, drawn at random; 3000 by default.", min=66),
+    ] = None,
+    splits: Annotated[
+        int | None, typer.Option(help="routing: how many; 5 by default.", min=1, max=100)
+    ] = None,
+    sized: Annotated[
+        bool, typer.Option("--sized", help="routing: only policies whose params_b is known.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document and nothing else.")
     ] = False,
@@ -96,6 +116,8 @@ def eval_(
 
     folds: train a head for each fold of the recipe without it, and judge each on policies,
     prompts and benchmarks it never saw.
+
+    routing: choose a policy for each prompt, and compare accuracy and cost with other routers.
     """
     setup = Setup(backbone, device, checkpoint, cache, seed, quiet=as_json)
     given = {
@@ -106,6 +128,10 @@ def eval_(
         "--only": only,
         "--out": out,
         "--config": config,
+        "--source": source,
+        "--prompts": prompts,
+        "--splits": splits,
+        "--sized": sized or None,
     }
     unfit = [name for name in _UNFIT.get(what, _UNFIT[""]) if given[name] is not None]
     if unfit:
@@ -118,6 +144,18 @@ def eval_(
         if file is None or out is None:
             raise BadInput("vzero eval folds needs OUTCOMES and --out")
         folds.run(file, setup, config=config, out=out, estimators=estimators, sizes=sizes)
+    elif what == "routing":
+        routing.run(
+            file,
+            setup,
+            routers=estimators,
+            sizes=sizes,
+            source=source,
+            prompts=prompts or 3000,
+            splits=splits or 5,
+            sized=sized,
+            out=out,
+        )
     elif file is not None:
         raise BadInput(f"one file of outcomes can be judged at a time, not {what} and {file}")
     else:

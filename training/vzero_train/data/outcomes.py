@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 REQUIRED = ("prompt", "policy", "reward")
-OPTIONAL = ("benchmark", "source", "step", "n_rollouts")
+OPTIONAL = ("benchmark", "source", "step", "n_rollouts", "cost_tokens", "params_b")
 
 Strings = npt.NDArray[np.str_]
 Ints = npt.NDArray[np.int64]
@@ -33,6 +33,8 @@ class Outcomes:
         step: Training step of the policy; -1 where it has none.
         reward: Mean reward in [0, 1].
         rollouts: How many attempts the reward is the mean of; 1 if unknown.
+        tokens: Mean tokens of an attempt, NaN where unknown; None if nothing is known.
+        params: Billions of parameters of the policy, alike.
     """
 
     texts: tuple[str, ...]
@@ -43,6 +45,8 @@ class Outcomes:
     step: Ints
     reward: Floats
     rollouts: Ints
+    tokens: Floats | None = None
+    params: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -58,6 +62,8 @@ class Outcomes:
             self.step[kept],
             self.reward[kept],
             self.rollouts[kept],
+            None if self.tokens is None else self.tokens[kept],
+            None if self.params is None else self.params[kept],
         )
 
     def difficulty(self) -> npt.NDArray[np.float64]:
@@ -113,7 +119,7 @@ def load_outcomes(path: Path) -> Outcomes:
     Raises:
         OutcomesError: The file is missing, unreadable or empty, lacks a column, or a column
             holds what it must not: a reward that is NaN or outside [0, 1], a prompt that is
-            missing or no text, fewer than one rollout.
+            missing or no text, fewer than one rollout, a negative cost or size.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -151,6 +157,8 @@ def load_outcomes(path: Path) -> Outcomes:
         step=_numbers(path, table, "step", missing=-1).astype(np.int64),
         reward=reward,
         rollouts=rollouts.astype(np.int64),
+        tokens=_amounts(path, table, "cost_tokens"),
+        params=_amounts(path, table, "params_b"),
     )
     return outcomes.where(_first_of_each(outcomes))
 
@@ -223,6 +231,16 @@ def _numbers(path: Path, table: Any, name: str, missing: float) -> Ints | Floats
         raise OutcomesError(f"{path}: {name} must be numbers, not {column.type}")
     numbers: Floats = column.to_numpy().astype(np.float64)
     return np.where(np.isnan(numbers), missing, numbers)
+
+
+def _amounts(path: Path, table: Any, name: str) -> Floats | None:  # noqa: ANN401
+    """A column of numbers that are not negative, NaN where there is none; None without any."""
+    amounts = _numbers(path, table, name, missing=np.nan).astype(np.float32)
+    wrong = (amounts < 0.0) | np.isinf(amounts)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise OutcomesError(f"{path}: {name} {amounts[row]:g} of row {row} is no amount")
+    return None if np.isnan(amounts).all() else amounts
 
 
 def _strings(path: Path, table: Any, name: str) -> Strings:  # noqa: ANN401

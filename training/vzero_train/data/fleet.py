@@ -1,0 +1,130 @@
+"""Policies that were all tried on the same prompts: what routers choose among."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from vzero_train.data.outcomes import Outcomes
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+# Share of the prompts a policy must have been tried on to be part of the fleet.
+_COVERAGE = 0.9
+_FEWEST_PROMPTS = 64
+
+
+class FleetError(Exception):
+    """Outcomes hold no fleet."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fleet:
+    """P policies, each tried on the same n prompts.
+
+    Attributes:
+        texts: The prompts, ``[n]``.
+        benchmarks: Where each comes from, ``[n]``.
+        policies: Names, ``[P]``.
+        rewards: In [0, 1], ``[n, P]``.
+        costs: What an attempt cost, ``[n, P]``, not negative; see ``unit``.
+        unit: What costs are: ``params_b x tokens`` (Eq. 56), ``tokens``, ``params_b`` or, where
+            nothing is known and all are 0, ``unknown``.
+    """
+
+    texts: tuple[str, ...]
+    benchmarks: npt.NDArray[np.str_]
+    policies: tuple[str, ...]
+    rewards: Floats
+    costs: Floats
+    unit: str
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def sample(self, prompts: int, rng: np.random.Generator) -> Self:
+        """A fleet of at most so many of the prompts, drawn at random."""
+        if len(self) <= prompts:
+            return self
+        kept = np.sort(rng.permutation(len(self))[:prompts])
+        return replace(
+            self,
+            texts=tuple(self.texts[index] for index in kept),
+            benchmarks=self.benchmarks[kept],
+            rewards=self.rewards[kept],
+            costs=self.costs[kept],
+        )
+
+
+def fleet_of(outcomes: Outcomes, *, sized: bool = False) -> Fleet:
+    """The policies that were tried on nearly all prompts, on the prompts that all of them know.
+
+    Of a policy with steps the last one counts, of a prompt that stands in several benchmarks
+    the first. Policies that know less than nine prompts of ten are left out.
+
+    An attempt costs its tokens times the policy's size (Eq. 56) if all sizes are known, else
+    its tokens: sizes that are known for some would compare parameters with nothing. Where the
+    tokens of an attempt are unknown, all attempts of a policy cost the mean of those that are
+    known; where they are unknown of a whole policy, the size alone counts.
+
+    Args:
+        outcomes: Of one source.
+        sized: Only policies of known size.
+
+    Raises:
+        FleetError: Fewer than two policies, or fewer than 64 prompts, are left.
+    """
+    if sized:
+        known = outcomes.params is not None and np.isfinite(outcomes.params)
+        outcomes = outcomes.where(np.broadcast_to(known, outcomes.reward.shape))
+    names, policy = np.unique(outcomes.policy, return_inverse=True)
+    cells = np.full((len(outcomes.texts), len(names)), -1)
+    # Later rows overwrite earlier ones: the last step first in importance, then the first row.
+    order = np.lexsort((-np.arange(len(outcomes)), outcomes.step))
+    cells[outcomes.prompt[order], policy[order]] = order
+    last = np.array([outcomes.step[policy == one].max() for one in range(len(names))])
+    cells[(cells >= 0) & (outcomes.step[cells] < last)] = -1
+    tried = (cells >= 0).sum(0)
+    full = tried >= _COVERAGE * (cells >= 0).any(1).sum()
+    prompts = np.flatnonzero((cells[:, full] >= 0).all(1))
+    if full.sum() < 2 or len(prompts) < _FEWEST_PROMPTS:
+        raise FleetError(
+            f"{int(full.sum())} policies were tried on nine prompts of ten, and "
+            f"{len(prompts) if full.any() else 0} prompts by all of them; routing takes two "
+            f"policies and {_FEWEST_PROMPTS} prompts"
+        )
+    rows = cells[np.ix_(prompts, np.flatnonzero(full))]
+    costs, unit = _costs(outcomes, rows)
+    return Fleet(
+        texts=tuple(outcomes.texts[prompt] for prompt in prompts),
+        benchmarks=outcomes.benchmark[rows[:, 0]],
+        policies=tuple(str(name) for name in names[full]),
+        rewards=outcomes.reward[rows].astype(np.float64),
+        costs=costs,
+        unit=unit,
+    )
+
+
+def _costs(outcomes: Outcomes, rows: Ints) -> tuple[Floats, str]:
+    """What attempts cost, ``[n, P]``, and in which unit."""
+    tokens, sizes = _amounts(outcomes.tokens, rows), _amounts(outcomes.params, rows)
+    counted = bool(np.isfinite(tokens).any(0).all())
+    sized = bool(np.isfinite(sizes).any(0).all())
+    costs = np.ones(rows.shape)
+    if counted:
+        known = np.isfinite(tokens)
+        means = np.where(known, tokens, 0.0).sum(0) / known.sum(0)
+        costs = tokens if known.all() else np.broadcast_to(means, rows.shape).copy()
+    if sized:
+        costs = costs * np.nanmax(sizes, axis=0)
+    if not (counted or sized):
+        return np.zeros(rows.shape), "unknown"
+    return costs, " x ".join(["params_b"] * sized + ["tokens"] * counted)
+
+
+def _amounts(amounts: npt.NDArray[np.float32] | None, rows: Ints) -> Floats:
+    if amounts is None:
+        return np.full(rows.shape, np.nan)
+    return amounts[rows].astype(np.float64)

@@ -1,0 +1,97 @@
+"""What a router reaches at what cost: the figures the field reports.
+
+A router that is swept over its preference gives points (mean cost, mean reward). Between two of
+them any point of the chord is within reach, by tossing a coin for each prompt, and whoever may
+spend more need not: so what counts is the least concave function above the points that never
+falls (RouterBench's non-decreasing convex hull).
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.integrate import trapezoid
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """A concave function of the cost that never falls, constant after its last vertex.
+
+    Attributes:
+        costs: Of the vertices, rising, ``[v]``.
+        rewards: Of the vertices, rising, ``[v]``.
+    """
+
+    costs: Array
+    rewards: Array
+
+    @classmethod
+    def of(cls, costs: npt.ArrayLike, rewards: npt.ArrayLike) -> Self:
+        """The hull above points, ``[m]`` each, m at least 1."""
+        points = sorted(zip(_floats(costs), _floats(rewards), strict=True))
+        vertices: list[tuple[float, float]] = []
+        for cost, reward in points:
+            if vertices and reward <= vertices[-1][1]:
+                continue
+            if vertices and cost == vertices[-1][0]:
+                vertices.pop()
+            # A vertex on or below the chord from its predecessor to the new point goes.
+            while len(vertices) > 1 and _turns_up(vertices[-2], vertices[-1], (cost, reward)):
+                vertices.pop()
+            vertices.append((cost, reward))
+        return cls(*np.array(vertices).T)
+
+    def reward_at(self, cost: float) -> float:
+        """The highest mean reward for this mean cost; that of the first vertex below it."""
+        return float(np.interp(cost, self.costs, self.rewards))
+
+    def cost_of(self, reward: float) -> float:
+        """The lowest mean cost for this mean reward; NaN if it is out of reach."""
+        if reward > self.rewards[-1]:
+            return float("nan")
+        return float(np.interp(reward, self.rewards, self.costs))
+
+    def mean_reward(self, lowest: float, highest: float) -> float:
+        """Mean over costs between two: RouterBench's AIQ. At one cost, the reward there."""
+        if not highest > lowest:
+            return self.reward_at(lowest)
+        inner = self.costs[(self.costs > lowest) & (self.costs < highest)]
+        grid = np.array([lowest, *inner, highest])
+        area = trapezoid(np.interp(grid, self.costs, self.rewards), grid)
+        return float(area / (highest - lowest))
+
+    def threshold(
+        self, share: float, weak: tuple[float, float], strong: tuple[float, float]
+    ) -> float:
+        """RouteLLM's CPT for any fleet: how much of a cost gap recovers a share of a reward gap.
+
+        With two policies of constant cost it is the least share of calls to the strong one.
+
+        Args:
+            share: Of the gap in reward, in [0, 1].
+            weak: Mean cost and reward of the cheapest policy.
+            strong: Those of the best one.
+
+        Returns:
+            In [0, 1] where the strong policy itself is on the frontier or below it; NaN if
+            the gap cannot be recovered so far, or there is none.
+        """
+        gap, spent = strong[1] - weak[1], strong[0] - weak[0]
+        if not (gap > 0.0 and spent > 0.0):
+            return float("nan")
+        return (self.cost_of(weak[1] + share * gap) - weak[0]) / spent
+
+
+def _turns_up(
+    first: tuple[float, float], middle: tuple[float, float], last: tuple[float, float]
+) -> bool:
+    rise = (middle[1] - first[1]) * (last[0] - first[0])
+    return bool(rise <= (last[1] - first[1]) * (middle[0] - first[0]))
+
+
+def _floats(values: npt.ArrayLike) -> list[float]:
+    listed: list[float] = np.asarray(values, np.float64).tolist()
+    return listed

@@ -1,0 +1,180 @@
+"""What others would route with, behind one interface.
+
+All read the same rewards of the whole fleet on the same prompts and say how likely each policy
+is to succeed on each other prompt. What they are free to choose, they choose inside these
+prompts, by cross-validation on the squared error over all policies.
+
+Shapes: N prompts whose rewards are known, P policies, Q prompts to route.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vzero_train.data.questions import Question
+from vzero_train.evaluation.baselines import LogisticRegression
+
+Floats = npt.NDArray[np.floating]
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+NEIGHBOURS = (4, 8, 16, 32, 64, 128, 256)
+CLUSTERS = (1, 4, 8, 16, 32, 64)
+_FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a router is given.
+
+    Attributes:
+        known: Prompt indices, ``[N]``.
+        rewards: Of every policy on them, ``[N, P]``.
+        asked: Prompt indices, ``[Q]``, none of them known.
+        seed: Of what is random.
+    """
+
+    known: Ints
+    rewards: Array
+    asked: Ints
+    seed: int = 0
+
+
+class Router(Protocol):
+    """Values prompts under every policy of a fleet."""
+
+    def __call__(self, task: Task) -> Array:
+        """Values in [0, 1], ``[Q, P]``."""
+
+
+class BestSingle:
+    """One policy for all prompts: every policy's mean reward, whatever the prompt."""
+
+    def __call__(self, task: Task) -> Array:
+        """See ``Router``."""
+        return np.tile(task.rewards.mean(0), (len(task.asked), 1))
+
+
+class Chance:
+    """Values drawn at random: what routing without knowledge comes to."""
+
+    def __call__(self, task: Task) -> Array:
+        """See ``Router``."""
+        shape = (len(task.asked), task.rewards.shape[1])
+        return np.random.default_rng([task.seed, 1]).random(shape)
+
+
+class Oracle:
+    """Values that are what came true."""
+
+    def __init__(self, rewards: Array) -> None:
+        """Take the rewards of all prompts, ``[prompts, P]``."""
+        self._rewards = rewards
+
+    def __call__(self, task: Task) -> Array:
+        """See ``Router``."""
+        return self._rewards[task.asked]
+
+
+class NearestPrompts:
+    """Mean rewards of the k nearest prompts; k by leave-one-out."""
+
+    def __init__(self, embeddings: Floats) -> None:
+        """Take embeddings of all prompts, ``[prompts, d]``, of length 1."""
+        self._embeddings = embeddings
+
+    def __call__(self, task: Task) -> Array:
+        """See ``Router``."""
+        known, asked = self._embeddings[task.known], self._embeddings[task.asked]
+        among = known @ known.T
+        np.fill_diagonal(among, -np.inf)
+        most = min(max(NEIGHBOURS), len(known) - 1)
+        inner = _running_means(among, task.rewards, most)
+        sizes = [k for k in NEIGHBOURS if k <= most] or [most]
+        errors = [float(((inner(k) - task.rewards) ** 2).mean()) for k in sizes]
+        return _running_means(asked @ known.T, task.rewards, most)(sizes[int(np.argmin(errors))])
+
+
+class Clusters:
+    """Mean rewards within the cluster of a prompt (k-means), as Avengers route.
+
+    Each cluster's mean is drawn towards the policy's mean by one row, so that an empty one has a
+    value.
+    """
+
+    def __init__(self, embeddings: Floats) -> None:
+        """Take embeddings of all prompts, ``[prompts, d]``, of length 1."""
+        self._embeddings = embeddings
+
+    def __call__(self, task: Task) -> Array:
+        """See ``Router``; the number of clusters is chosen by cross-validation."""
+        sizes = [size for size in CLUSTERS if size <= len(task.known) // 4] or [1]
+
+        def error(size: int) -> float:
+            return _cross_validated(task, lambda inner: self._values(inner, size))
+
+        return self._values(task, min(sizes, key=error))
+
+    def _values(self, task: Task, size: int) -> Array:
+        from sklearn.cluster import KMeans
+
+        model = KMeans(size, n_init=2, random_state=task.seed).fit(self._embeddings[task.known])
+        sums = np.zeros((size, task.rewards.shape[1]))
+        np.add.at(sums, model.labels_, task.rewards)
+        counts = np.bincount(model.labels_, minlength=size)[:, None]
+        means: Array = (sums + task.rewards.mean(0)) / (counts + 1.0)
+        nearest: Ints = model.predict(self._embeddings[task.asked])
+        values: Array = means[nearest]
+        return values
+
+
+class Regressions:
+    """A logistic regression on embeddings for each policy, each regularised by its own choice."""
+
+    def __init__(self, embeddings: Floats) -> None:
+        """Take embeddings of all prompts, ``[prompts, d]``, of length 1."""
+        self._estimator = LogisticRegression(embeddings)
+
+    def __call__(self, task: Task) -> Array:
+        """See ``Router``."""
+        values = [
+            self._estimator(
+                Question(
+                    policy="",
+                    step=-1,
+                    benchmark="",
+                    context=task.known,
+                    context_rewards=rewards.astype(np.float32),
+                    queries=task.asked,
+                    rewards=np.zeros(len(task.asked), np.float32),
+                )
+            )
+            for rewards in task.rewards.T
+        ]
+        return np.stack(values, axis=1).astype(np.float64)
+
+
+def _cross_validated(task: Task, router: Callable[[Task], Array]) -> float:
+    """Squared error of a router on the known prompts, each asked while it is left out."""
+    count = len(task.known)
+    parts = np.array_split(np.random.default_rng(task.seed).permutation(count), _FOLDS)
+    total = 0.0
+    for part in parts:
+        others = np.setdiff1d(np.arange(count), part)
+        inner = Task(task.known[others], task.rewards[others], task.known[part], task.seed)
+        total += float(((router(inner) - task.rewards[part]) ** 2).sum())
+    return total / task.rewards.size
+
+
+def _running_means(similarity: Floats, rewards: Array, most: int) -> Callable[[int], Array]:
+    """Mean rewards of the k most similar rows, for any k up to ``most``."""
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :most]
+
+    def of(k: int) -> Array:
+        means: Array = rewards[order[:, :k]].mean(1)
+        return means
+
+    return of

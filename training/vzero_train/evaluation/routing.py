@@ -1,0 +1,247 @@
+"""Routers judged on a fleet: swept over the preference, with bootstrap intervals over prompts.
+
+A prompt's outcomes under all policies are drawn together, in every split and for every router
+alike, so that differences between routers are paired.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from vzero_server.decisions.ranking import decomposed_scores, eligible, normalised, rank
+from vzero_train.data.fleet import Fleet
+from vzero_train.evaluation.frontier import Frontier
+from vzero_train.evaluation.resampling import Interval
+from vzero_train.evaluation.routers import Array, Ints, Router, Task
+
+BETAS: tuple[float, ...] = (
+    0.0,
+    *(1.0 / (1.0 + 10.0**exponent) for exponent in np.linspace(3.0, -3.0, 49)),
+    1.0,
+)
+"""Preferences of a sweep: the odds of reward against cost from 1:1000 to 1000:1."""
+
+FIGURES = {
+    "aiq": "AIQ",
+    "to_oracle": "area to oracle",
+    "accuracy": "accuracy",
+    "gap": "gap to oracle",
+    "cpt50": "CPT(50 %)",
+    "cpt80": "CPT(80 %)",
+    "cost": "cost of the best single's accuracy",
+}
+"""Titles of the figures of a ``Report``, in order."""
+
+PAPER_BETAS: tuple[float, ...] = (0.0, *(float(x) for x in BETAS[9:42:4]), 1.0)
+"""Those of the paper's mode, which reads every context again for each."""
+
+Scorer = Callable[[Task, Array, Sequence[float]], Array]
+"""Scores ``[b, Q, P]`` of a task, normalised costs ``[P]`` and preferences ``[b]``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Routed:
+    """What routers chose for the asked prompts of one split.
+
+    Attributes:
+        task: The split.
+        picks: Position of the chosen policy by router, ``[b, Q]``.
+    """
+
+    task: Task
+    picks: Mapping[str, Ints]
+
+
+@dataclass(frozen=True)
+class Report:
+    """How good a router is; means over splits.
+
+    Attributes:
+        name: Of the router.
+        figures: By the names of ``FIGURES``.
+        leads: AIQ of each judged router less that of this one.
+        curve: Mean cost and mean reward at each preference, ``[b]`` pairs.
+    """
+
+    name: str
+    figures: Mapping[str, Interval]
+    leads: Mapping[str, Interval]
+    curve: tuple[tuple[float, float], ...]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values; None where a figure does not exist."""
+        return {
+            "name": self.name,
+            **{name: _plain(figure) for name, figure in self.figures.items()},
+            "aiq_leads": {name: _plain(lead) for name, lead in self.leads.items()},
+            "curve": [[round(cost, 4), round(reward, 5)] for cost, reward in self.curve],
+        }
+
+
+def splits_of(fleet: Fleet, rows: int, splits: int, seed: int = 0) -> list[Task]:
+    """Splits into ``rows`` known prompts and the others, which are asked."""
+    tasks = []
+    for split in range(splits):
+        order = np.random.default_rng([seed, split]).permutation(len(fleet))
+        known, asked = order[:rows], order[rows:]
+        tasks.append(Task(known, fleet.rewards[known], asked, seed + split))
+    return tasks
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A router and the preferences it is swept over."""
+
+    scores: Scorer
+    betas: tuple[float, ...] = BETAS
+
+
+def decomposed(router: Router) -> Sweep:
+    """Values first, then cost: one reading for all preferences."""
+
+    def scores(task: Task, cost: Array, betas: Sequence[float]) -> Array:
+        return decomposed_scores(router(task), cost, betas)
+
+    return Sweep(scores)
+
+
+def route(
+    fleet: Fleet,
+    tasks: Sequence[Task],
+    sweeps: Mapping[str, Sweep],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Routed]:
+    """Have every router choose a policy for every asked prompt, at every preference."""
+    routed = []
+    for done, task in enumerate(tasks):
+        cost = normalised(fleet.costs[task.known].mean(0).tolist())
+        picks = {}
+        for number, (name, sweep) in enumerate(sweeps.items()):
+            scores = sweep.scores(task, cost, sweep.betas)
+            passed = eligible(scores[0], [None] * len(cost))
+            picks[name] = rank(scores, cost, passed).order[..., 0]
+            if progress:
+                progress(done * len(sweeps) + number + 1, len(tasks) * len(sweeps))
+        routed.append(Routed(task, picks))
+    return routed
+
+
+def judge(
+    fleet: Fleet,
+    routed: Sequence[Routed],
+    judged: Sequence[str],
+    oracle: str,
+    *,
+    resamples: int = 500,
+    seed: int = 0,
+) -> list[Report]:
+    """Figures of all routers, with 95 % intervals over prompts.
+
+    Args:
+        fleet: What was routed to.
+        routed: What was chosen, split by split.
+        judged: Routers whose leads are wanted.
+        oracle: Router that gaps are measured to.
+        resamples: Of the bootstrap.
+        seed: Of its draws.
+    """
+    drawn = np.random.default_rng(seed).multinomial(
+        len(fleet), np.full(len(fleet), 1.0 / len(fleet)), size=resamples
+    )
+    weights = np.concatenate([np.ones((1, len(fleet))), drawn.astype(np.float64)])
+    names = list(routed[0].picks)
+    found = {name: {figure: np.zeros(resamples + 1) for figure in FIGURES} for name in names}
+    curves = {name: np.zeros((len(picks), 2)) for name, picks in routed[0].picks.items()}
+    for one in routed:
+        sample = _Sample.of(fleet, one.task, weights)
+        points = {name: sample.points(fleet, picks) for name, picks in one.picks.items()}
+        for name, (costs, rewards) in points.items():
+            curves[name] += np.stack([costs[0], rewards[0]], axis=1) / len(routed)
+            for figure, replicates in _figures(sample, costs, rewards).items():
+                found[name][figure] += replicates / len(routed)
+    for figures in found.values():
+        best = found[oracle]
+        figures["to_oracle"] = best["aiq"] - figures["aiq"]
+        figures["gap"] = best["accuracy"] - figures["accuracy"]
+    return [
+        Report(
+            name=name,
+            figures={figure: Interval.of(values) for figure, values in figures.items()},
+            leads={one: Interval.of(found[one]["aiq"] - figures["aiq"]) for one in judged},
+            curve=tuple((float(cost), float(reward)) for cost, reward in curves[name]),
+        )
+        for name, figures in found.items()
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Resamples of the asked prompts of a split; S = 1 + resamples.
+
+    Attributes:
+        asked: Prompts, ``[Q]``.
+        shares: Of each prompt in each resample, ``[S, Q]``; rows sum to 1.
+        costs: Mean cost of each policy, ``[S, P]``.
+        rewards: Mean reward of each, ``[S, P]``.
+        best: The policy with the highest mean reward on the known prompts.
+    """
+
+    asked: Ints
+    shares: Array
+    costs: Array
+    rewards: Array
+    best: int
+
+    @classmethod
+    def of(cls, fleet: Fleet, task: Task, weights: Array) -> "_Sample":
+        shares = weights[:, task.asked]
+        shares = shares / shares.sum(1, keepdims=True)
+        return cls(
+            task.asked,
+            shares,
+            shares @ fleet.costs[task.asked],
+            shares @ fleet.rewards[task.asked],
+            int(task.rewards.mean(0).argmax()),
+        )
+
+    def points(self, fleet: Fleet, picks: Ints) -> tuple[Array, Array]:
+        """Mean costs and mean rewards, ``[S, b]`` each, of choices ``[b, Q]``."""
+        costs = fleet.costs[self.asked, picks]
+        rewards = fleet.rewards[self.asked, picks]
+        return self.shares @ costs.T, self.shares @ rewards.T
+
+
+def _figures(sample: _Sample, costs: Array, rewards: Array) -> dict[str, Array]:
+    """Replicates, ``[S]``, of what one router reaches by itself."""
+    rows = []
+    for own_costs, own_rewards, of_costs, of_rewards in zip(
+        costs, rewards, sample.costs, sample.rewards, strict=True
+    ):
+        cheapest, best = int(of_costs.argmin()), sample.best
+        weak = (float(of_costs[cheapest]), float(of_rewards[cheapest]))
+        strong = (float(of_costs[best]), float(of_rewards[best]))
+        # Whoever can route can send everything to the cheapest, or to the best.
+        frontier = Frontier.of([weak[0], *own_costs], [weak[1], *own_rewards])
+        full = Frontier.of([*frontier.costs, strong[0]], [*frontier.rewards, strong[1]])
+        rows.append(
+            (
+                frontier.mean_reward(weak[0], float(of_costs.max())),
+                own_rewards[-1],
+                full.threshold(0.5, weak, strong),
+                full.threshold(0.8, weak, strong),
+                full.cost_of(strong[1]) / strong[0] if strong[0] else np.nan,
+            )
+        )
+    names = ("aiq", "accuracy", "cpt50", "cpt80", "cost")
+    return dict(zip(names, np.array(rows).T, strict=True))
+
+
+def _plain(interval: Interval | None) -> dict[str, float | None] | None:
+    if interval is None or not np.isfinite(interval.estimate):
+        return None
+    return {
+        name: round(value, 6) if np.isfinite(value) else None
+        for name, value in asdict(interval).items()
+    }
