@@ -266,10 +266,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert routers[name]["aiq"]["estimate"] <= routers["oracle"]["aiq"]["estimate"]
     lead = routers["icl"]["aiq"]["estimate"] - routers["random"]["aiq"]["estimate"]
     assert routers["random"]["aiq_leads"]["icl"]["estimate"] == pytest.approx(lead, abs=1e-5)
-    kept = json.loads((tmp_path / "pages" / "routing-made up.json").read_text())
+    kept = json.loads((tmp_path / "pages" / "routing-made-up.json").read_text())
     assert kept == size
-    assert (tmp_path / "pages" / "routing-made up.png").read_bytes()[1:4] == b"PNG"
-    page = (tmp_path / "pages" / "routing-made up.md").read_text()
+    assert (tmp_path / "pages" / "routing-made-up.png").read_bytes()[1:4] == b"PNG"
+    page = (tmp_path / "pages" / "routing-made-up.md").read_text()
     assert "trained on mmlu_pro" in page
     assert COLOURS not in page
     assert ran(*arguments[:-2], "--estimators", "knn") == 0

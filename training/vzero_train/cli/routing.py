@@ -1,5 +1,6 @@
 """``vzero eval routing``: routers compared on outcomes of several policies on the same prompts."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,22 +75,22 @@ def run(
     columns = Columns.of(vectors, encoder)
     documents = []
     for size in wanted:
-        label = "-".join(
-            part
-            for part in (
-                source or (path.stem if path else "zoo"),
-                "sized" if sized else "",
-                f"n{size}" if len(wanted) > 1 else "",
-            )
-            if part
-        )
+        many = f"n{size}" if len(wanted) > 1 else ""
+        parts = (source or (path.stem if path else "zoo"), "sized" * sized, many)
+        label = "-".join(re.sub(r"[^\w.]+", "-", part) for part in parts if part)
+        options = {
+            "--source": source,
+            "--sizes": size,
+            "--prompts": prompts,
+            "--splits": splits,
+            "--checkpoint": setup.checkpoint and "...",
+        }
         command = " ".join(
             [
-                f"vzero eval routing {given.name if path else ''}".rstrip(),
-                *([f"--source {source}"] if source else []),
+                "vzero eval routing",
+                *([given.name] if path else []),
                 *(["--sized"] if sized else []),
-                f"--sizes {size} --prompts {prompts} --splits {splits}",
-                *(["--checkpoint ..."] if setup.checkpoint else []),
+                *(f"{name} {value}" for name, value in options.items() if value is not None),
             ]
         )
         with progress(f"routers, {size} known prompts", setup.quiet) as report:
