@@ -76,8 +76,9 @@ class Frontier:
             strong: Those of the best one.
 
         Returns:
-            In [0, 1] where the strong policy itself is on the frontier or below it; NaN if
-            the gap cannot be recovered so far, or there is none.
+            At most 1 if the strong policy itself is on the frontier or below it; below 0 if
+            choosing by prompt is cheaper than the cheapest policy. NaN if so much is out of
+            reach, or there is no gap.
         """
         gap, spent = strong[1] - weak[1], strong[0] - weak[0]
         if not (gap > 0.0 and spent > 0.0):
