@@ -23,6 +23,7 @@ fit shared by all (``SHARED``), which stands where a policy shows no repeated pr
 Shapes: n prompts, k past visits of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,16 +80,23 @@ class Fused:
     evidence: Array
 
 
-def fuse(values: Array, concentration: Array, past: Past, dynamics: Dynamics) -> Fused:
+def fuse(
+    values: Array, concentration: Array, past: Past, dynamics: Dynamics | Sequence[Dynamics]
+) -> Fused:
     """Combine values with what became of the same prompts before.
 
     Args:
         values: v, ``[n]``, in [0, 1]; they must not rest on the outcomes of ``past``.
         concentration: c, ``[n]``, positive.
         past: Visits of these prompts.
-        dynamics: How the policy moves.
+        dynamics: How the policy moves, or for each prompt how its policy does, ``[n]``.
     """
-    found = _Mixture(values, concentration, past, _vector(dynamics))
+    if isinstance(dynamics, Dynamics):
+        vector = _vector(dynamics)
+    else:
+        vectors = {one: _vector(one) for one in set(dynamics)}
+        vector = np.stack([vectors[one] for one in dynamics], axis=1)
+    found = _Mixture(values, concentration, past, vector)
     return Fused(
         np.where(past.known, found.mean, values),
         np.where(past.known, found.size, concentration),
@@ -158,15 +166,21 @@ def likelihood(fused: Fused, rewards: Array, rollouts: Array | npt.NDArray[np.in
 
 
 class _Mixture:
-    """The module's formula at one vector of dynamics, and the gradient of its likelihood."""
+    """The module's formula at one vector of dynamics, and the gradient of its likelihood.
+
+    For the formula alone each prompt may have its own, ``[5, n]``.
+    """
 
     def __init__(self, v: Array, c: Array, past: Past, vector: Array) -> None:
         self._past, self._c = past, c
         self._v = v.clip(_EDGE, 1.0 - _EDGE)
         weight, self._most, self._slope = np.exp(vector[[0, 2, 4]])
         self._decay, self._drift = expit(vector[1]), vector[3]
-        counts = past.rollouts / (1.0 + past.rollouts / self._most)
-        self._counts = counts * self._decay**past.ages
+        most, decay = self._most, self._decay
+        if vector.ndim == 2:
+            most, decay = most[past.owner], decay[past.owner]
+        counts = past.rollouts / (1.0 + past.rollouts / most)
+        self._counts = counts * decay**past.ages
         self._kappa = np.maximum(weight * c, _LEAST)
         self._free = np.where(weight * c > _LEAST, self._kappa, 0.0)
         self.evidence, good = self._sums(self._counts)

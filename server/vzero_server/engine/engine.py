@@ -4,11 +4,14 @@ import asyncio
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
+from vzero_server.contexts.histories import PastOutcome
 from vzero_server.contexts.log import Appended
 from vzero_server.contexts.outcome import Outcome, prompt_digest
 from vzero_server.contexts.store import ContextStore, Head
 from vzero_server.contexts.window import Summary
+from vzero_server.decisions.fusion import SHARED, Dynamics
 from vzero_server.decisions.ranking import Label
 from vzero_server.engine.encoded import Encoded, EncodedContexts, EstimatorName
 from vzero_server.engine.errors import EstimatorNotLoadedError
@@ -16,7 +19,7 @@ from vzero_server.engine.estimators.estimator import Features
 from vzero_server.engine.features import FeatureCache
 from vzero_server.engine.heads import HeadBatcher
 from vzero_server.engine.memory import Memory, remembering
-from vzero_server.engine.peers import Peers
+from vzero_server.engine.peers import Hearsay, Peers
 from vzero_server.engine.value import Values
 from vzero_server.metrics import Metrics
 from vzero_server.tracing import own_trace
@@ -35,6 +38,23 @@ class Prediction:
     values: Values
     context: Summary
     peers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What is asked of contexts.
+
+    Attributes:
+        queries: The prompts, ``[n, columns]``.
+        asked: Digests by which peers are asked for them; None to ask none.
+        remembered: Digests by which their histories are looked up; None to look up none.
+        as_of_step: Histories end with this step.
+    """
+
+    queries: Features
+    asked: Sequence[bytes] | None
+    remembered: Sequence[bytes] | None
+    as_of_step: int | None = None
 
 
 class Engine:
@@ -113,7 +133,8 @@ class Engine:
         digests = [prompt_digest(prompt) for prompt in prompts]
         asked = digests if with_peers and as_of_step is None else None
         remembered = digests if with_history else None
-        return await self._answer(head, encoded, queries, asked, remembered, as_of_step)
+        asking = _Asking(queries, asked, remembered, as_of_step)
+        return (await self._answers([(head, encoded)], asking))[0]
 
     async def values_of_many(
         self,
@@ -152,11 +173,11 @@ class Engine:
         asked = digests if with_peers and labels is None else None
         remembered = digests if with_history and labels is None else None
 
-        async def answer(policy_id: str, head: Head, label: Label | None) -> Prediction:
-            encoded = await self._contexts.get(policy_id, head, None, name, label=label)
-            return await self._answer(head, encoded, queries, asked, remembered)
+        async def read(policy_id: str, head: Head, label: Label | None) -> tuple[Head, Encoded]:
+            return head, await self._contexts.get(policy_id, head, None, name, label=label)
 
-        return await asyncio.gather(*map(answer, policy_ids, heads, own))
+        contexts = await asyncio.gather(*map(read, policy_ids, heads, own))
+        return await self._answers(contexts, _Asking(queries, asked, remembered))
 
     def _loaded(self, estimator: EstimatorName) -> EstimatorName:
         name = self._names.get(estimator)
@@ -164,49 +185,69 @@ class Engine:
             raise EstimatorNotLoadedError(f"estimator {estimator} is not loaded on this server")
         return name
 
-    async def _answer(
-        self,
-        head: Head,
-        encoded: Encoded,
-        queries: Features,
-        asked: Sequence[bytes] | None,
-        remembered: Sequence[bytes] | None,
-        as_of_step: int | None = None,
-    ) -> Prediction:
-        """Values of prompts under a context.
+    async def _answers(
+        self, contexts: Sequence[tuple[Head, Encoded]], asking: "_Asking"
+    ) -> list[Prediction]:
+        """Values of prompts under each of some policies and their contexts, in order."""
+        hearsays = await self._hearsays(contexts, asking.asked)
+        pairs = zip(contexts, hearsays, strict=True)
+        values = await self._heads.values_of_all(
+            [(encoded, hearsay) for (_, encoded), hearsay in pairs], asking.queries
+        )
+        if asking.remembered is not None:
+            values = await self._remembering(contexts, values, asking.remembered, asking.as_of_step)
+        predictions = []
+        for (head, encoded), hearsay, own in zip(contexts, hearsays, values, strict=True):
+            self._metrics.context_lag.observe(max(0, head.version - encoded.summary.version))
+            peers = len(hearsay.rewards) if hearsay else 0
+            predictions.append(Prediction(own, encoded.summary, peers))
+        return predictions
 
-        Args:
-            head: The policy.
-            encoded: The context.
-            queries: The prompts, ``[n, columns]``.
-            asked: Digests by which peers are asked for them; None to ask none.
-            remembered: Digests by which their histories are looked up; None to look up none.
-            as_of_step: Histories end with this step.
-        """
-        hearsay = None
-        if self._peers is not None and asked is not None:
-            hearsay = await self._peers.hearsay(head.key, encoded, asked)
-        values = await self._heads.values(encoded, queries, hearsay)
-        if remembered is not None:
-            values = await self._remembering(head, encoded, values, remembered, as_of_step)
-        self._metrics.context_lag.observe(max(0, head.version - encoded.summary.version))
-        return Prediction(values, encoded.summary, len(hearsay.rewards) if hearsay else 0)
+    async def _hearsays(
+        self, contexts: Sequence[tuple[Head, Encoded]], digests: Sequence[bytes] | None
+    ) -> list[Hearsay | None]:
+        """What peers say of prompts under each context; nothing, if there are no digests."""
+        peers = self._peers
+        if peers is None or digests is None:
+            return [None] * len(contexts)
+        calls = (peers.hearsay(head.key, encoded, digests) for head, encoded in contexts)
+        if all(peers.ready(encoded, digests) for _, encoded in contexts):
+            # Tasks would take longer than the answers, which are there.
+            return [await call for call in calls]
+        return await asyncio.gather(*calls)
 
     async def _remembering(
         self,
-        head: Head,
-        encoded: Encoded,
-        values: Values,
+        contexts: Sequence[tuple[Head, Encoded]],
+        values: Sequence[Values],
         digests: Sequence[bytes],
         as_of_step: int | None,
-    ) -> Values:
-        histories = await self._memory.histories(head, encoded, digests, as_of_step)
-        if not any(histories):
-            return values
-        dynamics = await self._memory.dynamics(head, encoded, as_of_step)
-        if sum(map(len, histories)) > _MANY_ROWS:
-            return await asyncio.to_thread(remembering, values, histories, dynamics)
-        return remembering(values, histories, dynamics)
+    ) -> list[Values]:
+        """Values under each context combined with the histories of their prompts."""
+        pasts: list[Sequence[PastOutcome]] = []
+        dynamics: list[Dynamics] = []
+        for head, encoded in contexts:
+            own = await self._memory.histories(head, encoded, digests, as_of_step)
+            pasts.extend(own)
+            found = SHARED
+            if any(own):
+                found = await self._memory.dynamics(head, encoded, as_of_step)
+            dynamics.extend([found] * len(own))
+        if not any(pasts):
+            return list(values)
+        joined = Values.joined(values)
+        if sum(map(len, pasts)) > _MANY_ROWS:
+            combined = await asyncio.to_thread(remembering, joined, pasts, dynamics)
+        else:
+            combined = remembering(joined, pasts, dynamics)
+        if len(values) == 1:
+            return [combined]
+        ends = list(accumulate(len(own.mean) for own in values))
+        starts = [0, *ends[:-1]]
+        return [
+            combined.part(slice(start, end), own.basis)
+            for start, end, own in zip(starts, ends, values, strict=True)
+        ]
 
     async def update(self, policy_id: str, outcomes: Sequence[Outcome]) -> Appended:
         """Append outcomes; returns when they are durable and later values rest on them.

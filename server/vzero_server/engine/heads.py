@@ -85,8 +85,15 @@ class HeadBatcher:
             queries: Feature vectors of the prompts, ``[n, columns]``.
             hearsay: What other policies say of them.
         """
+        return (await self.values_of_all([(encoded, hearsay)], queries))[0]
+
+    async def values_of_all(
+        self, contexts: Sequence[tuple[Encoded, Hearsay | None]], queries: Features
+    ) -> list[Values]:
+        """Values of the same prompts under several contexts, in order; see ``values``."""
         now = time.monotonic()
         loop = asyncio.get_running_loop()
+        starts = range(0, len(queries), _PIECE)
         pieces = [
             _Piece(
                 due=now + index * _PIECE_SECONDS,
@@ -95,7 +102,8 @@ class HeadBatcher:
                 question=_question(encoded, queries, hearsay, slice(start, start + _PIECE)),
                 answer=loop.create_future(),
             )
-            for index, start in enumerate(range(0, len(queries), _PIECE))
+            for encoded, hearsay in contexts
+            for index, start in enumerate(starts)
         ]
         for piece in pieces:
             heapq.heappush(self._waiting, piece)
@@ -108,7 +116,10 @@ class HeadBatcher:
             for piece in pieces:
                 # What nobody waits for any more is not computed.
                 piece.answer.cancel()
-        return answers[0] if len(answers) == 1 else Values.joined(answers)
+        if len(starts) == 1:
+            return answers
+        own = range(0, len(answers), len(starts))
+        return [Values.joined(answers[at : at + len(starts)]) for at in own]
 
     async def _dispatch(self) -> None:
         while True:

@@ -143,14 +143,14 @@ def _fitted(
 
 
 def remembering(
-    values: Values, histories: Sequence[Sequence[PastOutcome]], dynamics: Dynamics = SHARED
+    values: Values, histories: Sequence[Sequence[PastOutcome]], dynamics: Sequence[Dynamics]
 ) -> Values:
     """Values combined with the histories of their prompts, ``[n]``.
 
     Args:
         values: Of the prompts, ``[n]``.
         histories: Past outcomes of each, oldest first.
-        dynamics: Fitted to the policy.
+        dynamics: Fitted to the policy of each, ``[n]``.
     """
     rows = [row for own in histories for row in own]
     if not rows:

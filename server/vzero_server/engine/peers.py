@@ -110,6 +110,17 @@ class Peers:
         rewards = np.stack([unknown if column is None else column for column in columns], axis=1)
         return Hearsay(view.correction, rewards)
 
+    def ready(self, encoded: Encoded, digests: Sequence[bytes]) -> bool:
+        """Whether ``hearsay`` would answer from memory."""
+        known = encoded.context
+        if not isinstance(known, Known) or not known.rewards.size:
+            return True
+        task = self._views.get(encoded)
+        if task is None or not task.done() or self._outdated(task):
+            return False
+        view = task.result()
+        return view.correction is None or all(digest in view.rewards for digest in digests)
+
     async def _view(self, policy_key: int, encoded: Encoded, known: Known) -> _View:
         task = self._views.get(encoded) or self._of_an_earlier(policy_key, encoded, known)
         if task is None or (task.done() and self._outdated(task)):

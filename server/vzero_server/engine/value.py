@@ -36,6 +36,17 @@ class History:
     newest_step: Sequence[int | None]
     newest_observed_at: Sequence[float | None]
 
+    def part(self, rows: slice) -> "History | None":
+        """That of some of the prompts; None if none has a past."""
+        if not self.rollouts[rows].any():
+            return None
+        return History(
+            self.rollouts[rows],
+            self.weight[rows],
+            self.newest_step[rows],
+            self.newest_observed_at[rows],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Values:
@@ -77,6 +88,7 @@ class Values:
             upper=self.upper[rows],
             effective_sample_size=self.effective_sample_size[rows],
             basis=basis,
+            history=self.history.part(rows) if self.history else None,
         )
 
 
