@@ -1,6 +1,7 @@
 """What a policy earned before on the very prompts asked for, and values that remember it."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from scipy.special import expit
 
 from vzero_server.contexts.histories import PastOutcome
 from vzero_server.contexts.store import ContextStore, Head
+from vzero_server.contexts.window import Summary
 from vzero_server.decisions.fusion import SHARED, STILL, Dynamics, fit, fuse
 from vzero_server.decisions.visits import past_of, past_of_rows
 from vzero_server.engine.encoded import Encoded
@@ -20,6 +22,9 @@ from vzero_server.engine.value import History, Values, beta_values
 
 # Prompts whose history is kept in memory.
 _KEPT = 65_536
+# Policies whose latest fit is kept, how much longer a context may be than that of a fit that
+# is used for it, and the share of a core that fits to one policy may cost.
+_POLICIES, _GROWN, _SHARE = 4096, 1.25, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,27 @@ class _Entry:
 
     version: int
     rows: Sequence[PastOutcome]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """How a policy moves, read from a context of so many rows; for how long it will do."""
+
+    dynamics: Dynamics
+    rows: int
+    good_until: float
+
+
+def _failed(task: "asyncio.Task[_Fit]") -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+def _will_do(task: "asyncio.Task[_Fit]", encoded: Encoded) -> bool:
+    """Whether the fit to an earlier context, or one under way, stands for this one."""
+    if not task.done():
+        return True
+    fit = task.result()
+    return time.monotonic() < fit.good_until and encoded.summary.rows <= _GROWN * fit.rows
 
 
 class Memory:
@@ -49,37 +75,49 @@ class Memory:
         """
         self._store = store
         self._worker = worker
-        self._fits: WeakKeyDictionary[Encoded, asyncio.Task[Dynamics]] = WeakKeyDictionary()
+        self._fits: WeakKeyDictionary[Encoded, asyncio.Task[_Fit]] = WeakKeyDictionary()
+        self._latest: LRUCache[tuple[int, int | None], asyncio.Task[_Fit]] = LRUCache(_POLICIES)
         self._entries: LRUCache[tuple[int, bytes], _Entry] = LRUCache(kept)
 
     async def dynamics(self, head: Head, encoded: Encoded, as_of_step: int | None) -> Dynamics:
         """How the policy of a context moves, fitted to it when first asked for.
+
+        A context that grows all the time is not worth a fit for every chunk: an earlier one
+        will do for as long as it cost little time, while the context is about as long.
 
         Args:
             head: The policy.
             encoded: The context.
             as_of_step: What it ends with.
         """
-        task = self._fits.get(encoded)
-        if task is None or (task.done() and (task.cancelled() or task.exception())):
-            task = asyncio.create_task(self._fit(head, encoded, as_of_step))
-            # Whoever waits for it may have gone.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._fits[encoded] = task
-        # Shielded: others may wait for the same fit.
-        return await asyncio.shield(task)
-
-    async def _fit(self, head: Head, encoded: Encoded, as_of_step: int | None) -> Dynamics:
         known, summary = encoded.context, encoded.summary
         shared = STILL if summary.newest_step is None else SHARED
         if not isinstance(known, Known):
             return shared
+        task = self._fits.get(encoded)
+        if task is None or _failed(task):
+            key = head.key, as_of_step
+            task = self._latest.get(key)
+            if task is None or _failed(task) or not _will_do(task, encoded):
+                task = asyncio.create_task(self._fit(head, known, summary, as_of_step, shared))
+                # Whoever waits for it may have gone.
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
+                self._latest[key] = task
+            self._fits[encoded] = task
+        # Shielded: others may wait for the same fit.
+        return (await asyncio.shield(task)).dynamics
+
+    async def _fit(
+        self, head: Head, known: Known, summary: Summary, as_of_step: int | None, shared: Dynamics
+    ) -> _Fit:
+        began = time.monotonic()
         prompts = np.unique(known.prompts).tolist()
         read = await self._store.histories_by_key(head.key, prompts, as_of_step)
-        version = summary.version
-        return await asyncio.get_running_loop().run_in_executor(
-            self._worker, _fitted, known, read, version, shared
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._worker, _fitted, known, read, summary.version, shared
         )
+        now = time.monotonic()
+        return _Fit(found, summary.rows, now + (now - began) / _SHARE)
 
     async def histories(
         self, head: Head, encoded: Encoded, digests: Sequence[bytes], as_of_step: int | None
