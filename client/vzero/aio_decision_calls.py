@@ -30,6 +30,7 @@ class AsyncDecisionCalls(AsyncConnection):
         as_of_step: int | None = None,
         min_version: int | None = None,
         with_peers: bool = True,
+        with_history: bool = True,
         timeout: float | None = None,
     ) -> Allocation:
         """Divide rollouts among prompts; see `Client.allocate`."""
@@ -50,6 +51,7 @@ class AsyncDecisionCalls(AsyncConnection):
             as_of_step=as_of_step,
             min_version=min_version,
             with_peers=with_peers,
+            with_history=with_history,
         )
         reply = await self._ask(self._values.AllocateBudget, request, policy_id, timeout)
         return replies.allocation(reply, len(request.prompts))
@@ -68,6 +70,7 @@ class AsyncDecisionCalls(AsyncConnection):
         labels: Mapping[str, str] | None = None,
         estimator: str = "AUTO",
         with_peers: bool = True,
+        with_history: bool = True,
         timeout: float | None = None,
     ) -> list[Ranking]:
         """Put policies in order for each prompt; see `Client.rank`."""
@@ -83,6 +86,7 @@ class AsyncDecisionCalls(AsyncConnection):
             labels=labels,
             estimator=estimator,
             with_peers=with_peers,
+            with_history=with_history,
         )
         deadline = self._deadline(timeout)
         found: list[Ranking] = []

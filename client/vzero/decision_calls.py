@@ -30,6 +30,7 @@ class DecisionCalls(Connection):
         as_of_step: int | None = None,
         min_version: int | None = None,
         with_peers: bool = True,
+        with_history: bool = True,
         timeout: float | None = None,
     ) -> Allocation:
         """Divide rollouts among prompts so that the policy learns the most from them.
@@ -54,6 +55,7 @@ class DecisionCalls(Connection):
             as_of_step: as in `predict`.
             min_version: as in `predict`.
             with_peers: as in `predict`.
+            with_history: as in `predict`.
             timeout: for the call.
 
         Raises:
@@ -79,6 +81,7 @@ class DecisionCalls(Connection):
             as_of_step=as_of_step,
             min_version=min_version,
             with_peers=with_peers,
+            with_history=with_history,
         )
         reply = self._ask(self._values.AllocateBudget, request, policy_id, timeout)
         return replies.allocation(reply, len(request.prompts))
@@ -97,6 +100,7 @@ class DecisionCalls(Connection):
         labels: Mapping[str, str] | None = None,
         estimator: str = "AUTO",
         with_peers: bool = True,
+        with_history: bool = True,
         timeout: float | None = None,
     ) -> list[Ranking]:
         """Put policies in order for each prompt, by success and cost.
@@ -114,6 +118,7 @@ class DecisionCalls(Connection):
             labels: policies that do not carry all of these come last.
             estimator: as in `predict`.
             with_peers: as in `predict`.
+            with_history: as in `predict`.
             timeout: for all calls together.
 
         Returns:
@@ -137,6 +142,7 @@ class DecisionCalls(Connection):
             labels=labels,
             estimator=estimator,
             with_peers=with_peers,
+            with_history=with_history,
         )
         deadline = self._deadline(timeout)
         found: list[Ranking] = []

@@ -36,6 +36,7 @@ def allocate(
     as_of_step: int | None,
     min_version: int | None,
     with_peers: bool,
+    with_history: bool,
 ) -> value_pb2.AllocateBudgetRequest:
     """Build the call that divides rollouts among prompts; see `Client.allocate`.
 
@@ -61,6 +62,7 @@ def allocate(
         exact=bool(exact),
         estimator=requests.check_estimator(estimator),
         with_peers=bool(with_peers),
+        with_history=bool(with_history),
     )
     if token_costs is not None:
         for i, cost in enumerate(requests.spread("token_costs", token_costs, len(texts))):
@@ -93,6 +95,7 @@ def rank(
     labels: Mapping[str, str] | None,
     estimator: str,
     with_peers: bool,
+    with_history: bool,
 ) -> Iterator[value_pb2.RankModelsRequest]:
     """Build the calls that put policies in order for prompts; see `Client.rank`.
 
@@ -108,6 +111,7 @@ def rank(
         mode=value_pb2.RankMode.Value(requests.choice("mode", mode, value_pb2.RankMode.keys())),
         estimator=requests.check_estimator(estimator),
         with_peers=bool(with_peers),
+        with_history=bool(with_history),
         labels=_labels(labels or {}),
     )
     count = 1 if not hasattr(betas, "__len__") or isinstance(betas, str) else len(betas)

@@ -77,6 +77,7 @@ def test_every_argument_of_allocate_arrives(client: vzero.Client, trained: str) 
         as_of_step=3,
         min_version=96,
         with_peers=False,
+        with_history=False,
     )
     assert found.spent == 10 * found.rollouts.sum() <= 4000
     assert set(found.rollouts) <= set(range(8, 41, 4))
@@ -163,6 +164,7 @@ def test_every_argument_of_rank_arrives(client: vzero.Client, models: list[str])
         labels={"size": "large"},
         estimator="knn",
         with_peers=False,
+        with_history=False,
     )
     assert found.betas.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert found.best == models[0]

@@ -18,6 +18,7 @@ from vzero.cli.options import (
     MinVersion,
     Peers,
     PolicyId,
+    Remembered,
     Timeout,
     connect,
 )
@@ -74,6 +75,7 @@ def allocate(
     as_of_step: AsOfStep = None,
     min_version: MinVersion = None,
     peers: Peers = True,
+    history: Remembered = True,
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = DEFAULT_TIMEOUT,
     as_json: AsJson = False,
@@ -98,6 +100,7 @@ def allocate(
             as_of_step=as_of_step,
             min_version=min_version,
             with_peers=peers,
+            with_history=history,
         )
     if as_json:
         output.document(_document(policy, asked, found))

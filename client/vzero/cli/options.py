@@ -34,6 +34,11 @@ Peers = Annotated[
     bool, typer.Option(help="Correct values by what other policies earned on the same prompts.")
 ]
 
+Remembered = Annotated[
+    bool,
+    typer.Option(help="Combine values with what the policy earned on the prompts before."),
+]
+
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label; repeatable.")
 ]

@@ -17,6 +17,7 @@ from vzero.cli.options import (
     MinVersion,
     Peers,
     PolicyId,
+    Remembered,
     Timeout,
     connect,
 )
@@ -34,10 +35,7 @@ def predict(
     as_of_step: AsOfStep = None,
     min_version: MinVersion = None,
     peers: Peers = True,
-    history: Annotated[
-        bool,
-        typer.Option(help="Combine values with what the policy earned on the prompts before."),
-    ] = True,
+    history: Remembered = True,
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = DEFAULT_TIMEOUT,
     as_json: AsJson = False,

@@ -16,6 +16,7 @@ from vzero.cli.options import (
     EstimatorName,
     Labels,
     Peers,
+    Remembered,
     Timeout,
     connect,
     pairs,
@@ -64,6 +65,7 @@ def rank(
     label: Labels = None,
     estimator: Estimator = EstimatorName.auto,
     peers: Peers = True,
+    history: Remembered = True,
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = DEFAULT_TIMEOUT,
     as_json: AsJson = False,
@@ -86,6 +88,7 @@ def rank(
             labels=pairs("--label", label),
             estimator=estimator.value,
             with_peers=peers,
+            with_history=history,
         )
     if as_json:
         output.document(

@@ -46,7 +46,7 @@ def test_options_of_allocate(run: Run, models: list[str], tmp_path: Path) -> Non
         "allocate", models[1], "2000", "--prompts-file", str(file), "--minimum", "4",
         "--maximum", "16", "--multiple-of", "4", "--objective", "nonzero_gradient",
         "--skip", "--uncertain-minimum", "8", "--uncertain-width", "0", "--exact",
-        "--estimator", "knn", "--min-version", "40", "--no-peers", "--json",
+        "--estimator", "knn", "--min-version", "40", "--no-peers", "--no-history", "--json",
     ]  # fmt: skip
     told = as_json(run(*arguments, "--token-cost", "50"))
     counts = [row["rollouts"] for row in told["allocation"]]
@@ -80,7 +80,7 @@ def test_options_of_rank(run: Run, models: list[str]) -> None:
     told = as_json(
         run(
             *arguments, "--cost", f"{models[1]}=0.5", "--mode", "paper", "--min-value", "0.4",
-            "--max-cost", "9", "--estimator", "knn", "--no-peers",
+            "--max-cost", "9", "--estimator", "knn", "--no-peers", "--no-history",
         )
     )  # fmt: skip
     (ranking,) = told["rankings"]
