@@ -1,6 +1,6 @@
 """A server with many policies is killed and started again: when does it serve, and answer?
 
-``python -m benchmarks.restart [--policies 200] [--rows 2048] [--quick] [--json]``.
+``python -m benchmarks.restart [--policies 1000] [--rows 2048] [--quick] [--json]``.
 Headlines: ``serving_s`` from the start of the process to SERVING, beside
 ``serving_empty_s`` with an empty data folder (the difference is what the data costs);
 ``first_answer_ms`` for a random policy, whose window must be read from the disk, and
@@ -36,12 +36,12 @@ def main() -> None:
     """Measure and report."""
     sigterm.exit_cleanly()
     parser = report.parser(__doc__)
-    parser.add_argument("--policies", type=int, help="default: 200")
+    parser.add_argument("--policies", type=int, help="default: 1000")
     parser.add_argument("--rows", type=int, help="outcomes of each, default: 2048")
     parser.add_argument("--pool", type=int, help="distinct prompts of all, default: 4096")
     given = parser.parse_args()
-    count = 1 if given.quick else 5
-    policies = given.policies or (8 if given.quick else 200)
+    count = 1 if given.quick else 3
+    policies = given.policies or (8 if given.quick else 1000)
     rows = given.rows or (64 if given.quick else 2048)
     pool = given.pool or (64 if given.quick else 4096)
     out = report.Report("restart", given)

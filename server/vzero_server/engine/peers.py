@@ -22,6 +22,9 @@ _KEPT = 1024
 # Policies whose latest view is kept, and how much longer a context may be than that of a view
 # that is used for it.
 _POLICIES, _GROWN = 4096, 1.25
+# Seconds a call waits for what peers say of a context nobody asked about lately: that is read
+# from the disk, and a policy's first answer must not wait for it.
+_PATIENCE = 0.05
 # Reading what peers say of a context is repeated so rarely that it costs this share of a core.
 _SHARE = 0.02
 
@@ -61,6 +64,9 @@ class Peers:
     further contexts too while they are about as long; of a policy that was deleted nothing is
     used any more.
 
+    A call does not wait long for a first reading: it is answered without, and later ones with
+    it. Where nothing may be out of date (``refresh`` 0), calls wait.
+
     All methods belong to one event loop.
     """
 
@@ -88,7 +94,7 @@ class Peers:
         if not isinstance(known, Known) or not known.rewards.size:
             return None
         view = await self._view(policy_key, encoded, known)
-        if view.correction is None:
+        if view is None or view.correction is None:
             return None
         missing = [digest for digest in dict.fromkeys(digests) if digest not in view.rewards]
         found = {digest: view.rewards[digest] for digest in digests if digest in view.rewards}
@@ -121,7 +127,8 @@ class Peers:
         view = task.result()
         return view.correction is None or all(digest in view.rewards for digest in digests)
 
-    async def _view(self, policy_key: int, encoded: Encoded, known: Known) -> _View:
+    async def _view(self, policy_key: int, encoded: Encoded, known: Known) -> _View | None:
+        """What peers say of the context; None while that takes longer than a caller waits."""
         task = self._views.get(encoded) or self._of_an_earlier(policy_key, encoded, known)
         if task is None or (task.done() and self._outdated(task)):
             task = asyncio.create_task(self._read(policy_key, encoded.estimator, known))
@@ -129,6 +136,9 @@ class Peers:
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._latest[policy_key] = task
         self._views[encoded] = task
+        if self._refresh > 0 and not task.done():
+            await asyncio.wait([task], timeout=_PATIENCE)
+            return task.result() if task.done() else None
         # Shielded: others may wait for the same reading.
         return await asyncio.shield(task)
 
