@@ -1,0 +1,147 @@
+"""Checkpoints of TabPFN: read without running code, with their limits and their licence."""
+
+import json
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from vzero_server.model.checkpoint import CheckpointError
+
+_NON_COMMERCIAL = "a non-commercial licence of Prior Labs"
+LICENCES: Mapping[str, str] = {
+    "tabpfn_v2": "the Prior Labs License (Apache-2.0 with attribution)",
+    "tabpfn_v2_5": _NON_COMMERCIAL,
+    "tabpfn_v2_6": _NON_COMMERCIAL,
+    "tabpfn_v3": _NON_COMMERCIAL,
+    "tabpfn_v3_5": _NON_COMMERCIAL,
+}
+"""What the weights of each architecture are under, in the order of their release."""
+
+
+@dataclass(frozen=True)
+class TabPFNFile:
+    """What a checkpoint of a TabPFN classifier holds.
+
+    Attributes:
+        path: Where it was read from.
+        net: The network, in evaluation mode, its parameters frozen.
+        architecture: Name of the architecture, a key of ``LICENCES``.
+        temperature: What logits are divided by before the softmax.
+        most_rows: Rows of a context it was trained for.
+        most_columns: Feature columns it was trained for.
+    """
+
+    path: Path
+    net: nn.Module
+    architecture: str
+    temperature: float
+    most_rows: int
+    most_columns: int
+
+    @property
+    def licence(self) -> str:
+        """What the weights are under, for people."""
+        return LICENCES[self.architecture]
+
+    @property
+    def commercial(self) -> bool:
+        """Whether that allows commercial use."""
+        return self.licence != _NON_COMMERCIAL
+
+
+def read_tabpfn(path: Path) -> TabPFNFile:
+    """Read a checkpoint in either of TabPFN's formats, ``.ckpt`` or ``.safetensors``.
+
+    Raises:
+        CheckpointError: The package ``tabpfn`` is not installed; the file is missing or
+            truncated, holds more than weights, is of an unknown architecture, or no
+            classifier.
+    """
+    try:
+        # Late: it takes seconds, and is an extra.
+        from tabpfn.architectures import ARCHITECTURES
+        from tabpfn.constants import ModelVersion
+        from tabpfn.inference_config import InferenceConfig
+    except ModuleNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: a TabPFN head needs the package tabpfn: pip install 'vzero[tabpfn]'"
+        ) from error
+    content = _content(path)
+    # The first release named none, the second the implementation it came from.
+    name = str(content.get("architecture_name", "tabpfn_v2"))
+    name = "tabpfn_v2_5" if name == "base" else name
+    if name not in LICENCES:
+        known = ", ".join(LICENCES)
+        raise CheckpointError(f"{path}: architecture {name!r} is unknown; there are {known}")
+    if not {"state_dict", "config"} <= content.keys():
+        raise CheckpointError(f"{path}: no checkpoint of TabPFN: state_dict or config is missing")
+    config, _ = ARCHITECTURES[name].parse_config(content["config"])
+    if config.max_num_classes < 2:
+        raise CheckpointError(f"{path}: the checkpoint of a regressor; a head needs a classifier")
+    version = ModelVersion.V2 if name == "tabpfn_v2" else ModelVersion.V2_5
+    limits = vars(InferenceConfig.get_default("multiclass", version))
+    limits |= content.get("inference_config") or {}
+    net = ARCHITECTURES[name].get_architecture(config)
+    weights = {
+        key: value for key, value in content["state_dict"].items() if "criterion." not in key
+    }
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{path}: the weights are not those of {name}: {reason}") from error
+    return TabPFNFile(
+        path=path,
+        net=net.eval().requires_grad_(False),
+        architecture=name,
+        temperature=float(limits["SOFTMAX_TEMPERATURE"]),
+        most_rows=int(limits["MAX_NUMBER_OF_SAMPLES"]),
+        most_columns=int(limits["MAX_NUMBER_OF_FEATURES"]),
+    )
+
+
+def load_pickled(path: Path) -> dict[str, Any]:
+    """Read a file of ``torch.save``, refusing whatever is not plain data.
+
+    Raises:
+        CheckpointError: The file is missing or truncated, or would run code to be read.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        with warnings.catch_warnings():
+            # Of a pickle that torch did not write; it is read or refused like any other.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: truncated, or it holds more than weights; such a file could run code, and "
+            "is refused"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: truncated, or no file of torch ({reason})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def _content(path: Path) -> dict[str, Any]:
+    if path.suffix != ".safetensors":
+        return load_pickled(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path}: truncated, or no safetensors file ({error})") from error
+    return {**header, "state_dict": tensors}
