@@ -23,6 +23,7 @@ from vzero_server.engine.engine import Engine
 from vzero_server.engine.estimators.estimator import Estimator
 from vzero_server.engine.estimators.nearest import NearestNeighbours
 from vzero_server.engine.estimators.prior import Prior
+from vzero_server.engine.estimators.within_memory import WithinMemory
 from vzero_server.engine.features import FeatureCache
 from vzero_server.engine.heads import HeadBatcher
 from vzero_server.engine.peers import Peers
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 # Seconds beyond those of draining that a server with a fault gets to end itself.
 _FAULT_GRACE = 5.0
+# Seconds an estimator without memory waits for contexts to be dropped.
+_ROOM_TIMEOUT = 10.0
 
 
 # On a CPU, most tokens of a batch that are padding. A batch more costs what some 60 tokens do,
@@ -74,6 +77,7 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
         DataFolderError: The data folder cannot be used.
         BackboneError: The backbone cannot be loaded.
         CheckpointError: The head cannot be used.
+        WeightsError: Weights are missing or altered.
     """
     started = time.perf_counter()
     stop = asyncio.Event()
@@ -160,14 +164,26 @@ async def engine_of(
         rows=settings.window_rows,
         max_bytes=settings.window_cache_bytes,
         worker=worker,
-        reader=models.icl.rows if models.icl else None,
+        reader=models.reader,
         metrics=metrics,
     )
+    loop = asyncio.get_running_loop()
+
+    def make_room() -> None:
+        """For a worker thread: contexts belong to the loop, and are gone when this returns."""
+
+        async def drop() -> None:
+            contexts.drop()
+
+        asyncio.run_coroutine_threadsafe(drop(), loop).result(_ROOM_TIMEOUT)
+
     estimators: dict[EstimatorName, Estimator] = {
         EstimatorName.KNN: NearestNeighbours(settings.knn_k)
     }
     if models.icl:
         estimators[EstimatorName.ICL] = models.icl
+    if models.tabpfn:
+        estimators[EstimatorName.TABPFN] = WithinMemory(models.tabpfn, make_room)
     contexts = EncodedContexts(
         windows,
         estimators,

@@ -25,6 +25,9 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the durable log [vzero-data].")
     ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="'compact', 'paper' or a TOML file [compact].")
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(help="'packaged' (MiniLM), a folder, or a hub name[@revision]."),
@@ -50,6 +53,7 @@ def serve(
         "port": port,
         "admin_port": admin_port,
         "data_dir": data_dir,
+        "profile": profile,
         "backbone": backbone,
         "device": device,
         "log_level": log_level,
@@ -72,9 +76,12 @@ def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise _StartError(f"setting {name}: {first['msg']}") from error
+        # What two settings do to each other has no place of its own.
+        where = f"setting {name}" if name else "settings"
+        raise _StartError(f"{where}: {first['msg']}") from error
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise _StartError(f"config {config}: {error}") from error
+        where = f"config {config}" if config is not None else f"profile {flags.get('profile')}"
+        raise _StartError(f"{where}: {error}") from error
 
 
 def _run(settings: Settings, *, as_json: bool) -> None:
@@ -93,6 +100,7 @@ def _run(settings: Settings, *, as_json: bool) -> None:
     from vzero_server.contexts.errors import DataFolderError
     from vzero_server.model.backbone import BackboneError
     from vzero_server.model.checkpoint import CheckpointError
+    from vzero_server.model.hub import WeightsError
 
     def announce(ready: Ready) -> None:
         if as_json:
@@ -105,5 +113,5 @@ def _run(settings: Settings, *, as_json: bool) -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings, announce))
-    except (OSError, DataFolderError, BackboneError, CheckpointError) as error:
+    except (OSError, DataFolderError, BackboneError, CheckpointError, WeightsError) as error:
         raise _StartError(str(error)) from error

@@ -1,9 +1,11 @@
 """Every setting, once."""
 
+import os
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -11,9 +13,29 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from vzero_server.model.hub import Source, WeightsError
+
 MiB = 1 << 20
+PROFILES = Path(__file__).parent / "profiles"
+"""Folder of the profiles that come with the server."""
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def profile_file(name: str) -> Path:
+    """The TOML file of a profile: one that comes with the server, or a file.
+
+    Raises:
+        FileNotFoundError: There is none of that name.
+    """
+    packaged = PROFILES / f"{name}.toml"
+    if packaged.parent == PROFILES and packaged.is_file():
+        return packaged
+    path = Path(name).expanduser()
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in PROFILES.glob("*.toml")))
+        raise FileNotFoundError(2, f"neither a profile ({known}) nor a file", name)
+    return path
 
 
 class Settings(BaseSettings):
@@ -40,8 +62,34 @@ class Settings(BaseSettings):
         "unset: none.",
     )
 
+    profile: str = Field(
+        "compact",
+        description="Settings that go together: 'compact', 'paper', or a TOML file. Every other "
+        "way to give a setting wins over it.",
+    )
     backbone: str = Field(
         "packaged", description="'packaged' (MiniLM), a folder, or a hub name[@revision]."
+    )
+    adapter: str = Field(
+        "none",
+        description="Residual Query Adapter on the backbone's token states: 'none', a file, or "
+        "owner/name/file[@revision] of a hub, with #sha256 or without.",
+    )
+    tabpfn: str = Field(
+        "none", description="TabPFN head on the adapter's features; named like `adapter`."
+    )
+    tabpfn_members: Annotated[int, Field(ge=1, le=32)] = Field(
+        4, description="Passes through TabPFN that are averaged."
+    )
+    tabpfn_dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Number format TabPFN computes in."
+    )
+    tabpfn_cache_dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float16", description="Number format of contexts as TabPFN has read them."
+    )
+    models_dir: Path = Field(
+        Path("~/.cache/vzero/models"),
+        description="Folder of weights fetched by `vzero models pull`.",
     )
     device: str = Field("auto", description="Torch device; auto takes CUDA when there is one.")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
@@ -118,13 +166,37 @@ class Settings(BaseSettings):
         "ends itself with code 70.",
     )
 
+    @field_validator("adapter", "tabpfn")
+    @classmethod
+    def _names_weights(cls, value: str) -> str:
+        if value != "none":
+            try:
+                Source.parse(value)
+            except WeightsError as error:
+                raise ValueError(str(error)) from error
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Settings":
+        if self.tabpfn != "none" and self.adapter == "none":
+            raise ValueError("tabpfn reads the features of an adapter: set adapter as well")
+        if self.adapter != "none":
+            if self.head not in {"none", "packaged"}:
+                raise ValueError("head cannot read the features of an adapter: set it to none")
+            if self.backbone == "packaged":
+                raise ValueError("adapter needs a backbone whose token states it was made for")
+            if self.runtime != "torch" or self.dtype == "int8":
+                raise ValueError("adapter needs runtime torch, and a dtype of floating numbers")
+        return self
+
     @classmethod
     def load(cls, config: Path | None, **flags: Any) -> "Settings":  # noqa: ANN401
         """Read the settings.
 
         Args:
             config: TOML file, or None.
-            flags: What the command line set; None counts as unset.
+            flags: What the command line set; None counts as unset. The profile is the first
+                that flags, environment or file name.
 
         Raises:
             pydantic.ValidationError: A setting is unknown or out of range.
@@ -133,14 +205,21 @@ class Settings(BaseSettings):
         """
         if config is not None and not config.is_file():
             raise FileNotFoundError(2, "no such file", str(config))
+        named = flags.get("profile") or os.environ.get("VZERO_PROFILE")
+        if named is None and config is not None:
+            named = tomllib.loads(config.read_text()).get("profile")
+        profile = profile_file(str(named or "compact"))
 
         class WithFile(cls):  # type: ignore[valid-type,misc]
             @classmethod
             def settings_customise_sources(
                 cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
             ) -> tuple[PydanticBaseSettingsSource, ...]:
-                file = TomlConfigSettingsSource(settings_cls, toml_file=config)
-                return sources["init_settings"], sources["env_settings"], file
+                files = [
+                    TomlConfigSettingsSource(settings_cls, toml_file=one)
+                    for one in (config, profile)
+                ]
+                return sources["init_settings"], sources["env_settings"], *files
 
         loaded: Settings = WithFile(**{k: v for k, v in flags.items() if v is not None})
         return loaded

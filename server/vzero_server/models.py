@@ -2,17 +2,26 @@
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from vzero_server.config import Settings
+from vzero_server.engine.estimators.estimator import Features
 from vzero_server.engine.estimators.in_context import InContext
 from vzero_server.engine.estimators.selection import Selection
-from vzero_server.model.backbone import Backbone
+from vzero_server.engine.estimators.tabpfn import TabPFN
+from vzero_server.model.adapter_encoder import AdapterEncoder
+from vzero_server.model.adapter_file import read_adapter
+from vzero_server.model.backbone import DTYPES, Backbone, number_format
 from vzero_server.model.checkpoint import SHIPPED, Checkpoint, load_checkpoint
+from vzero_server.model.hub import Source, locate
 from vzero_server.model.prompt_encoder import PromptEncoder
+from vzero_server.model.tabpfn import TabPFNHead
+from vzero_server.model.tabpfn_file import read_tabpfn
+from vzero_server.model.token_backbone import TokenBackbone
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +30,16 @@ log = logging.getLogger(__name__)
 class Models:
     """What a server answers with: the encoder of prompts, the head if it has one, and where."""
 
-    encoder: PromptEncoder
+    encoder: PromptEncoder | AdapterEncoder
     icl: InContext | None
     device: str
+    tabpfn: TabPFN | None = None
+
+    @property
+    def reader(self) -> Callable[[Features], Features] | None:
+        """What windows keep of prompts for the head; None without one."""
+        head = self.icl or self.tabpfn
+        return head.rows if head else None
 
 
 def threads(settings: Settings) -> int:
@@ -36,11 +52,14 @@ def load_models(settings: Settings) -> Models:
 
     Raises:
         BackboneError: The backbone cannot be loaded.
-        CheckpointError: The head cannot be used.
+        CheckpointError: The head or the adapter cannot be used.
+        WeightsError: Weights are missing or altered.
     """
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if settings.adapter != "none":
+        return _with_adapter(settings, device)
     backbone = Backbone.load(
         settings.backbone, device=device, dtype=settings.dtype, runtime=settings.runtime
     )
@@ -55,6 +74,49 @@ def load_models(settings: Settings) -> Models:
         device=device,
     )
     return Models(PromptEncoder(backbone, checkpoint.backbone.layers), icl, device)
+
+
+def _with_adapter(settings: Settings, device: str) -> Models:
+    """The paper's encoder and, if the settings name it, the paper's head."""
+
+    def found(name: str) -> Path:
+        return locate(Source.parse(name), settings.models_dir)
+
+    # All that is missing is missed before anything large is read.
+    folder, adapter_path = found(settings.backbone), found(settings.adapter)
+    head_path = found(settings.tabpfn) if settings.tabpfn != "none" else None
+    file = read_adapter(adapter_path)
+    backbone = TokenBackbone.load(
+        folder,
+        device=device,
+        dtype=number_format(settings.dtype, device),
+        weights=file.backbone,
+    )
+    encoder = AdapterEncoder(backbone, file, device=device)
+    if head_path is None:
+        return Models(encoder, None, device)
+    network = read_tabpfn(head_path)
+    if not network.commercial:
+        log.warning(
+            "the weights of %s are under %s: not for commercial use without one of its own",
+            head_path.name,
+            network.licence,
+        )
+    head = TabPFNHead(
+        network,
+        columns=encoder.features,
+        members=settings.tabpfn_members,
+        device=device,
+        compute=DTYPES[settings.tabpfn_dtype],
+        store=DTYPES[settings.tabpfn_cache_dtype],
+    )
+    estimator = TabPFN(
+        head,
+        rows=settings.context_rows,
+        selection=Selection(settings.context_selection),
+        neighbours=settings.knn_k,
+    )
+    return Models(encoder, None, device, estimator)
 
 
 def _head(name: str, backbone: Backbone) -> Checkpoint | None:

@@ -208,3 +208,15 @@ async def test_a_reader_that_fails_fails_the_call_and_no_other(
         with pytest.raises(ArithmeticError):
             await it.get()
         assert (await it.get()).context.rows == 10
+
+
+async def test_dropped_contexts_are_read_again(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    reader = Reader()
+    async with door(tmp_path, tiny_backbone, reader) as engine:
+        await engine.store.append("p", sums(3))
+        kept = await engine.get()
+        assert await engine.get() is kept
+        engine.contexts.drop()
+        assert (len(engine.contexts), engine.contexts.nbytes) == (0, 0)
+        assert await engine.get() is not kept
+        assert reader.reads == [3, 3]

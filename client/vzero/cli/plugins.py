@@ -20,6 +20,8 @@ GROUP = "vzero.commands"
 _HELP = {
     "serve": "Run a server.",
     "demo": "Run a server with real outcomes and try it.",
+    "models": "Fetch, list and verify the weights of a profile.",
+    "convert": "Turn the adapter of the paper's authors into safetensors, or back.",
     "eval": "Judge estimators on an outcomes file, or make the paper's tables again.",
     "train": "Train an in-context head from outcomes.",
 }

@@ -17,7 +17,11 @@ from vzero_server.contexts.errors import (
     UnknownFleetError,
     UnknownPolicyError,
 )
-from vzero_server.engine.errors import EstimatorNotLoadedError, OverloadedError
+from vzero_server.engine.errors import (
+    DeviceMemoryError,
+    EstimatorNotLoadedError,
+    OverloadedError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +131,13 @@ def to_status(error: Exception) -> Status:
         case OverloadedError():
             return Status(
                 code.RESOURCE_EXHAUSTED, str(error), (_reason("QUEUE_FULL"),), error.retry_after
+            )
+        case DeviceMemoryError():
+            return Status(
+                code.RESOURCE_EXHAUSTED,
+                f"the device is out of memory: {error}",
+                (_reason("DEVICE_MEMORY_FULL"),),
+                _ROOM_RETRY,
             )
         case StorageFullError():
             return Status(

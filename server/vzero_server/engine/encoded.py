@@ -162,6 +162,10 @@ class EncodedContexts:
             if encoded.summary.version >= head.version:
                 return encoded
 
+    def drop(self) -> None:
+        """Forget all contexts, to make room; whoever answers from one keeps it until done."""
+        self._kept.clear()
+
     def _encode(self, window: ContextWindow, name: EstimatorName, label: Label | None) -> Encoded:
         if label is not None:
             window = replace(window, rewards=label.scale * window.rewards + label.shift)

@@ -19,3 +19,7 @@ class OverloadedError(EngineError):
 
 class EstimatorNotLoadedError(EngineError):
     """The estimator exists, but this server has not loaded it."""
+
+
+class DeviceMemoryError(EngineError):
+    """The device that holds the models has no memory left for the work."""

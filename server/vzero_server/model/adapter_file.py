@@ -41,6 +41,11 @@ class AdapterFile:
     backbone: Mapping[str, Tensor]
     fingerprint: str
 
+    def alone(self) -> "AdapterFile":
+        """The adapter without the weights of a backbone."""
+        tensors = _named(self.adapter, {})
+        return AdapterFile(self.adapter, {}, _fingerprint(tensors, self.adapter.config))
+
 
 def read_adapter(path: Path) -> AdapterFile:
     """Read a file of either kind; ours ends in ``.safetensors``.
@@ -65,8 +70,7 @@ def read_adapter(path: Path) -> AdapterFile:
 
 def save_adapter(path: Path, file: AdapterFile) -> None:
     """Write an adapter, and the backbone that came with it, as safetensors."""
-    tensors = {_ADAPTER + name: tensor for name, tensor in file.adapter.state_dict().items()}
-    tensors |= {_BACKBONE + name: tensor for name, tensor in file.backbone.items()}
+    tensors = _named(file.adapter, file.backbone)
     header = {
         "format": FORMAT,
         "architecture": {"name": ARCHITECTURE, **asdict(file.adapter.config)},
@@ -79,8 +83,7 @@ def save_adapter(path: Path, file: AdapterFile) -> None:
 
 def save_released(path: Path, file: AdapterFile) -> None:
     """Write an adapter as the authors' code reads it."""
-    tensors = {_ADAPTER + name: tensor for name, tensor in file.adapter.state_dict().items()}
-    tensors |= {_BACKBONE + name: tensor for name, tensor in file.backbone.items()}
+    tensors = _named(file.adapter, file.backbone)
     config = file.adapter.config
     names = {"num_queries": config.queries, "embed_dim": config.width, "num_heads": config.heads}
     torch.save({"model_state_dict": tensors, "args": names}, path)
@@ -137,6 +140,11 @@ def _theirs(path: Path) -> tuple[dict[str, Tensor], AdapterConfig]:
         raise CheckpointError(f"{path}: no adapter of the paper: {error}") from error
 
 
+def _named(adapter: ResidualQueryAdapter, backbone: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    tensors = {_ADAPTER + name: tensor for name, tensor in adapter.state_dict().items()}
+    return tensors | {_BACKBONE + name: tensor for name, tensor in backbone.items()}
+
+
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
         name.removeprefix(prefix): tensor
@@ -150,5 +158,5 @@ def _fingerprint(tensors: Mapping[str, Tensor], config: AdapterConfig) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype}\n".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

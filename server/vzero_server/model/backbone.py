@@ -114,7 +114,7 @@ class Backbone:
         logging.getLogger("transformers.tokenization_utils_base").setLevel(logging.ERROR)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        number = _dtype(dtype, device)
+        number = DTYPES[number_format(dtype, device)]
         compile_passes = _compiles(runtime, device)
         if number is torch.int8 and not compile_passes:
             raise BackboneError("dtype int8 needs runtime openvino")
@@ -196,15 +196,16 @@ class Backbone:
         return {key: value.to(self._model.device) for key, value in batch.items()}
 
 
-def _dtype(name: str, device: str) -> torch.dtype:
+def number_format(name: str, device: str) -> str:
+    """A key of ``DTYPES``: what ``auto`` means on a device, or the name itself."""
     if name != AUTO:
-        return DTYPES[name]
+        return name
     if device.startswith("cuda"):
         fast = torch.cuda.is_bf16_supported()
     else:
         # Without tiles, a processor takes longer for bfloat16 than it saves in memory.
         fast = device == "cpu" and torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
+    return "bfloat16" if fast else "float32"
 
 
 def _compiles(runtime: str, device: str) -> bool:

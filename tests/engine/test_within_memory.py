@@ -1,0 +1,81 @@
+"""Out of memory on a device this machine does not have: the estimator is a double."""
+
+from collections.abc import Sequence
+
+import grpc
+import numpy as np
+import pytest
+import torch
+
+from vzero_server.api.status import to_status
+from vzero_server.contexts.window import ContextWindow
+from vzero_server.engine.errors import DeviceMemoryError
+from vzero_server.engine.estimators.estimator import Question
+from vzero_server.engine.estimators.within_memory import WithinMemory
+from vzero_server.engine.value import Basis, Values
+
+
+class Crowded:
+    """Has room for so many queries at once, and for a context once contexts were dropped."""
+
+    def __init__(self, room: int, *, full: bool = False) -> None:
+        self.room = room
+        self.full = full
+        self.dropped = 0
+        self.passes: list[int] = []
+
+    def make_room(self) -> None:
+        self.dropped += 1
+        self.full = False
+
+    def encode(self, window: ContextWindow) -> str:
+        if self.full or self.room == 0:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nA long tale.")
+        return "context"
+
+    def predict(self, questions: Sequence[Question]) -> list[Values]:
+        queries = [question.queries[:, 0].astype(np.float64) for question in questions]
+        self.passes.append(sum(map(len, queries)))
+        if self.passes[-1] > self.room:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return [Values(one, one, one, one, Basis.TABPFN) for one in queries]
+
+
+def questions(*sizes: int) -> list[Question]:
+    return [Question("context", np.arange(size)[:, None].astype(np.float16)) for size in sizes]
+
+
+def test_nothing_is_dropped_while_there_is_room() -> None:
+    crowded = Crowded(room=50)
+    answers = WithinMemory(crowded, crowded.make_room).predict(questions(20, 30))
+    assert [len(values.mean) for values in answers] == [20, 30]
+    assert (crowded.dropped, crowded.passes) == (0, [50])
+
+
+def test_questions_are_answered_in_small_pieces_once_room_was_made() -> None:
+    crowded = Crowded(room=16)
+    answers = WithinMemory(crowded, crowded.make_room).predict(questions(40, 3))
+    np.testing.assert_array_equal(answers[0].mean, np.arange(40))
+    np.testing.assert_array_equal(answers[1].mean, np.arange(3))
+    assert (crowded.dropped, crowded.passes) == (1, [43, 16, 16, 8, 3])
+
+
+def test_a_context_is_read_once_room_was_made() -> None:
+    crowded = Crowded(room=16, full=True)
+    window = ContextWindow.empty(3)
+    assert WithinMemory(crowded, crowded.make_room).encode(window) == "context"
+    assert crowded.dropped == 1
+
+
+def test_what_does_not_fit_is_refused_and_may_be_sent_again() -> None:
+    crowded = Crowded(room=0)
+    guarded = WithinMemory(crowded, crowded.make_room)
+    with pytest.raises(DeviceMemoryError, match="a context of 0 rows"):
+        guarded.encode(ContextWindow.empty(3))
+    with pytest.raises(DeviceMemoryError, match="16 queries") as refused:
+        guarded.predict(questions(1))
+    assert crowded.dropped == 2
+    status = to_status(refused.value)
+    assert status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert status.details[0].reason == "DEVICE_MEMORY_FULL"  # type: ignore[attr-defined]
+    assert status.retry_after is not None

@@ -1,0 +1,136 @@
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_hub import COMMIT, TinyHub, tiny_hub
+from vzero_server.model.hub import Source, WeightsError, locate, pull
+
+OFFLINE = "huggingface_hub.constants.HF_HUB_OFFLINE"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[TinyHub]:
+    # Whoever loads a model in this process switches it on.
+    monkeypatch.setattr(OFFLINE, False)
+    with tiny_hub() as running:
+        running.files = {
+            "some/body/config.json": b"{}",
+            "some/body/model.safetensors": b"weights",
+            "some/body/README.md": b"not wanted",
+            "some/body/onnx/model.safetensors": b"not wanted either",
+            "some/body/deep/adapter.pt": b"adapter",
+        }
+        yield running
+
+
+def test_a_source_is_a_path_or_of_the_hub(tmp_path: Path) -> None:
+    checksum = "0" * 64
+    assert Source.parse(str(tmp_path)).local == tmp_path
+    assert Source.parse("./not/there.pt").local == Path("not/there.pt")
+    assert Source.parse("~/x").local == Path.home() / "x"
+    assert Source.parse(f"{tmp_path}#{checksum}").checksum == checksum
+    source = Source.parse(f"some/body/deep/adapter.pt@v1#{checksum}")
+    assert (source.repository, source.path) == ("some/body", "deep/adapter.pt")
+    assert (source.revision, source.checksum, source.local) == ("v1", checksum, None)
+    assert Source.parse("some/body").revision == "main"
+
+
+@pytest.mark.parametrize("text", ["", "name", "some/body@", "some/body#123", "a b/c"])
+def test_what_is_neither_is_named(text: str) -> None:
+    with pytest.raises(WeightsError):
+        Source.parse(text)
+
+
+def test_what_was_pulled_is_found_without_the_hub(hub: TinyHub, tmp_path: Path) -> None:
+    whole, one = Source.parse("some/body"), Source.parse("some/body/deep/adapter.pt@v1")
+    assert {file.path for file in pull(whole, tmp_path, endpoint=hub.url)} == {
+        "config.json",
+        "model.safetensors",
+    }
+    pull(one, tmp_path, endpoint=hub.url)
+    # Of the commit the branch stood at, not of the branch.
+    assert f"some/body/resolve/{COMMIT}/model.safetensors" in hub.asked
+    hub.asked.clear()
+    assert (locate(whole, tmp_path) / "model.safetensors").read_bytes() == b"weights"
+    assert locate(one, tmp_path).read_bytes() == b"adapter"
+    pinned = Source.parse(f"{one.text}#{sha256(b'adapter').hexdigest()}")
+    assert locate(pinned, tmp_path) == locate(one, tmp_path)
+    assert hub.asked == []
+
+
+def test_what_is_there_is_not_fetched_again(hub: TinyHub, tmp_path: Path) -> None:
+    source = Source.parse("some/body/deep/adapter.pt")
+    first = pull(source, tmp_path, endpoint=hub.url)
+    hub.asked.clear()
+    assert pull(source, tmp_path, endpoint=hub.url) == first
+    assert not [path for path in hub.asked if "resolve" in path]
+
+
+def test_what_is_missing_is_named_with_its_command(hub: TinyHub, tmp_path: Path) -> None:
+    source = Source.parse("some/body")
+    with pytest.raises(WeightsError, match="fetch it with vzero models pull 'some/body'"):
+        locate(source, tmp_path)
+    pull(source, tmp_path, endpoint=hub.url)
+    (source.place(tmp_path) / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"model.safetensors is missing: fetch it again"):
+        locate(source, tmp_path)
+    with pytest.raises(WeightsError, match=r"not/there.pt: no such file or folder"):
+        locate(Source.parse("./not/there.pt"), tmp_path)
+
+
+def test_altered_files_are_refused(hub: TinyHub, tmp_path: Path) -> None:
+    source = Source.parse("some/body")
+    pull(source, tmp_path, endpoint=hub.url)
+    path = source.place(tmp_path) / "model.safetensors"
+    path.write_bytes(b"wEights")
+    with pytest.raises(WeightsError, match=r"model.safetensors: wrong checksum"):
+        locate(source, tmp_path)
+    local = tmp_path / "local.pt"
+    local.write_bytes(b"local")
+    assert locate(Source.parse(f"{local}#{sha256(b'local').hexdigest()}"), tmp_path) == local
+    with pytest.raises(WeightsError, match=r"local.pt: wrong checksum"):
+        locate(Source.parse(f"{local}#{'0' * 64}"), tmp_path)
+    with pytest.raises(WeightsError, match="not for a folder"):
+        locate(Source.parse(f"{tmp_path}#{'0' * 64}"), tmp_path)
+    (source.place(tmp_path) / ".vzero-files.json").write_text("{")
+    with pytest.raises(WeightsError, match="damaged"):
+        locate(source, tmp_path)
+
+
+def test_a_hub_that_does_not_deliver_is_named(hub: TinyHub, tmp_path: Path) -> None:
+    def error(text: str) -> str:
+        with pytest.raises(WeightsError) as raised:
+            pull(Source.parse(text), tmp_path, endpoint=hub.url)
+        return str(raised.value)
+
+    assert "the hub did not deliver" in error("no/body")
+    assert "no such file" in error("some/body/other.pt")
+    assert "there is nothing to fetch" in error(str(tmp_path))
+    hub.wrong.add("some/body/deep/adapter.pt")
+    assert "has SHA-256" in error("some/body/deep/adapter.pt")
+    hub.wrong.clear()
+    assert "has SHA-256" in error(f"some/body/deep/adapter.pt#{'0' * 64}")
+    with pytest.raises(WeightsError, match="is not on this machine"):
+        locate(Source.parse("some/body/deep/adapter.pt"), tmp_path)
+    hub.gated.add("some/body")
+    assert "licence must be accepted first" in error("some/body")
+
+
+def test_the_list_says_what_was_fetched(hub: TinyHub, tmp_path: Path) -> None:
+    source = Source.parse("some/body@v1")
+    pull(source, tmp_path, endpoint=hub.url)
+    listed = json.loads((tmp_path / "some/body/v1/.vzero-files.json").read_text())
+    assert listed["commit"] == COMMIT
+    assert listed["files"]["config.json"] == [2, sha256(b"{}").hexdigest()]
+
+
+def test_offline_nothing_is_asked(
+    hub: TinyHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OFFLINE, True)
+    with pytest.raises(WeightsError, match="HF_HUB_OFFLINE"):
+        pull(Source.parse("some/body"), tmp_path, endpoint=hub.url)
+    assert hub.asked == []

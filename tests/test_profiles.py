@@ -1,0 +1,228 @@
+"""Profiles: settings that go together, and the paper's one end to end on tiny weights."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+import vzero
+from tests.tiny_hub import tiny_hub
+from tests.tiny_qwen import ADAPTER, HIDDEN, save_released_file, save_tiny_qwen
+from tests.tiny_tabpfn import save_tiny_tabpfn
+from vzero.cli import main
+from vzero_server.config import PROFILES, Settings
+from vzero_server.local import LocalServer
+from vzero_server.model.adapter_encoder import AdapterEncoder
+from vzero_server.model.adapter_file import read_adapter
+from vzero_server.model.tabpfn import TabPFNHead
+from vzero_server.model.tabpfn_file import read_tabpfn
+from vzero_server.model.token_backbone import TokenBackbone
+from vzero_server.models import load_models
+
+NAMES = {
+    "backbone": "tiny/qwen",
+    "adapter": "tiny/v0/v_0_for_grpo_training.pt",
+    "tabpfn": "tiny/head/pretrained/head.ckpt@v1",
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders as repositories of a hub hold them."""
+    folder = tmp_path_factory.mktemp("hub")
+    for name in ("qwen", "v0", "head/pretrained"):
+        (folder / name).mkdir(parents=True)
+    save_tiny_qwen(folder / "qwen")
+    save_released_file(folder / "v0/v_0_for_grpo_training.pt", prefix="module.")
+    save_tiny_tabpfn(folder / "head/pretrained/head.ckpt")
+    return folder
+
+
+@pytest.fixture
+def profile(weights: Path, tmp_path: Path) -> Path:
+    """A profile that names local files."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(
+        f'backbone = "{weights}/qwen"\n'
+        f'adapter = "{weights}/v0/v_0_for_grpo_training.pt"\n'
+        f'tabpfn = "{weights}/head/pretrained/head.ckpt"\n'
+        'head = "none"\n'
+        "context_rows = 32\n"
+    )
+    return path
+
+
+def test_the_packaged_profiles_are_settings() -> None:
+    assert {path.stem for path in PROFILES.glob("*.toml")} == {"compact", "paper"}
+    assert Settings.load(None).model_dump() == Settings().model_dump()
+    paper = Settings.load(None, profile="paper")
+    assert paper.backbone == "Qwen/Qwen3-Embedding-0.6B"
+    assert (paper.tabpfn_members, paper.context_rows, paper.head) == (4, 256, "none")
+
+
+def test_every_other_way_to_give_a_setting_wins_over_the_profile(
+    profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'profile = "{profile}"\nknn_k = 5\n')
+    assert Settings.load(config).context_rows == 32
+    assert Settings.load(config).knn_k == 5
+    config.write_text(f'profile = "{profile}"\ncontext_rows = 33\n')
+    assert Settings.load(config).context_rows == 33
+    monkeypatch.setenv("VZERO_CONTEXT_ROWS", "34")
+    assert Settings.load(config).context_rows == 34
+    assert Settings.load(config, context_rows=35).context_rows == 35
+    monkeypatch.setenv("VZERO_PROFILE", "paper")
+    assert Settings.load(None).tabpfn.startswith("Prior-Labs/")
+
+
+def test_settings_that_do_not_go_together_are_named(profile: Path, tmp_path: Path) -> None:
+    def error(**flags: object) -> str:
+        with pytest.raises(ValidationError) as raised:
+            Settings.load(None, profile=str(profile), **flags)
+        return str(raised.value)
+
+    assert "set adapter as well" in error(adapter="none")
+    assert "set it to none" in error(head="some.safetensors")
+    assert "adapter needs a backbone" in error(backbone="packaged")
+    assert "adapter needs runtime torch" in error(runtime="openvino")
+    assert "64 hex digits" in error(adapter="some/body/file.pt#12")
+    with pytest.raises(FileNotFoundError, match="neither a profile"):
+        Settings.load(None, profile="other")
+
+
+def settings_of(profile: Path, tmp_path: Path, **flags: object) -> Settings:
+    return Settings.load(None, profile=str(profile), models_dir=tmp_path / "models", **flags)
+
+
+def test_the_head_reads_every_column_of_the_adapter(
+    profile: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = load_models(settings_of(profile, tmp_path))
+    assert isinstance(models.encoder, AdapterEncoder)
+    assert models.encoder.columns == HIDDEN + ADAPTER.features
+    assert models.tabpfn is not None
+    assert models.icl is None
+    assert "head.ckpt are under a non-commercial licence of Prior Labs" in caplog.text
+
+
+def test_a_server_answers_as_the_parts_put_together_by_hand(
+    weights: Path, profile: Path, tmp_path: Path
+) -> None:
+    """Tokens, states, adapter, TabPFN: over gRPC, and in a few lines of float32."""
+    generator = np.random.default_rng(0)
+    prompts = [f"What is {a} times {b}?" for a, b in generator.integers(0, 999, (24, 2))]
+    rewards = generator.random(16)
+    rewards[:2] = [0.1, 0.9]
+    named = {"profile": profile, "tabpfn_cache_dtype": "float32"}
+    with (
+        LocalServer(tmp_path / "data", **named) as server,
+        vzero.Client(server.address) as client,
+    ):
+        client.update("run", prompts[:16], rewards)
+        values = client.predict("run", prompts[16:], estimator="TABPFN")
+        near = client.predict("run", prompts[16:], estimator="KNN")
+        client.update("sure", prompts[:16], np.ones(16))
+        sure = client.predict("sure", prompts[16:], estimator="TABPFN")
+    assert str(values.basis).endswith("TABPFN")
+    assert str(near.basis).endswith("KNN")
+    assert str(sure.basis).endswith("PRIOR")
+    np.testing.assert_allclose(sure.mean, 17 / 18)
+    backbone = TokenBackbone.load(weights / "qwen")
+    encoder = AdapterEncoder(backbone, read_adapter(weights / "v0/v_0_for_grpo_training.pt"))
+    features = torch.from_numpy(encoder.embed(encoder.tokenize(prompts))[:, HIDDEN:]).float()
+    network = read_tabpfn(weights / "head/pretrained/head.ckpt")
+    head = TabPFNHead(network, columns=ADAPTER.features)
+    labels = torch.from_numpy(rewards >= 0.5).long()
+    with torch.no_grad():
+        logits = head(features[None, :16], labels[None], features[None, 16:])
+    expected = logits[0].softmax(-1)[:, 1].numpy()
+    np.testing.assert_allclose(values.mean, expected, atol=2e-3)
+    assert expected.std() > 0.005
+
+
+def vzero_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from vzero.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_from_nothing_to_loaded_models(weights: Path, tmp_path: Path) -> None:
+    """Listed as missing, pulled from a hub, verified, and loaded without it."""
+    profile, folder = tmp_path / "hub.toml", tmp_path / "models"
+    lines = [f'{name} = "{source}"\n' for name, source in NAMES.items()]
+    profile.write_text("".join([*lines, 'head = "none"\n']))
+    where = ("--profile", str(profile), "--models-dir", str(folder))
+    listed = vzero_command("models", "list", *where, "--json")
+    assert listed.returncode == 1
+    states = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert {one["setting"]: one["source"] for one in states} == NAMES
+    assert {one["state"] for one in states} == {"missing"}
+    settings = Settings.load(None, profile=str(profile), models_dir=folder)
+    with pytest.raises(Exception, match="fetch it with vzero models pull 'tiny/qwen'"):
+        load_models(settings)
+    with tiny_hub() as hub:
+        for name in ("qwen", "v0", "head"):
+            hub.add(f"tiny/{name}", weights / name)
+        pulled = vzero_command("models", "pull", *where, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0")
+        assert pulled.returncode == 0, pulled.stderr
+    assert pulled.stdout.count("verified") == 3
+    assert load_models(settings).tabpfn is not None
+    (folder / "tiny/v0/main/v_0_for_grpo_training.pt").write_bytes(b"altered")
+    verified = vzero_command("models", "verify", *where)
+    assert verified.returncode == 1
+    assert "wrong checksum" in verified.stdout
+    served = vzero_command(
+        "serve",
+        "--profile",
+        str(profile),
+        "--data-dir",
+        str(tmp_path),
+        VZERO_MODELS_DIR=str(folder),
+    )
+    assert served.returncode == 1
+    assert "v_0_for_grpo_training.pt: wrong checksum" in served.stderr
+
+
+def test_loading_touches_no_network(
+    profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert load_models(settings_of(profile, tmp_path)).tabpfn is not None
+
+
+def test_convert_writes_the_other_kind(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = weights / "v0/v_0_for_grpo_training.pt", tmp_path / "v0.safetensors"
+
+    def convert(*arguments: object) -> int:
+        with pytest.raises(SystemExit) as left:
+            main(["convert", *map(str, arguments)])
+        return int(left.value.code or 0)
+
+    assert convert(source, target) == 0
+    assert "5 queries of 6 columns, 3 heads" in capsys.readouterr().out
+    assert read_adapter(target).fingerprint == read_adapter(source).fingerprint
+    assert convert(target, tmp_path / "back.pt") == 0
+    assert read_adapter(tmp_path / "back.pt").fingerprint == read_adapter(source).fingerprint
+    assert convert(source, target) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert convert(source, target, "--force", "--without-backbone") == 0
+    assert convert(source, tmp_path / "v0.bin") == 2
+    assert convert(tmp_path / "missing.pt", tmp_path / "x.pt") == 2
+    assert "no such file" in capsys.readouterr().err
