@@ -220,3 +220,15 @@ async def test_dropped_contexts_are_read_again(tmp_path: Path, tiny_backbone: Ba
         assert (len(engine.contexts), engine.contexts.nbytes) == (0, 0)
         assert await engine.get() is not kept
         assert reader.reads == [3, 3]
+
+
+async def test_a_context_too_large_to_keep_is_told_once(
+    tmp_path: Path, tiny_backbone: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = Reader()
+    async with door(tmp_path, tiny_backbone, reader, max_bytes=1500) as engine:
+        await engine.store.append("p", sums(3))
+        await engine.get()
+        await engine.get()
+    assert reader.reads == [3, 3]
+    assert caplog.text.count("encoded_cache_bytes") == 1

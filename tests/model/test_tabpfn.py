@@ -132,16 +132,29 @@ def test_a_context_takes_the_memory_it_says(tmp_path: Path) -> None:
     assert full.nbytes - half.nbytes == 2 * numbers
 
 
-def test_half_precision_of_kept_contexts_changes_little(tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ALL)
+def test_half_precision_of_kept_contexts_changes_little(tmp_path: Path, architecture: str) -> None:
     rows, labels, queries = task(40, 9)
     values = []
     for store in (torch.float32, torch.float16):
-        head = head_of(tmp_path, store=store)
+        head = head_of(tmp_path, architecture, store=store)
         context = head.encode(rows, labels)
         assert context is not None
         values.append(head.predict([context], queries.unsqueeze(0)))
     torch.testing.assert_close(values[1], values[0], atol=2e-3, rtol=0)
     assert not torch.equal(values[1], values[0])
+
+
+@pytest.mark.parametrize("compute", [torch.bfloat16, torch.float16])
+def test_a_kept_context_answers_as_the_joint_pass_in_half_precision(
+    tmp_path: Path, compute: torch.dtype
+) -> None:
+    rows, labels, queries = task(40, 9)
+    head = head_of(tmp_path, compute=compute, store=compute)
+    context = head.encode(rows, labels)
+    assert context is not None
+    values = head.predict([context], queries.unsqueeze(0))[0]
+    torch.testing.assert_close(values, joint(head, rows, labels, queries), atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("together", [1, 1 << 20])

@@ -1,5 +1,6 @@
 """Contexts as estimators have read them: kept, and read again when they have grown."""
 
+import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -16,6 +17,8 @@ from vzero_server.engine.estimators.estimator import Estimator
 from vzero_server.engine.shared import Job, SharedWork
 from vzero_server.engine.windows import WindowCache
 from vzero_server.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 # What a kept context costs beside its numbers.
 _ENTRY_BYTES = 1000
@@ -98,6 +101,7 @@ class EncodedContexts:
         self._estimators = estimators
         self._prior = prior
         self._min_rows = min_rows
+        self._warned = False
         self._kept: LRUCache[_Key, Encoded] = LRUCache(max_bytes, getsizeof=_cost)
         self._reading: SharedWork[_Key, Encoded] = SharedWork(worker)
         self._metrics = metrics or Metrics()
@@ -145,6 +149,14 @@ class EncodedContexts:
             encoded = await job.run(self._encode, window, name, label)
             if _cost(encoded) <= self._kept.maxsize:
                 self._kept[key] = encoded
+            elif not self._warned:
+                self._warned = True
+                log.warning(
+                    "a context of %d MB is not kept, and read again for every call: "
+                    "encoded_cache_bytes is %d MB",
+                    _cost(encoded) >> 20,
+                    int(self._kept.maxsize) >> 20,
+                )
             return encoded
 
         kept = self._kept.get(key)
