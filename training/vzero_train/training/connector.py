@@ -1,7 +1,8 @@
 """Training of a connector in front of an in-context head, on cached token states.
 
 The head's Gaussian processes are closed forms: gradients reach the features of context rows and
-of queries alike, and through them the connector. ``connector_head`` tells which head it is.
+of queries alike, and through them the connector. ``connector_head`` tells which head it is;
+``tabpfn_head`` puts the paper's own in its place.
 """
 
 import copy
@@ -25,12 +26,14 @@ from vzero_train.data.token_states import TokenStates
 from vzero_train.evaluation.metrics import auc
 from vzero_train.training.connector_config import ConnectorConfig
 from vzero_train.training.connector_head import (
+    ConnectorHead,
     objective_loss,
     parameter_groups,
     pretrain_head,
     schedule,
 )
 from vzero_train.training.stages import TrainingStage, draw_contexts, usable_stages
+from vzero_train.training.tabpfn_head import FrozenTabPFN
 
 Values = npt.NDArray[np.float64]
 
@@ -71,7 +74,7 @@ class ConnectorTrainer:
         states: TokenStates,
         config: ConnectorConfig,
         *,
-        head: InContextHead | None = None,
+        head: InContextHead | FrozenTabPFN | None = None,
         device: str = "cpu",
     ) -> None:
         """Prepare.
@@ -95,7 +98,7 @@ class ConnectorTrainer:
         self.connector = make_connector(config.connector, shape).to(device)
         if head is None:
             head = pretrain_head(stages, states, config)
-        self.head = copy.deepcopy(head).to(device)
+        self.head: InContextHead | FrozenTabPFN = copy.deepcopy(head).to(device)
         self.step = 0
         self.curve: list[tuple[int, float]] = []
         self.best_step = 0
@@ -148,16 +151,17 @@ class ConnectorTrainer:
         needed = [part for q in questions for part in (q.context, q.queries)]
         prompts = np.unique(np.concatenate(needed))
         values: list[Values] = []
+        head: ConnectorHead = self.head
         with torch.inference_mode():
-            rows = self.head.rows(self._features(prompts))
+            rows = head.rows(self._features(prompts))
             for question in questions:
                 context, asked = (
                     rows[torch.from_numpy(np.searchsorted(prompts, part)).to(rows.device)][None]
                     for part in (question.context, question.queries)
                 )
                 rewards = torch.from_numpy(question.context_rewards).float()[None]
-                encoded = self.head.encode(context, rewards.to(rows.device))
-                logits = self.head.predict(encoded, asked)
+                encoded = head.encode(context, rewards.to(rows.device))
+                logits = head.predict(encoded, asked)
                 values.append(torch.sigmoid(logits)[0].double().cpu().numpy())
         return values
 
@@ -270,9 +274,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def _trained(
-    connector: nn.Module, head: InContextHead, config: ConnectorConfig
-) -> list[nn.Parameter]:
+def _trained(connector: nn.Module, head: nn.Module, config: ConnectorConfig) -> list[nn.Parameter]:
     connector.requires_grad_(config.tune_connector)
     head.requires_grad_(config.tune_head)
     return [p for module in (connector, head) for p in module.parameters() if p.requires_grad]

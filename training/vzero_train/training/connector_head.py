@@ -8,7 +8,7 @@ like TabPFN it cannot know columns by name, and reads whatever columns a connect
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,19 @@ from vzero_train.training.stages import TrainingStage, draw_contexts, usable_sta
 
 _SKILLS, _TRAITS, _HIDDEN, _EXPERTS = 16, 16, 64, 3
 _PRETRAINING_RATE = 0.01  # kernels and trust are few numbers that have far to go
+
+
+class ConnectorHead(Protocol):
+    """What training asks of the head behind a connector: ``InContextHead``'s three steps."""
+
+    def rows(self, features: Tensor) -> Tensor:
+        """What is read of features ``[..., columns]``."""
+
+    def encode(self, rows: Tensor, rewards: Tensor) -> Any:  # noqa: ANN401
+        """Contexts of rows ``[B, N, row]`` and rewards ``[B, N]``."""
+
+    def predict(self, context: Any, queries: Tensor) -> Tensor:  # noqa: ANN401
+        """Logits ``[B, M]`` of queries ``[B, M, row]``."""
 
 
 def pretrain_head(
@@ -58,7 +71,7 @@ def pretrain_head(
 
 
 def objective_loss(
-    head: InContextHead, features: Tensor, rewards: Tensor, config: ConnectorConfig
+    head: ConnectorHead, features: Tensor, rewards: Tensor, config: ConnectorConfig
 ) -> Tensor:
     """The objective on the queries, which follow the context's rows in ``[B, rows + asked]``."""
     rows, size = head.rows(features), config.rows
