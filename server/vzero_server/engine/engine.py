@@ -26,7 +26,7 @@ from vzero_server.tracing import own_trace
 from vzero_server.watched import Watched
 
 # What AUTO means: the first of these that is loaded.
-_PREFERENCE = (EstimatorName.ICL, EstimatorName.KNN)
+_PREFERENCE = (EstimatorName.ICL, EstimatorName.TABPFN, EstimatorName.KNN)
 # Past outcomes that take longer to combine than the event loop may halt.
 _MANY_ROWS = 1000
 
