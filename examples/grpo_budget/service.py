@@ -1,0 +1,69 @@
+"""The arms that ask a vzero server."""
+
+import numpy as np
+
+from examples.grpo_budget.arms import Array, Division, even
+from examples.grpo_budget.settings import Settings
+from examples.grpo_budget.step import Groups
+from examples.policy_zoo.tasks import Task
+from vzero import Client
+from vzero.v1 import value_pb2
+
+OBJECTIVES = {
+    "paper": value_pb2.OBJECTIVE_PAPER,
+    "expected": value_pb2.OBJECTIVE_EXPECTED,
+    "nonzero_gradient": value_pb2.OBJECTIVE_NONZERO_GRADIENT,
+}
+"""Arms that ask a server, and what they ask it to maximise."""
+
+
+class Asked:
+    """Asks before every step, and reports after it.
+
+    Values rest on what this very policy earned: with ``with_peers`` off no arm learns from the
+    others, whose policies are on the same server.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        policy_id: str,
+        objective: "value_pb2.Objective.ValueType",
+    ) -> None:
+        """Keep the client; the policy is unknown to the server as yet."""
+        self._settings = settings
+        self._client = client
+        self._policy_id = policy_id
+        self._objective = objective
+        self._known = False
+
+    def divide(self, tasks: list[Task], truth: Array) -> Division:
+        """By the server's values; evenly for the first step, when it knows nothing."""
+        if not self._known:
+            return even(self._settings)
+        request = value_pb2.AllocateBudgetRequest(
+            policy_id=self._policy_id,
+            prompts=[task.prompt for task in tasks],
+            total=self._settings.total,
+            minimum=self._settings.minimum,
+            maximum=self._settings.maximum,
+            objective=self._objective,
+            with_peers=False,
+        )
+        reply = self._client._values.AllocateBudget(request, timeout=60.0)
+        return Division(
+            np.array(reply.rollouts, dtype=np.int64),
+            np.array([value.mean for value in reply.values]),
+        )
+
+    def learn(self, tasks: list[Task], groups: Groups, step: int) -> None:
+        """Report the outcomes; on return they are visible to the next question."""
+        self._client.update(
+            self._policy_id,
+            [task.prompt for task in tasks],
+            groups.rates,
+            rollouts=groups.counts,
+            step=step,
+        )
+        self._known = True
