@@ -1,0 +1,1 @@
+"""vzero inside trainers; each module needs the package it is named after."""

@@ -1,0 +1,207 @@
+"""GRPO of TRL with as many rollouts for each prompt as it deserves.
+
+TRL draws every prompt ``num_generations`` times. `BudgetedGRPOTrainer` draws the same prompts, and
+as many rollouts in all, but divides these by how likely the policy is to solve each prompt
+(section 5.5 of the paper). It needs ``vzero[trl]``.
+
+The division is made when a batch is about to be generated, not when the sampler draws it: the data
+loader looks a batch or more ahead, and the rewards of the batch before would not count yet.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor
+from trl import GRPOTrainer
+
+from vzero.errors import InvalidArgument
+from vzero.integrations.budget import Budget, Division
+from vzero.integrations.groups import Groups, Scoring
+
+_ROUNDING = 1e-6
+
+Row = dict[str, Any]
+"""A row of the dataset."""
+
+Outcome = Callable[[Tensor], Tensor]
+"""From the rewards [n, functions] of n rollouts, NaN where a function gave none, to their
+outcomes in [0, 1], [n], NaN for those that are not to be reported."""
+
+
+def prompt_text(prompt: Any) -> str:  # noqa: ANN401
+    """The text of a prompt: itself, or the texts of its messages, one below the other."""
+    if isinstance(prompt, str):
+        return prompt
+    texts = []
+    for message in prompt:
+        content = message["content"]
+        blocks = [{"text": content}] if isinstance(content, str) else content
+        texts += [block["text"] for block in blocks if block.get("text")]
+    return "\n\n".join(texts)
+
+
+class BudgetedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+    """A ``GRPOTrainer`` whose groups differ in size; evaluation is TRL's.
+
+    Each ``generation_batch_size`` holds the prompts and the number of rollouts that it would hold
+    with ``GRPOTrainer``. Advantages are TRL's, over the rollouts of each prompt. TRL's own
+    ``frac_reward_zero_std``, which takes groups to be of one size, is replaced; what this class
+    logs besides, for each generation batch:
+
+    ===========================  =======================================================
+    ``vzero/divided``            1, or 0 where rollouts were divided evenly
+    ``vzero/group_size_min``     rollouts of a prompt: fewest
+    ``vzero/group_size_max``     and most
+    ``vzero/silent_rollouts``    share of rollouts whose group has no variation in reward
+    ``vzero/value_mean``         mean predicted success rate (when divided)
+    ``vzero/value_error``        mean squared difference from the observed ones (likewise)
+    ``vzero/seconds``            time it took to ask
+    ===========================  =======================================================
+    """
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401
+        budget: Budget,
+        outcome: Outcome | None = None,
+        text_of: Callable[[Any], str] = prompt_text,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Make the trainer.
+
+        Args:
+            args: As for ``GRPOTrainer``.
+            budget: The server to ask and to report to.
+            outcome: What a rollout's rewards say about its success. None: the weighted sum of the
+                rewards, as TRL trains on it, which must then lie in [0, 1].
+            text_of: The text of a prompt, by which the server knows it.
+            kwargs: As for ``GRPOTrainer``.
+
+        Raises:
+            InvalidArgument: ``num_generations`` is not within the budget's minimum and maximum.
+        """
+        super().__init__(*args, **kwargs)
+        if not budget.minimum <= self.num_generations <= budget.maximum:
+            raise InvalidArgument.of(
+                "num_generations",
+                f"is {self.num_generations}, but a prompt gets {budget.minimum} to "
+                f"{budget.maximum} rollouts",
+            )
+        self._budget = budget
+        self._outcome = outcome
+        self._text_of = text_of
+        self._rewards = torch.empty(0)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Train as ``GRPOTrainer`` does; on return the outcomes are delivered, or spooled."""
+        if not self.accelerator.is_main_process:
+            return super().train(*args, **kwargs)
+        with self._budget.reporting():
+            return super().train(*args, **kwargs)
+
+    def _generate_single_turn(
+        self,
+        prompt_ids: list[list[int]],
+        images: Any,  # noqa: ANN401
+        multimodal_fields: dict[str, Any],
+        num_generations: int,
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """One completion per row: vLLM would otherwise take every n-th row for n of them."""
+        if self.model.training:
+            num_generations = 1
+        return super()._generate_single_turn(
+            prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
+        )
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        """Keep the rewards of all processes, float [n, functions]."""
+        self._rewards = super()._calculate_rewards(*args, **kwargs)
+        return self._rewards
+
+    def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
+        """Divide the rollouts anew, let TRL generate and score them, and correct the advantages."""
+        if not self.model.training:
+            scored: dict[str, Any] = super()._generate_and_score_completions(inputs)
+            return scored
+        # Rows of all processes, in the order in which TRL slices what it gathers.
+        heads: list[Row] = gather_object(inputs)[:: self.num_generations]
+        texts = [self._text_of(head["prompt"]) for head in heads]
+        division = self._divided(texts)
+        # Copies: TRL writes into rows.
+        rows = [
+            dict(head)
+            for head, size in zip(heads, division.rollouts, strict=True)
+            for _ in range(size)
+        ]
+        own = slice(
+            self.accelerator.process_index * len(inputs),
+            (self.accelerator.process_index + 1) * len(inputs),
+        )
+        scored = super()._generate_and_score_completions(rows[own])
+        groups = Groups.of(division.rollouts, self._rewards.device)
+        scoring = Scoring(
+            self.reward_weights.to(self._rewards.device),
+            self.scale_rewards,
+            self.multi_objective_aggregation,
+        )
+        advantages = scoring.advantages(self._rewards, groups)
+        scored["advantages"] = advantages[own]
+        self._correct_logs(advantages, scoring, groups)
+        self._learn(texts, division, scoring, groups)
+        return scored
+
+    def _divided(self, texts: list[str]) -> Division:
+        """Ask in the main process; all hear the answer."""
+        answer: list[Division | None] = [None]
+        if self.accelerator.is_main_process:
+            answer = [self._budget.divide(texts, len(texts) * self.num_generations)]
+        heard: list[Division] = broadcast_object_list(answer)
+        return heard[0]
+
+    def _correct_logs(self, advantages: Tensor, scoring: Scoring, groups: Groups) -> None:
+        metrics, logged = self._metrics["train"], self._logs["advantages"]
+        # The deque may have dropped the oldest of this batch.
+        kept = advantages.tolist()[-len(logged) :]
+        for _ in kept:
+            logged.pop()
+        logged.extend(kept)
+        silent = groups.std(scoring.total(self._rewards)).isclose(torch.zeros(()).to(advantages))
+        silent_rollouts = float(silent[groups.index].float().mean())
+        sum_first = scoring.multi_objective_aggregation == "sum_then_normalize"
+        if sum_first and scoring.scale_rewards != "batch":  # otherwise groups play no part in it
+            metrics["frac_reward_zero_std"][-1] = silent_rollouts
+        metrics["vzero/silent_rollouts"].append(silent_rollouts)
+
+    def _learn(
+        self, texts: list[str], division: Division, scoring: Scoring, groups: Groups
+    ) -> None:
+        """Report the outcomes, and log how the division did."""
+        rewards = self._rewards
+        outcomes = self._outcome(rewards) if self._outcome else scoring.total(rewards)
+        low, high = -_ROUNDING, 1.0 + _ROUNDING
+        outside = outcomes[(outcomes < low) | (outcomes > high)]
+        if len(outside):
+            raise InvalidArgument.of(
+                "outcome",
+                f"of a rollout must be in [0, 1], not {float(outside[0]):g}: name a function that "
+                "maps rewards to success",
+            )
+        means = groups.mean(outcomes.double().clamp(0.0, 1.0))
+        scored = groups.scored(outcomes).long().tolist()
+        metrics = self._metrics["train"]
+        metrics["vzero/divided"].append(float(division.values is not None))
+        metrics["vzero/group_size_min"].append(float(min(division.rollouts)))
+        metrics["vzero/group_size_max"].append(float(max(division.rollouts)))
+        metrics["vzero/seconds"].append(division.seconds)
+        if division.values is not None:
+            values = torch.as_tensor(division.values, device=means.device)
+            metrics["vzero/value_mean"].append(float(values.mean()))
+            metrics["vzero/value_error"].append(float((values - means).square().nanmean()))
+        if self.accelerator.is_main_process:
+            for text, mean, count in zip(texts, means.tolist(), scored, strict=True):
+                if count:
+                    self._budget.report(text, mean, rollouts=count, step=self.state.global_step)

@@ -1,0 +1,115 @@
+"""Dividing rollouts with a server, and without."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vzero import Client
+from vzero.errors import InvalidArgument
+from vzero.integrations.budget import Budget
+from vzero_server.local import LocalServer
+
+SUMS = [f"What is {i} plus {i + 3}?" for i in range(20)]
+PROOFS = [f"Prove theorem {i} of Euclid." for i in range(20)]
+
+
+def learn(budget: Budget) -> None:
+    """Half of the sums are solved, no proof is."""
+    for sum_, proof in zip(SUMS[:15], PROOFS[:15], strict=True):
+        budget.report(sum_, 0.5, rollouts=8, step=3)
+        budget.report(proof, 0.0, rollouts=8, step=3)
+
+
+def test_rollouts_go_where_there_is_something_to_learn(shared_server: LocalServer) -> None:
+    asked = SUMS[15:] + PROOFS[15:]
+    with Client(shared_server.address) as client:
+        budget = Budget(client, "budget-sums", timeout=30.0)
+        with budget.reporting():
+            first = budget.divide(asked, 80)
+            learn(budget)
+            # What was reported counts at once.
+            second = budget.divide(asked, 80)
+        context = client.predict("budget-sums", asked).context
+    assert first.rollouts == [8] * 10
+    assert first.values is None
+    assert sum(second.rollouts) == 80
+    assert min(second.rollouts) >= 2
+    assert second.values is not None
+    assert second.values.shape == (10,)
+    assert np.mean(second.values[:5]) > np.mean(second.values[5:]) + 0.1
+    assert len(set(second.rollouts)) > 1
+    assert (context.version, context.newest_step) == (30, 3)
+
+
+def test_limits_are_kept(shared_server: LocalServer) -> None:
+    with Client(shared_server.address) as client:
+        budget = Budget(
+            client, "budget-limits", minimum=3, maximum=12, objective="utility", timeout=30.0
+        )
+        with budget.reporting():
+            learn(budget)
+            division = budget.divide(SUMS + PROOFS, 320)
+    assert sum(division.rollouts) == 320
+    assert 3 <= min(division.rollouts) < max(division.rollouts) <= 12
+
+
+def test_a_server_that_leaves_and_comes_back(
+    server: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Client(server.address) as client, caplog.at_level(logging.WARNING, "vzero.integrations"):
+        budget = Budget(client, "budget-away", spool_dir=tmp_path / "spool", timeout=2.0)
+        with budget.reporting():
+            server.kill()
+            learn(budget)
+            away = [budget.divide(SUMS, 40), budget.divide(SUMS, 40)]
+            server.start()
+            client.wait_ready(60)
+            back = budget.divide(SUMS, 40)
+        assert client.policy("budget-away").version == 30
+    assert all(division.rollouts == [2] * 20 and division.values is None for division in away)
+    assert all(division.seconds < 8.0 for division in away)
+    assert sum(back.rollouts) == 40
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len([text for text in warnings if "divided evenly" in text]) == 1
+    assert len([text for text in warnings if "answers again" in text]) == 1
+
+
+def test_outcomes_that_nobody_keeps_are_lost_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Client("127.0.0.1:1") as client, caplog.at_level(logging.WARNING, "vzero.integrations"):
+        budget = Budget(client, "budget-lost", timeout=0.2)
+        with budget.reporting():
+            learn(budget)
+    assert "not all delivered" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("field", "settings"),
+    [
+        ("minimum", {"minimum": 1}),
+        ("maximum", {"maximum": 1}),
+        ("objective", {"objective": "most"}),
+        ("timeout", {"timeout": 0.0}),
+        ("policy_id", {"policy_id": ""}),
+    ],
+)
+def test_bad_settings_are_named(field: str, settings: dict[str, object]) -> None:
+    with Client() as client, pytest.raises(InvalidArgument) as caught:
+        Budget(client, **{"policy_id": "budget-bad", **settings})  # type: ignore[arg-type]
+    assert [name for name, _ in caught.value.violations] == [field]
+
+
+def test_questions_the_server_refuses_are_not_hidden(shared_server: LocalServer) -> None:
+    with Client(shared_server.address) as client:
+        budget = Budget(client, "budget-refused", minimum=8, timeout=30.0)
+        with budget.reporting():
+            learn(budget)
+            with pytest.raises(InvalidArgument, match="total"):
+                budget.divide(SUMS, 40)
+            with pytest.raises(InvalidArgument, match="reward"):
+                budget.report(SUMS[0], 1.5, rollouts=8, step=3)
+        with pytest.raises(RuntimeError, match="reporting"):
+            budget.report(SUMS[0], 0.5, rollouts=8, step=3)

@@ -1,0 +1,106 @@
+"""A short training of TRL on a tiny model, and what it did."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from trl import GRPOConfig
+
+from tests.integrations.tiny_policy import tiny_llama, tiny_tokenizer
+from vzero.integrations.budget import Budget
+from vzero.integrations.trl import BudgetedGRPOTrainer
+
+PROMPTS, GROUP, BATCHES = 4, 4, 10
+"""Prompts of a batch, rollouts of each on average, and batches of a training."""
+
+TOTAL = PROMPTS * GROUP
+
+
+def questions() -> list[str]:
+    """Three kinds, of which one is always solved, one never, and one now and then."""
+    kinds = ("What is {i} plus 1?", "Prove theorem {i}.", "Write a word that rhymes with {i}.")
+    return [kinds[i % 3].format(i=i) for i in range(24)]
+
+
+def solved(prompts: Sequence[str], completions: Sequence[str], **_: Any) -> list[float]:
+    """The reward: what it says depends on the completion for the third kind only."""
+    rewards = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        luck = sum(map(ord, completion)) % 2
+        rewards.append({"What": 1.0, "Prov": 0.0}.get(prompt[:4], float(luck)))
+    return rewards
+
+
+@dataclass
+class Batch:
+    """What TRL made of one generation batch, row by row."""
+
+    prompts: list[str]
+    rewards: list[float]
+    advantages: list[float]
+    logged_advantages: list[float]
+    completions: list[str]
+
+
+class RecordedTrainer(BudgetedGRPOTrainer):
+    """Keeps every batch."""
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        scored = super()._generate_and_score_completions(inputs)
+        decode = self.processing_class.batch_decode
+        # What TRL trains on, not what went in.
+        self.batches.append(
+            Batch(
+                decode(scored["prompt_ids"], skip_special_tokens=True),
+                list(self._logs["rewards"]["solved"]),
+                scored["advantages"].tolist(),
+                list(self._logs["advantages"]),
+                decode(scored["completion_ids"], skip_special_tokens=True),
+            )
+        )
+        return scored
+
+
+def trainer_of(budget: Budget, folder: Path, **settings: Any) -> RecordedTrainer:
+    tokenizer = tiny_tokenizer()
+    options = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": TOTAL,
+        "num_generations": GROUP,
+        "max_completion_length": 4,
+        "max_steps": BATCHES,
+        "learning_rate": 1e-3,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        **settings,
+    }
+    trainer = RecordedTrainer(
+        model=tiny_llama(tokenizer),
+        reward_funcs=solved,
+        args=GRPOConfig(**options),
+        train_dataset=Dataset.from_dict({"prompt": questions()}),
+        processing_class=tokenizer,
+        budget=budget,
+    )
+    trainer.batches = []
+    return trainer
+
+
+def expected_advantages(batch: Batch) -> list[float]:
+    """Advantages by the definition, prompt by prompt."""
+    found = []
+    for prompt, reward in zip(batch.prompts, batch.rewards, strict=True):
+        group = [r for p, r in zip(batch.prompts, batch.rewards, strict=True) if p == prompt]
+        std = np.std(group, ddof=1)
+        found.append(float((reward - np.mean(group)) / (std + 1e-4)))
+    return found
+
+
+def sizes(batch: Batch) -> list[int]:
+    return [batch.prompts.count(prompt) for prompt in dict.fromkeys(batch.prompts)]
