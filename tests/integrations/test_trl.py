@@ -3,13 +3,16 @@
 import json
 import logging
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.integrations.tiny_policy import tiny_llama, tiny_tokenizer
 from tests.integrations.tiny_training import (
     BATCHES,
     GROUP,
@@ -163,6 +166,26 @@ def test_rewards_that_are_no_success_rates_are_named(
 def test_a_group_must_fit_the_budget(tmp_path: Path) -> None:
     with Client() as client, pytest.raises(InvalidArgument, match="num_generations is 4"):
         trainer_of(Budget(client, "trl-large", minimum=5), tmp_path)
+
+
+def test_the_example_of_the_documents(
+    shared_server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "trl.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for here, there in {
+        '"127.0.0.1:50051"': repr(shared_server.address),
+        '"Qwen/Qwen2.5-0.5B-Instruct"': "tiny_llama(tokenizer), processing_class=tokenizer",
+        "GRPOConfig(": "GRPOConfig(max_steps=2, max_completion_length=4, use_cpu=True, "
+        "report_to='none', save_strategy='no', disable_tqdm=True, ",
+    }.items():
+        assert code.count(here) == 1
+        code = code.replace(here, there)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"tiny_llama": tiny_llama, "tokenizer": tiny_tokenizer()}
+    exec(compile(code, "docs/trl.md", "exec"), names)
+    with names["client"] as client:
+        assert client.policy("qwen2.5-0.5b/grpo-1").version == 2 * 64 // 8
 
 
 def test_text_of_conversations() -> None:
