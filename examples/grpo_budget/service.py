@@ -1,19 +1,12 @@
 """The arms that ask a vzero server."""
 
-import numpy as np
-
 from examples.grpo_budget.arms import Array, Division, even
 from examples.grpo_budget.settings import Settings
 from examples.grpo_budget.step import Groups
 from examples.policy_zoo.tasks import Task
 from vzero import Client
-from vzero.v1 import value_pb2
 
-OBJECTIVES = {
-    "paper": value_pb2.OBJECTIVE_PAPER,
-    "expected": value_pb2.OBJECTIVE_EXPECTED,
-    "nonzero_gradient": value_pb2.OBJECTIVE_NONZERO_GRADIENT,
-}
+OBJECTIVES = {"paper": "PAPER", "expected": "EXPECTED", "nonzero_gradient": "NONZERO_GRADIENT"}
 """Arms that ask a server, and what they ask it to maximise."""
 
 
@@ -29,7 +22,7 @@ class Asked:
         settings: Settings,
         client: Client,
         policy_id: str,
-        objective: "value_pb2.Objective.ValueType",
+        objective: str,
     ) -> None:
         """Keep the client; the policy is unknown to the server as yet."""
         self._settings = settings
@@ -42,20 +35,16 @@ class Asked:
         """By the server's values; evenly for the first step, when it knows nothing."""
         if not self._known:
             return even(self._settings)
-        request = value_pb2.AllocateBudgetRequest(
-            policy_id=self._policy_id,
-            prompts=[task.prompt for task in tasks],
-            total=self._settings.total,
+        found = self._client.allocate(
+            self._policy_id,
+            [task.prompt for task in tasks],
+            self._settings.total,
             minimum=self._settings.minimum,
             maximum=self._settings.maximum,
             objective=self._objective,
             with_peers=False,
         )
-        reply = self._client._values.AllocateBudget(request, timeout=60.0)
-        return Division(
-            np.array(reply.rollouts, dtype=np.int64),
-            np.array([value.mean for value in reply.values]),
-        )
+        return Division(found.rollouts, found.values.mean)
 
     def learn(self, tasks: list[Task], groups: Groups, step: int) -> None:
         """Report the outcomes; on return they are visible to the next question."""

@@ -43,6 +43,7 @@ class Batch:
     advantages: list[float]
     logged_advantages: list[float]
     completions: list[str]
+    lengths: list[int]
 
 
 class RecordedTrainer(BudgetedGRPOTrainer):
@@ -59,6 +60,7 @@ class RecordedTrainer(BudgetedGRPOTrainer):
                 scored["advantages"].tolist(),
                 list(self._logs["advantages"]),
                 decode(scored["completion_ids"], skip_special_tokens=True),
+                scored["completion_mask"].sum(1).tolist(),
             )
         )
         return scored
@@ -104,3 +106,13 @@ def expected_advantages(batch: Batch) -> list[float]:
 
 def sizes(batch: Batch) -> list[int]:
     return [batch.prompts.count(prompt) for prompt in dict.fromkeys(batch.prompts)]
+
+
+def mean_over_prompts(batches: Sequence[Batch], column: str) -> float:
+    """Mean over all prompts of all batches of the mean over their rollouts."""
+    means = []
+    for batch in batches:
+        for prompt in dict.fromkeys(batch.prompts):
+            rows = zip(batch.prompts, getattr(batch, column), strict=True)
+            means.append(np.mean([value for asked, value in rows if asked == prompt]))
+    return float(np.mean(means))

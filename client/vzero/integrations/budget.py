@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vzero import outcome, requests
 from vzero.client import Client
 from vzero.errors import InvalidArgument, NotFound, VzeroError
-from vzero.integrations import asking
-from vzero.outcome import check_name
 from vzero.stream import Stream
+from vzero.v1 import value_pb2
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +28,13 @@ class Division:
         values: Predicted success rates in [0, 1], float64 [n]; None where rollouts are divided
             evenly because there is nothing to go by.
         seconds: How long it took.
+        decision_id: What the server calls it, for the outcomes to cite; None as for values.
     """
 
     rollouts: list[int]
     values: npt.NDArray[np.float64] | None
     seconds: float
+    decision_id: str | None = None
 
 
 class Budget:
@@ -76,10 +78,11 @@ class Budget:
             raise InvalidArgument.of("maximum", f"must be at least {minimum}, not {maximum}")
         if not timeout > 0:
             raise InvalidArgument.of("timeout", f"must be positive, not {timeout}")
-        self.policy_id = check_name("policy_id", policy_id, 256)
+        self.policy_id = outcome.check_name("policy_id", policy_id, 256)
         self.minimum, self.maximum = minimum, maximum
         self._client = client
-        self._objective = asking.objective(objective)
+        requests.choice("objective", objective, value_pb2.Objective.keys())
+        self._objective = objective
         self._with_peers = with_peers
         self._spool_dir = spool_dir
         self._timeout = timeout
@@ -123,8 +126,7 @@ class Budget:
             # What was reported shall count; but what waits for the server need not be waited for.
             if self._stream is not None and not self._away:
                 self._stream.flush(self._timeout)
-            found = asking.allocate(
-                self._client,
+            found = self._client.allocate(
                 self.policy_id,
                 prompts,
                 total,
@@ -145,9 +147,19 @@ class Budget:
             self._away = True
             return Division(even, None, time.monotonic() - started)
         self._back()
-        return Division(found.rollouts, found.values, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return Division(found.rollouts.tolist(), found.values.mean, seconds, found.decision_id)
 
-    def report(self, prompt: str, reward: float, *, rollouts: int, step: int) -> None:
+    def report(
+        self,
+        prompt: str,
+        reward: float,
+        *,
+        rollouts: int,
+        step: int,
+        tokens: float | None = None,
+        decision_id: str | None = None,
+    ) -> None:
         """Report what a prompt earned, within ``reporting``.
 
         Args:
@@ -155,6 +167,8 @@ class Budget:
             reward: Mean over its rollouts, in [0, 1].
             rollouts: How many, >= 1.
             step: Of the training, >= 0.
+            tokens: Mean tokens of a rollout, >= 0.
+            decision_id: Of the division.
 
         Raises:
             InvalidArgument: An argument is out of range, or the server refused an earlier one.
@@ -163,7 +177,14 @@ class Budget:
         if self._stream is None:
             raise RuntimeError("outcomes are reported within Budget.reporting()")
         try:
-            self._stream.add(prompt, reward, rollouts=rollouts, step=step)
+            self._stream.add(
+                prompt,
+                reward,
+                rollouts=rollouts,
+                step=step,
+                tokens=tokens,
+                decision_id=decision_id,
+            )
         except InvalidArgument:
             raise
         except VzeroError as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather, gather_object
 from torch import Tensor
 from trl import GRPOTrainer
 
@@ -151,7 +151,8 @@ class BudgetedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         advantages = scoring.advantages(self._rewards, groups)
         scored["advantages"] = advantages[own]
         self._correct_logs(advantages, scoring, groups)
-        self._learn(texts, division, scoring, groups)
+        lengths = gather(scored["completion_mask"].sum(1)).double()
+        self._learn(texts, division, scoring, groups, groups.mean(lengths))
         return scored
 
     def _divided(self, texts: list[str]) -> Division:
@@ -177,7 +178,12 @@ class BudgetedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         metrics["vzero/silent_rollouts"].append(silent_rollouts)
 
     def _learn(
-        self, texts: list[str], division: Division, scoring: Scoring, groups: Groups
+        self,
+        texts: list[str],
+        division: Division,
+        scoring: Scoring,
+        groups: Groups,
+        tokens: Tensor,
     ) -> None:
         """Report the outcomes, and log how the division did."""
         rewards = self._rewards
@@ -202,6 +208,14 @@ class BudgetedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             metrics["vzero/value_mean"].append(float(values.mean()))
             metrics["vzero/value_error"].append(float((values - means).square().nanmean()))
         if self.accelerator.is_main_process:
-            for text, mean, count in zip(texts, means.tolist(), scored, strict=True):
+            columns = zip(texts, means.tolist(), scored, tokens.tolist(), strict=True)
+            for text, mean, count, length in columns:
                 if count:
-                    self._budget.report(text, mean, rollouts=count, step=self.state.global_step)
+                    self._budget.report(
+                        text,
+                        mean,
+                        rollouts=count,
+                        step=self.state.global_step,
+                        tokens=length,
+                        decision_id=division.decision_id,
+                    )
