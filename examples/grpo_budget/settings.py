@@ -32,8 +32,8 @@ class Settings:
         group: Rollouts per prompt on average; a step spends ``prompts * group``.
         minimum: Fewest rollouts of a prompt (paper: 2, Eq. 55).
         maximum: Most rollouts of a prompt: three times the mean. With eight times the mean, as in
-            the paper (128 and 16), a step practises too few prompts: even rollouts divided by the
-            true success rates then taught less than fixed groups.
+            the paper (128 and 16), a step practises too few prompts: in a pilot of one seed, even
+            rollouts divided by the true success rates then taught less than fixed groups.
         steps: GRPO steps, a multiple of ``every``.
         every: GRPO steps between evaluations, >= 1.
         rate: Learning rate of GRPO, > 0, constant after ten steps.
