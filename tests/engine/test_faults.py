@@ -10,8 +10,9 @@ import pytest
 
 from tests.engine.test_heads import Adder, encoded, queries
 from vzero_server.contexts.outcome import prompt_digest
-from vzero_server.engine.batcher import Batcher, Vector
+from vzero_server.engine.batcher import Batcher
 from vzero_server.engine.heads import HeadBatcher
+from vzero_server.engine.prompt_queue import Vector
 from vzero_server.metrics import Metrics
 
 POISON = "poison"

@@ -92,7 +92,7 @@ class PolicyServiceServicer:
     """
 
     def GetPolicy(self, request, context):
-        """GetPolicy describes one policy. NOT_FOUND when it has no outcome.
+        """GetPolicy describes one policy. NOT_FOUND when it is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -66,7 +66,7 @@ class ValueServiceServicer:
     def Predict(self, request, context):
         """Predict returns one value per prompt, in the order of the request.
 
-        NOT_FOUND for a policy without any outcome, FAILED_PRECONDITION for an
+        NOT_FOUND for a policy that is unknown, FAILED_PRECONDITION for an
         estimator this server has not loaded, RESOURCE_EXHAUSTED (with RetryInfo)
         when the queue is full.
         """

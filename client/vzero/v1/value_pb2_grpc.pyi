@@ -38,7 +38,7 @@ class ValueServiceStub:
     Predict: _grpc.UnaryUnaryMultiCallable[_value_pb2.PredictRequest, _value_pb2.PredictResponse]
     """Predict returns one value per prompt, in the order of the request.
 
-    NOT_FOUND for a policy without any outcome, FAILED_PRECONDITION for an
+    NOT_FOUND for a policy that is unknown, FAILED_PRECONDITION for an
     estimator this server has not loaded, RESOURCE_EXHAUSTED (with RetryInfo)
     when the queue is full.
     """
@@ -70,7 +70,7 @@ class ValueServiceAsyncStub(ValueServiceStub):
     Predict: _aio.UnaryUnaryMultiCallable[_value_pb2.PredictRequest, _value_pb2.PredictResponse]  # type: ignore[assignment]
     """Predict returns one value per prompt, in the order of the request.
 
-    NOT_FOUND for a policy without any outcome, FAILED_PRECONDITION for an
+    NOT_FOUND for a policy that is unknown, FAILED_PRECONDITION for an
     estimator this server has not loaded, RESOURCE_EXHAUSTED (with RetryInfo)
     when the queue is full.
     """
@@ -105,7 +105,7 @@ class ValueServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_value_pb2.PredictResponse, _abc.Awaitable[_value_pb2.PredictResponse]]:
         """Predict returns one value per prompt, in the order of the request.
 
-        NOT_FOUND for a policy without any outcome, FAILED_PRECONDITION for an
+        NOT_FOUND for a policy that is unknown, FAILED_PRECONDITION for an
         estimator this server has not loaded, RESOURCE_EXHAUSTED (with RetryInfo)
         when the queue is full.
         """

@@ -9,7 +9,7 @@ class UnknownPolicyError(ContextError):
     """No outcome of the policy is stored."""
 
     def __init__(self, policy_id: str) -> None:
-        super().__init__(f"no outcome of policy {policy_id!r} is stored")
+        super().__init__(f"policy {policy_id!r} is unknown")
         self.policy_id = policy_id
 
 

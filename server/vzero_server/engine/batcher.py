@@ -1,34 +1,25 @@
 """The queue in front of the backbone: prompts gather while a batch runs."""
 
 import asyncio
-import bisect
-import itertools
 import logging
 import math
 import time
 from collections.abc import Coroutine, Mapping, Sequence, Sized
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from vzero_server.engine.errors import OverloadedError
+from vzero_server.engine.prompt_queue import Item, Pace, PromptQueue, Vector
 from vzero_server.metrics import Metrics
 from vzero_server.tracing import record, wanted
 from vzero_server.watched import Watched, WatchedTask, Worker
 
 log = logging.getLogger(__name__)
 
-Vector = npt.NDArray[np.float16]
-
 # Prompts tokenised in one go: little enough that the first batch can start early.
 _TOKENISE = 256
 # Batches' worth of prompts among which those of like length are looked for: more would let
 # some wait for long.
 _LOOK_AHEAD = 3
-# How much of what was learned of the device's pace a batch leaves.
-_REMEMBERED = 0.95
 
 
 class Encoder(Protocol):
@@ -39,67 +30,6 @@ class Encoder(Protocol):
 
     def embed(self, prompts: Sequence[Any]) -> Vector:
         """Feature vectors of one batch of such prompts, ``[len(prompts), columns]``."""
-
-
-@dataclass(eq=False, slots=True)
-class _Item:
-    """One distinct prompt on its way through the backbone, and who waits for it."""
-
-    digest: bytes
-    prompt: str
-    due: float
-    background: bool
-    vector: "asyncio.Future[Vector]"
-    tokens: Sized = ()
-    waiters: int = 0
-    # When it came, had tokens, was on the device, and came back; on the monotonic clock.
-    asked: float = 0.0
-    tokenised: float = 0.0
-    began: float = 0.0
-    ended: float = 0.0
-
-    @property
-    def wanted(self) -> bool:
-        """Whether computing it still serves anyone."""
-        return not self.vector.done() and (self.waiters > 0 or self.background)
-
-
-class _Queue:
-    """Items by the time they are due; equals in the order they came."""
-
-    def __init__(self) -> None:
-        # In order, not a heap: how many are due by now is asked for with every call.
-        self._items: list[tuple[float, int, _Item]] = []
-        self._number = itertools.count()
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def due(self, now: float) -> int:
-        """How many were due before now."""
-        return bisect.bisect_left(self._items, (now,))
-
-    def push(self, item: _Item) -> None:
-        bisect.insort(self._items, (item.due, next(self._number), item))
-
-    def pop(self) -> _Item:
-        return self._items.pop(0)[2]
-
-
-class _Pace:
-    """How many prompts a second the device takes, of late."""
-
-    def __init__(self) -> None:
-        self._prompts, self._seconds = 100.0, 1.0
-
-    @property
-    def prompts_per_second(self) -> float:
-        return self._prompts / self._seconds
-
-    def record(self, prompts: int, seconds: float) -> None:
-        # Sums, not a mean of rates: that of a batch of short prompts says little of long ones.
-        self._prompts = _REMEMBERED * self._prompts + prompts
-        self._seconds = _REMEMBERED * self._seconds + seconds
 
 
 class Batcher:
@@ -150,11 +80,11 @@ class Batcher:
         self._max_queued_prompts = max_queued_prompts
         self._max_padding = max_batch_tokens if max_padding is None else max_padding
         self._max_delay = max_delay
-        self._items: dict[bytes, _Item] = {}
-        self._urgent = _Queue()
-        self._background = _Queue()
+        self._items: dict[bytes, Item] = {}
+        self._urgent = PromptQueue()
+        self._background = PromptQueue()
         self._arrived = asyncio.Event()
-        self._pace = _Pace()
+        self._pace = Pace()
         self._device = Worker("engine")
         self._tokenisers = Worker("tokenise")
         self._metrics = metrics or Metrics()
@@ -201,7 +131,7 @@ class Batcher:
         for place, digest in enumerate(new):
             due = now + place / self._pace.prompts_per_second
             vector = loop.create_future()
-            self._items[digest] = _Item(digest, prompts[digest], due, background, vector, asked=now)
+            self._items[digest] = Item(digest, prompts[digest], due, background, vector, asked=now)
         if new:
             self._spawn(self._tokenise([self._items[digest] for digest in new]))
         items = [self._items[digest] for digest in prompts]
@@ -235,7 +165,7 @@ class Batcher:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _promote(self, item: _Item, now: float) -> None:
+    def _promote(self, item: Item, now: float) -> None:
         """Let a background item overtake; its old place in the queue is skipped later."""
         item.background = False
         item.due = now
@@ -245,7 +175,7 @@ class Batcher:
     def _retry_after(self) -> float:
         return min(30.0, max(0.1, len(self._items) / self._pace.prompts_per_second))
 
-    async def _tokenise(self, items: list[_Item]) -> None:
+    async def _tokenise(self, items: list[Item]) -> None:
         """Tokenise new items and queue them; not cancelled with the caller they came from."""
         for start in range(0, len(items), _TOKENISE):
             if piece := [item for item in items[start : start + _TOKENISE] if self._keep(item)]:
@@ -253,7 +183,7 @@ class Batcher:
                 await self._tokenise_piece(piece)
                 self._metrics.tokenise_seconds.observe(time.monotonic() - began)
 
-    async def _tokenise_piece(self, piece: list[_Item]) -> None:
+    async def _tokenise_piece(self, piece: list[Item]) -> None:
         prompts = [item.prompt for item in piece]
         try:
             rows = await asyncio.get_running_loop().run_in_executor(
@@ -297,7 +227,7 @@ class Batcher:
             self._metrics.batch_tokens.observe(widest * len(batch))
             self._pace.record(len(batch), ended - started)
 
-    async def _run(self, batch: list[_Item]) -> None:
+    async def _run(self, batch: list[Item]) -> None:
         tokens = [item.tokens for item in batch]
         try:
             vectors = await asyncio.get_running_loop().run_in_executor(
@@ -316,10 +246,10 @@ class Batcher:
         for item, vector in zip(batch, vectors, strict=True):
             self._resolve(item, vector)
 
-    def _next_batch(self) -> list[_Item]:
+    def _next_batch(self) -> list[Item]:
         """The next batch, of background items only when nothing else waits."""
         for queue, background in ((self._urgent, False), (self._background, True)):
-            ahead: list[_Item] = []
+            ahead: list[Item] = []
             tokens = 0
             while queue and tokens < _LOOK_AHEAD * self._max_batch_tokens:
                 item = queue.pop()
@@ -336,7 +266,7 @@ class Batcher:
                 return batch
         return []
 
-    def _alike(self, items: list[_Item]) -> list[_Item]:
+    def _alike(self, items: list[Item]) -> list[Item]:
         """The first of the items, and those nearest to it in length, as a batch holds them."""
         ordered = sorted(items, key=lambda item: len(item.tokens))
         widths = [len(item.tokens) for item in ordered]
@@ -365,7 +295,7 @@ class Batcher:
         padded = count * width
         return padded <= self._max_batch_tokens and padded - tokens <= self._max_padding
 
-    def _keep(self, item: _Item) -> bool:
+    def _keep(self, item: Item) -> bool:
         """Whether to go on with an item; forgets one that nobody wants."""
         if item.wanted:
             return True
@@ -375,7 +305,7 @@ class Batcher:
             self._metrics.dropped_prompts.inc()
         return False
 
-    def _resolve(self, item: _Item, result: "Vector | BaseException") -> None:
+    def _resolve(self, item: Item, result: "Vector | BaseException") -> None:
         del self._items[item.digest]
         if item.vector.done():
             return
@@ -387,7 +317,7 @@ class Batcher:
             item.vector.set_result(result)
 
 
-def _trace(asked: float, items: Sequence[_Item]) -> None:
+def _trace(asked: float, items: Sequence[Item]) -> None:
     """Tell the trace of a call what it waited for, in three spans that follow each other."""
     tokenised = max(asked, *(item.tokenised for item in items))
     began = max(tokenised, min(item.began for item in items))

@@ -13,8 +13,9 @@ from vzero_server.contexts.errors import ContextError
 from vzero_server.contexts.log import Row
 from vzero_server.contexts.outcome import prompt_digest
 from vzero_server.contexts.store import ContextStore
-from vzero_server.engine.batcher import Batcher, Vector
+from vzero_server.engine.batcher import Batcher
 from vzero_server.engine.errors import OverloadedError
+from vzero_server.engine.prompt_queue import Vector
 from vzero_server.metrics import Metrics
 from vzero_server.watched import Watched, WatchedTask
 

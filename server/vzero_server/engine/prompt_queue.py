@@ -1,0 +1,80 @@
+"""Prompts on their way through the backbone, in the order they are due, and its pace."""
+
+import asyncio
+import bisect
+import itertools
+from collections.abc import Sized
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float16]
+
+# How much of what was learned of the device's pace a batch leaves.
+_REMEMBERED = 0.95
+
+
+@dataclass(eq=False, slots=True)
+class Item:
+    """One distinct prompt on its way through the backbone, and who waits for it."""
+
+    digest: bytes
+    prompt: str
+    due: float
+    background: bool
+    vector: "asyncio.Future[Vector]"
+    tokens: Sized = ()
+    waiters: int = 0
+    # When it came, had tokens, was on the device, and came back; on the monotonic clock.
+    asked: float = 0.0
+    tokenised: float = 0.0
+    began: float = 0.0
+    ended: float = 0.0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether computing it still serves anyone."""
+        return not self.vector.done() and (self.waiters > 0 or self.background)
+
+
+class PromptQueue:
+    """Items by the time they are due; equals in the order they came."""
+
+    def __init__(self) -> None:
+        # In order, not a heap: how many are due by now is asked for with every call.
+        self._items: list[tuple[float, int, Item]] = []
+        self._number = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def due(self, now: float) -> int:
+        """How many were due before now."""
+        return bisect.bisect_left(self._items, (now,))
+
+    def push(self, item: Item) -> None:
+        """Put one in its place."""
+        bisect.insort(self._items, (item.due, next(self._number), item))
+
+    def pop(self) -> Item:
+        """Take the one that is due first."""
+        return self._items.pop(0)[2]
+
+
+class Pace:
+    """How many prompts a second the device takes, of late."""
+
+    def __init__(self) -> None:
+        self._prompts, self._seconds = 100.0, 1.0
+
+    @property
+    def prompts_per_second(self) -> float:
+        """Over the last some twenty batches."""
+        return self._prompts / self._seconds
+
+    def record(self, prompts: int, seconds: float) -> None:
+        """Take a batch into account."""
+        # Sums, not a mean of rates: that of a batch of short prompts says little of long ones.
+        self._prompts = _REMEMBERED * self._prompts + prompts
+        self._seconds = _REMEMBERED * self._seconds + seconds
