@@ -44,7 +44,7 @@ _ROOM_TIMEOUT = 10.0
 
 # On a CPU, most tokens of a batch that are padding. A batch more costs what some 60 tokens do,
 # which is reading the weights; a GPU has both at once.
-_CPU_PADDING = 128
+_CPU_PADDING = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,18 @@ def joined(several: Sequence[Outcomes]) -> Outcomes:
     texts = tuple(dict.fromkeys(text for one in several for text in one.texts))
     index = {text: place for place, text in enumerate(texts)}
     columns: dict[str, Any] = {
-        entry.name: np.concatenate([getattr(one, entry.name) for one in several])
+        entry.name: _stacked([getattr(one, entry.name) for one in several])
         for entry in fields(Outcomes)
         if entry.name not in ("texts", "prompt")
     }
     prompts = [np.array([index[text] for text in one.texts])[one.prompt] for one in several]
     return Outcomes(texts=texts, prompt=np.concatenate(prompts), **columns)
+
+
+def _stacked(columns: Sequence[npt.NDArray[Any] | None]) -> npt.NDArray[Any] | None:
+    """One column of several; None where one of them does not have it."""
+    known = [column for column in columns if column is not None]
+    return np.concatenate(known) if len(known) == len(columns) else None
 
 
 def divide(outcomes: Outcomes, rows: int, *, seed: int = 11) -> Sequences:
