@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _TOKENISE = 256
 # Batches' worth of prompts among which those of like length are looked for: more would let
 # some wait for long.
-_LOOK_AHEAD = 3
+_LOOK_AHEAD = 2
 
 
 class Encoder(Protocol):
@@ -85,6 +85,7 @@ class Batcher:
         self._background = PromptQueue()
         self._arrived = asyncio.Event()
         self._pace = Pace()
+        self._running = 0
         self._device = Worker("engine")
         self._tokenisers = Worker("tokenise")
         self._metrics = metrics or Metrics()
@@ -155,7 +156,8 @@ class Batcher:
         Raises:
             OverloadedError: It would not.
         """
-        delay = self._urgent.due(time.monotonic()) / self._pace.prompts_per_second
+        ahead = self._urgent.due(time.monotonic()) + self._running
+        delay = ahead / self._pace.prompts_per_second
         if delay > self._max_delay:
             raise OverloadedError(self._retry_after())
 
@@ -217,7 +219,9 @@ class Batcher:
             for item in batch:
                 item.began = started
                 self._metrics.prompt_queue_seconds.observe(started - item.asked)
+            self._running = len(batch)
             await self._run(batch)
+            self._running = 0
             ended = time.monotonic()
             for item in batch:
                 item.ended = ended

@@ -160,19 +160,28 @@ class EncodedContexts:
             return encoded
 
         kept = self._kept.get(key)
-        if kept is not None:
-            age = (time.monotonic() - kept.read_at) / kept.seconds
-            newest = kept.summary.version >= head.version
-            if newest or (_may_be_stale(kept, min_version) and age < _STALE_AFTER):
-                if not newest and age > _REFRESH_AFTER:
-                    self._reading.refresh(key, read)
-                self._metrics.encoded.hit(1)
-                return kept
+        if kept is not None and self._will_do(kept, head, min_version):
+            stale = kept.summary.version < head.version
+            if stale and _age(kept) > _REFRESH_AFTER:
+                self._reading.refresh(key, read)
+            self._metrics.encoded.hit(1)
+            return kept
         self._metrics.encoded.miss(1)
         while True:
             encoded = await self._reading.get(key, read)
             if encoded.summary.version >= head.version:
                 return encoded
+
+    def ready(self, head: Head, name: EstimatorName, label: Label | None = None) -> bool:
+        """Whether ``get`` would answer from memory."""
+        kept = self._kept.get(_Key(head.key, None, name, label))
+        return kept is not None and self._will_do(kept, head, None)
+
+    @staticmethod
+    def _will_do(kept: Encoded, head: Head, min_version: int | None) -> bool:
+        if kept.summary.version >= head.version:
+            return True
+        return _may_be_stale(kept, min_version) and _age(kept) < _STALE_AFTER
 
     def drop(self) -> None:
         """Forget all contexts, to make room; whoever answers from one keeps it until done."""
@@ -188,6 +197,11 @@ class EncodedContexts:
         context = estimator.encode(window)
         seconds = max(time.thread_time() - began, 1e-6)
         return Encoded(context, estimator, window.summary, time.monotonic(), seconds)
+
+
+def _age(kept: Encoded) -> float:
+    """How long ago it was read, in the time that took."""
+    return (time.monotonic() - kept.read_at) / kept.seconds
 
 
 def _may_be_stale(kept: Encoded, min_version: int | None) -> bool:

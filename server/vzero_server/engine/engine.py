@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, repeat
 
 from vzero_server.contexts.histories import PastOutcome
 from vzero_server.contexts.log import Appended
@@ -176,7 +176,12 @@ class Engine:
         async def read(policy_id: str, head: Head, label: Label | None) -> tuple[Head, Encoded]:
             return head, await self._contexts.get(policy_id, head, None, name, label=label)
 
-        contexts = await asyncio.gather(*map(read, policy_ids, heads, own))
+        reads = list(map(read, policy_ids, heads, own))
+        if all(map(self._contexts.ready, heads, repeat(name), own)):
+            # Tasks would take longer than the contexts, which are there.
+            contexts = [await one for one in reads]
+        else:
+            contexts = await asyncio.gather(*reads)
         return await self._answers(contexts, _Asking(queries, asked, remembered))
 
     def _loaded(self, estimator: EstimatorName) -> EstimatorName:
