@@ -8,7 +8,6 @@ with one. All calls are lone ones; ``new`` are those for prompts that were never
 """
 
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -81,9 +80,9 @@ def allocating(number: int) -> dict[str, float]:
 
         return once
 
-    taken = _milliseconds(run(Objective.EXPECTED), 5)
+    taken = report.milliseconds(run(Objective.EXPECTED), 5)
     ratio = found[-1].utility / found[-1].upper_bound
-    exactly = _milliseconds(run(Objective.EXPECTED, exact=True), 1)
+    exactly = report.milliseconds(run(Objective.EXPECTED, exact=True), 1)
     run(Objective.PAPER)()
     return {
         "allocate_ms": taken,
@@ -130,7 +129,7 @@ class Decisions:
 
     def _each(self, call: Callable[[str], None], prompts: list[str]) -> float:
         """Median milliseconds of a call."""
-        return median(_milliseconds(lambda one=prompt: call(one), 1) for prompt in prompts)  # type: ignore[misc]
+        return median(report.milliseconds(lambda one=prompt: call(one)) for prompt in prompts)  # type: ignore[misc]
 
     def _predict(self, prompt: str) -> None:
         self.stub.Predict(predict_request(self.names[0], [prompt]), timeout=60.0)
@@ -138,16 +137,6 @@ class Decisions:
     def _rank(self, prompt: str, betas: list[float]) -> None:
         request = value_pb2.RankModelsRequest(prompts=[prompt], policy_ids=self.names, betas=betas)
         self.stub.RankModels(request, timeout=60.0)
-
-
-def _milliseconds(work: Callable[[], None], times: int) -> float:
-    """Median of some runs."""
-    taken = []
-    for _ in range(times):
-        began = time.perf_counter()
-        work()
-        taken.append(1000.0 * (time.perf_counter() - began))
-    return median(taken)
 
 
 if __name__ == "__main__":

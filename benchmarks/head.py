@@ -5,7 +5,6 @@
 backbone on 8 short prompts, what any new prompt costs whoever answers.
 """
 
-import time
 from collections.abc import Callable
 
 import torch
@@ -54,8 +53,8 @@ class HeadBench:
             rewards = torch.rand(1, size, generator=self._generator)
             queries = self._rows(QUERIES)
             contexts: list[EncodedContext] = []
-            encode = _milliseconds(lambda: contexts.append(self._head.encode(rows, rewards)))
-            predict = _milliseconds(lambda: self._head.predict(contexts[0], queries))
+            encode = report.milliseconds(lambda: contexts.append(self._head.encode(rows, rewards)))
+            predict = report.milliseconds(lambda: self._head.predict(contexts[0], queries))
             return {
                 f"encode_ms.{size}": encode,
                 f"predict_ms.{size}": predict,
@@ -67,18 +66,12 @@ class HeadBench:
     def backbone(self, number: int) -> dict[str, float]:
         """Reference: 8 new prompts through the backbone."""
         prompts = [f"What is {number} plus {i}?" for i in range(QUERIES)]
-        taken = _milliseconds(lambda: self._encoder.embed(self._encoder.tokenize(prompts)))
+        taken = report.milliseconds(lambda: self._encoder.embed(self._encoder.tokenize(prompts)))
         return {"backbone_ms": taken}
 
     def _rows(self, count: int) -> torch.Tensor:
         features = torch.randn(1, count, self._head.config.features, generator=self._generator)
         return self._head.rows(features)
-
-
-def _milliseconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return 1000.0 * (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

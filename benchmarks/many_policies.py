@@ -7,12 +7,9 @@ which is embedded once however many policies there are.
 """
 
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import grpc
 
@@ -71,16 +68,16 @@ class ManyPolicies:
     def one_round(self, number: int) -> dict[str, float]:
         """All figures once; ``number`` is that of the round."""
         known = common_prompts(1)[0]
-        alone = _milliseconds(lambda: self._predict(known), 30)
+        alone = report.milliseconds(lambda: self._predict(known), 30)
         figures = {"predict_ms": alone}
         for count in self.counts:
-            found = _milliseconds(lambda count=count: self._rank(known, count), 8)
+            found = report.milliseconds(lambda count=count: self._rank(known, count), 8)
             figures[f"rank_ms.{count}"] = found
             figures[f"ratio.{count}"] = found / alone
         source = PromptSource(f"new {number}", repeated=0.0)
-        figures["predict_new_ms"] = _milliseconds(lambda: self._predict(source.take(1)[0]), 8)
+        figures["predict_new_ms"] = report.milliseconds(lambda: self._predict(source.take(1)[0]), 8)
         many = min(100, max(self.counts))
-        new = _milliseconds(lambda: self._rank(source.take(1)[0], many), 8)
+        new = report.milliseconds(lambda: self._rank(source.take(1)[0], many), 8)
         return {**figures, f"rank_new_ms.{many}": new}
 
     def _predict(self, prompt: str) -> None:
@@ -96,15 +93,6 @@ class ManyPolicies:
         ]
         for call in calls:
             call.result()
-
-
-def _milliseconds(call: Callable[[], None], count: int) -> float:
-    times = []
-    for _ in range(count):
-        began = time.perf_counter()
-        call()
-        times.append(1000 * (time.perf_counter() - began))
-    return median(times)
 
 
 if __name__ == "__main__":

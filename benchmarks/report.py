@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,6 +127,16 @@ def rounds(count: int, *measures: Callable[[int], dict[str, float]]) -> dict[str
             for name, value in measure(number).items():
                 values.setdefault(name, []).append(value)
     return values
+
+
+def milliseconds(work: Callable[[], object], times: int = 1) -> float:
+    """What a call takes: the median of so many."""
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        taken.append(1000.0 * (time.perf_counter() - began))
+    return statistics.median(taken)
 
 
 def _rounded(number: float) -> float:

@@ -8,8 +8,6 @@ All are the policy zoo's, made new by a number.
 """
 
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -84,11 +82,11 @@ class Stateless:
         """All figures once; ``number`` is that of the round."""
         known = new_zoo_prompts(QUERIES, "known")
         self._ask(known)
-        cached = median(_milliseconds(lambda: self._ask(known)) for _ in range(self.calls))
+        cached = median(report.milliseconds(lambda: self._ask(known)) for _ in range(self.calls))
         fresh = [new_zoo_prompts(QUERIES, f"{number} {call}") for call in range(self.calls)]
-        uncached = median(_milliseconds(partial(self._ask, prompts)) for prompts in fresh)
+        uncached = median(report.milliseconds(partial(self._ask, prompts)) for prompts in fresh)
         context = new_zoo_prompts(ROWS, "context")
-        reference = _milliseconds(lambda: self._reference([*context, *fresh[0]]))
+        reference = report.milliseconds(lambda: self._reference([*context, *fresh[0]]))
         return {
             "reference_ms": reference,
             "uncached_ms": uncached,
@@ -107,12 +105,6 @@ class Stateless:
         rows = self.head.rows(features.float().unsqueeze(0))
         context = self.head.encode(rows[:, :ROWS], torch.rand(1, ROWS))
         self.head.predict(context, rows[:, ROWS:])
-
-
-def _milliseconds(call: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    call()
-    return 1000 * (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

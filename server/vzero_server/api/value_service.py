@@ -15,7 +15,7 @@ from vzero_server.contexts.store import ContextStore
 from vzero_server.decisions import ranking
 from vzero_server.decisions.ranking import Array
 from vzero_server.engine.encoded import EstimatorName
-from vzero_server.engine.engine import Engine
+from vzero_server.engine.engine import Engine, Prediction
 from vzero_server.engine.value import Basis
 
 # Chunks of one stream on their way to the disk at once, so that a commit can hold several.
@@ -43,15 +43,7 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
         self, request: value_pb2.PredictRequest, context: Context
     ) -> value_pb2.PredictResponse:
         """Values of prompts, in order."""
-        prediction = await self._engine.values(
-            request.policy_id,
-            request.prompts,
-            estimator=convert.ESTIMATORS[request.estimator],
-            as_of_step=request.as_of_step if request.HasField("as_of_step") else None,
-            min_version=request.min_version if request.HasField("min_version") else None,
-            with_peers=request.with_peers if request.HasField("with_peers") else True,
-            with_history=request.with_history if request.HasField("with_history") else True,
-        )
+        prediction = await self._prediction(request)
         return convert.predict_response(prediction)
 
     async def AllocateBudget(
@@ -59,7 +51,14 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
     ) -> value_pb2.AllocateBudgetResponse:
         """Rollouts of each prompt."""
         decisions.check_token_costs(request)
-        prediction = await self._engine.values(
+        prediction = await self._prediction(request)
+        return await asyncio.to_thread(decisions.allocated, request, prediction)
+
+    async def _prediction(
+        self, request: value_pb2.PredictRequest | value_pb2.AllocateBudgetRequest
+    ) -> Prediction:
+        """Values as a request asks for them; what it leaves unset has its default."""
+        return await self._engine.values(
             request.policy_id,
             request.prompts,
             estimator=convert.ESTIMATORS[request.estimator],
@@ -68,7 +67,6 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
             with_peers=request.with_peers if request.HasField("with_peers") else True,
             with_history=request.with_history if request.HasField("with_history") else True,
         )
-        return await asyncio.to_thread(decisions.allocated, request, prediction)
 
     async def RankModels(
         self, request: value_pb2.RankModelsRequest, context: Context

@@ -176,7 +176,7 @@ class Engine:
         async def read(policy_id: str, head: Head, label: Label | None) -> tuple[Head, Encoded]:
             return head, await self._contexts.get(policy_id, head, None, name, label=label)
 
-        reads = list(map(read, policy_ids, heads, own))
+        reads = map(read, policy_ids, heads, own)
         if all(map(self._contexts.ready, heads, repeat(name), own)):
             # Tasks would take longer than the contexts, which are there.
             contexts = [await one for one in reads]
