@@ -17,6 +17,7 @@ from vzero_server.api.server import ApiServer
 from vzero_server.config import Settings
 from vzero_server.contexts.database import Database
 from vzero_server.contexts.store import ContextStore
+from vzero_server.engine.batch_forms import BatchForm, Packed, Padded
 from vzero_server.engine.batcher import Batcher
 from vzero_server.engine.encoded import EncodedContexts, EstimatorName
 from vzero_server.engine.engine import Engine
@@ -29,7 +30,7 @@ from vzero_server.engine.heads import HeadBatcher
 from vzero_server.engine.peers import Peers
 from vzero_server.engine.windows import WindowCache
 from vzero_server.metrics import Metrics
-from vzero_server.models import load_models, threads
+from vzero_server.models import Models, load_models, threads
 from vzero_server.tracing import Traces
 from vzero_server.watchdog import Watchdog, leave_now
 from vzero_server.watched import Worker
@@ -141,9 +142,8 @@ async def engine_of(
     model_key = await store.model_key(encoder.fingerprint)
     batcher = Batcher(
         encoder,
-        max_batch_tokens=settings.max_batch_tokens,
+        _form_of_batches(settings, models),
         max_queued_prompts=settings.max_queued_prompts,
-        max_padding=None if models.device.startswith("cuda") else _CPU_PADDING,
         max_delay=settings.max_queue_delay,
         metrics=metrics,
     )
@@ -208,3 +208,11 @@ async def engine_of(
         await features.close()
         await batcher.close()
         worker.shutdown()
+
+
+def _form_of_batches(settings: Settings, models: Models) -> BatchForm:
+    """How batches of the backbone are made up, by what padding costs."""
+    if models.encoder.packs:
+        return Packed(settings.max_batch_tokens)
+    on_gpu = models.device.startswith("cuda")
+    return Padded(settings.max_batch_tokens, None if on_gpu else _CPU_PADDING)

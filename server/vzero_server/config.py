@@ -131,7 +131,9 @@ class Settings(BaseSettings):
         8, description="With fewer outcomes a policy is answered from the prior."
     )
 
-    max_batch_tokens: Positive = Field(2048, description="Most tokens of a batch, with padding.")
+    max_batch_tokens: Positive = Field(
+        2048, description="Most tokens of a batch, padding counted where there is any."
+    )
     max_queued_prompts: Positive = Field(
         16_384, description="Most prompts waiting for the backbone; beyond, calls are refused."
     )

@@ -47,7 +47,7 @@ class Metrics:
         tokenise_seconds: Jobs of the tokeniser.
         inference_seconds: Batches of the backbone.
         batch_prompts: Their prompts.
-        batch_tokens: Their tokens, padding counted.
+        batch_tokens: Their tokens.
         head_seconds: Batches of the estimators.
         head_batch_queries: Their queries.
         commit_seconds: Transactions of the writer.
@@ -86,7 +86,7 @@ class Metrics:
             "batch_prompts", "Prompts of a batch of the backbone.", _COUNTS
         )
         self.batch_tokens = self._histogram(
-            "batch_tokens", "Tokens of a batch of the backbone, padding counted.", _TOKENS
+            "batch_tokens", "Tokens of a batch of the backbone.", _TOKENS
         )
         self.head_seconds = self._histogram("head_seconds", "Batches of the estimators.", _SECONDS)
         self.head_batch_queries = self._histogram(

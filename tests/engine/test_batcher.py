@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from vzero_server.contexts.outcome import prompt_digest
+from vzero_server.engine.batch_forms import Packed, Padded
 from vzero_server.engine.batcher import Batcher
 from vzero_server.engine.errors import OverloadedError
 from vzero_server.model.backbone import Backbone
@@ -46,7 +47,7 @@ def watched(tiny_backbone: Backbone) -> Watched:
 
 @pytest_asyncio.fixture
 async def batcher(watched: Watched) -> AsyncIterator[Batcher]:
-    made = Batcher(watched, max_batch_tokens=64, max_queued_prompts=100)
+    made = Batcher(watched, Padded(64), max_queued_prompts=100)
     yield made
     watched.release.set()
     await made.close()
@@ -86,7 +87,7 @@ async def test_batches_keep_the_token_budget_and_like_lengths(
 
 
 async def test_a_long_prompt_pads_no_short_ones(watched: Watched) -> None:
-    batcher = Batcher(watched, max_batch_tokens=64, max_padding=8, max_queued_prompts=100)
+    batcher = Batcher(watched, Padded(64, max_padding=8), max_queued_prompts=100)
     held = asyncio.create_task(batcher.embed(prompts("first")))
     await settle()
     rest = asyncio.create_task(batcher.embed(prompts("a", "b", "c", "d c", "e " * 8)))
@@ -96,6 +97,31 @@ async def test_a_long_prompt_pads_no_short_ones(watched: Watched) -> None:
     paddings = [len(batch) * max(batch) - sum(batch) for batch in watched.batches[1:]]
     assert len(paddings) == 2
     assert max(paddings) <= 8
+    await batcher.close()
+
+
+async def test_without_padding_batches_follow_the_order_of_arrival(watched: Watched) -> None:
+    batcher = Batcher(watched, Packed(64), max_queued_prompts=100)
+    held = asyncio.create_task(batcher.embed(prompts("first")))
+    await settle()
+    texts = [letter * (1 + 24 * (place % 2)) for place, letter in enumerate("abcdefgh")]
+    rest = [asyncio.create_task(batcher.embed(prompts(text))) for text in texts]
+    await settle()
+    watched.release.set()
+    await asyncio.gather(held, *rest)
+    assert watched.batches[1:] == [[3, 27, 3, 27, 3], [27, 3, 27]]
+    await batcher.close()
+
+
+async def test_a_prompt_longer_than_a_batch_goes_alone(watched: Watched) -> None:
+    batcher = Batcher(watched, Packed(16), max_queued_prompts=100)
+    held = asyncio.create_task(batcher.embed(prompts("first")))
+    await settle()
+    rest = [asyncio.create_task(batcher.embed(prompts(text))) for text in ("a" * 20, "b")]
+    await settle()
+    watched.release.set()
+    await asyncio.gather(held, *rest)
+    assert watched.batches[1:] == [[22], [3]]
     await batcher.close()
 
 
@@ -153,7 +179,7 @@ async def test_a_full_queue_refuses_at_once(batcher: Batcher, watched: Watched) 
 
 async def test_calls_are_refused_while_many_prompts_are_due(watched: Watched) -> None:
     # At first it expects 100 prompts a second of the device.
-    batcher = Batcher(watched, max_batch_tokens=64, max_queued_prompts=100, max_delay=0.3)
+    batcher = Batcher(watched, Padded(64), max_queued_prompts=100, max_delay=0.3)
     waiting = [asyncio.create_task(batcher.embed(prompts(f"first {i}"))) for i in range(60)]
     await settle()
     with pytest.raises(OverloadedError) as refused:
@@ -169,7 +195,7 @@ async def test_calls_are_refused_while_many_prompts_are_due(watched: Watched) ->
 
 
 async def test_a_large_call_makes_nobody_late(watched: Watched) -> None:
-    batcher = Batcher(watched, max_batch_tokens=64, max_queued_prompts=1000, max_delay=0.3)
+    batcher = Batcher(watched, Padded(64), max_queued_prompts=1000, max_delay=0.3)
     large = asyncio.create_task(batcher.embed(prompts(*(f"large {i}" for i in range(900)))))
     await settle()
     watched.release.set()

@@ -14,6 +14,7 @@ from tests.outcomes import sums
 from vzero_server.contexts.database import Database
 from vzero_server.contexts.store import ContextStore
 from vzero_server.contexts.window import ContextWindow
+from vzero_server.engine.batch_forms import Padded
 from vzero_server.engine.batcher import Batcher
 from vzero_server.engine.encoded import Encoded, EncodedContexts, EstimatorName
 from vzero_server.engine.estimators.estimator import Question
@@ -68,7 +69,7 @@ async def door(
 ) -> AsyncIterator[Door]:
     store = ContextStore(Database(folder / "data"))
     encoder = PromptEncoder(backbone)
-    batcher = Batcher(encoder, max_batch_tokens=512, max_queued_prompts=1000)
+    batcher = Batcher(encoder, Padded(512), max_queued_prompts=1000)
     key = await store.model_key(encoder.fingerprint)
     features = FeatureCache(
         store, batcher, model_key=key, columns=encoder.columns, max_bytes=1 << 20

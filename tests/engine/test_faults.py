@@ -10,6 +10,7 @@ import pytest
 
 from tests.engine.test_heads import Adder, encoded, queries
 from vzero_server.contexts.outcome import prompt_digest
+from vzero_server.engine.batch_forms import Padded
 from vzero_server.engine.batcher import Batcher
 from vzero_server.engine.heads import HeadBatcher
 from vzero_server.engine.prompt_queue import Vector
@@ -40,7 +41,7 @@ def prompts(*texts: str) -> dict[bytes, str]:
 
 async def test_a_prompt_that_cannot_be_tokenised_fails_its_own_call_only() -> None:
     picky, metrics = Picky(), Metrics()
-    batcher = Batcher(picky, max_batch_tokens=64, max_queued_prompts=1000, metrics=metrics)
+    batcher = Batcher(picky, Padded(64), max_queued_prompts=1000, metrics=metrics)
     held = asyncio.create_task(batcher.embed(prompts("first")))
     await asyncio.sleep(0.05)
     texts = [f"good {i}" for i in range(100)]
@@ -62,7 +63,7 @@ async def test_a_prompt_that_cannot_be_tokenised_fails_its_own_call_only() -> No
 
 async def test_prompts_of_callers_that_left_are_counted() -> None:
     picky, metrics = Picky(), Metrics()
-    batcher = Batcher(picky, max_batch_tokens=64, max_queued_prompts=1000, metrics=metrics)
+    batcher = Batcher(picky, Padded(64), max_queued_prompts=1000, metrics=metrics)
     held = asyncio.create_task(batcher.embed(prompts("first")))
     await asyncio.sleep(0.05)
     late = asyncio.create_task(asyncio.wait_for(batcher.embed(prompts("late", "later")), 0.05))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence, Sized
 from typing import Any, Protocol
 
+from vzero_server.engine.batch_forms import BatchForm
 from vzero_server.engine.errors import OverloadedError
 from vzero_server.engine.prompt_queue import Item, Pace, PromptQueue, Vector
 from vzero_server.metrics import Metrics
@@ -17,9 +18,6 @@ log = logging.getLogger(__name__)
 
 # Prompts tokenised in one go: little enough that the first batch can start early.
 _TOKENISE = 256
-# Batches' worth of prompts among which those of like length are looked for: more would let
-# some wait for long.
-_LOOK_AHEAD = 2
 
 
 class Encoder(Protocol):
@@ -41,9 +39,9 @@ class Batcher:
     for in the background run when nobody waits.
 
     Fair queueing: a prompt is due when its call came, plus the time the device would take
-    for the prompts before it in its call. Each batch holds the prompt that is due first
-    and, of those due soon after, the ones nearest to it in length. So a call for one
-    prompt does not wait for one for thousands, nor the latter for ever.
+    for the prompts before it in its call. Each batch holds the prompt that is due first,
+    and those due soon after that its form chooses. So a call for one prompt does not wait
+    for one for thousands, nor the latter for ever.
 
     All methods belong to one event loop.
 
@@ -54,10 +52,9 @@ class Batcher:
     def __init__(
         self,
         encoder: Encoder,
+        form: BatchForm,
         *,
-        max_batch_tokens: int,
         max_queued_prompts: int,
-        max_padding: int | None = None,
         max_delay: float = math.inf,
         metrics: Metrics | None = None,
     ) -> None:
@@ -65,10 +62,7 @@ class Batcher:
 
         Args:
             encoder: The backbone.
-            max_batch_tokens: Most tokens of a batch, padding counted. A single prompt
-                may exceed it.
-            max_padding: Most tokens of a batch that are padding; None for any number. Where
-                a prompt would add more, it goes into a batch of its own kind.
+            form: How batches are made up.
             max_queued_prompts: Most distinct prompts waiting; beyond, callers are refused.
                 A call that is larger by itself is let in when nothing waits.
             max_delay: Callers are also refused while the prompts that are due take longer
@@ -76,9 +70,8 @@ class Batcher:
             metrics: Where it is measured.
         """
         self._encoder = encoder
-        self._max_batch_tokens = max_batch_tokens
+        self._form = form
         self._max_queued_prompts = max_queued_prompts
-        self._max_padding = max_batch_tokens if max_padding is None else max_padding
         self._max_delay = max_delay
         self._items: dict[bytes, Item] = {}
         self._urgent = PromptQueue()
@@ -227,11 +220,10 @@ class Batcher:
                 item.ended = ended
             self._metrics.inference_seconds.observe(ended - started)
             self._metrics.batch_prompts.observe(len(batch))
-            widest = max(len(item.tokens) for item in batch)
-            self._metrics.batch_tokens.observe(widest * len(batch))
+            self._metrics.batch_tokens.observe(sum(len(item.tokens) for item in batch))
             self._pace.record(len(batch), ended - started)
 
-    async def _run(self, batch: list[Item]) -> None:
+    async def _run(self, batch: Sequence[Item]) -> None:
         tokens = [item.tokens for item in batch]
         try:
             vectors = await asyncio.get_running_loop().run_in_executor(
@@ -250,54 +242,25 @@ class Batcher:
         for item, vector in zip(batch, vectors, strict=True):
             self._resolve(item, vector)
 
-    def _next_batch(self) -> list[Item]:
+    def _next_batch(self) -> Sequence[Item]:
         """The next batch, of background items only when nothing else waits."""
         for queue, background in ((self._urgent, False), (self._background, True)):
             ahead: list[Item] = []
             tokens = 0
-            while queue and tokens < _LOOK_AHEAD * self._max_batch_tokens:
+            while queue and tokens < self._form.look_ahead:
                 item = queue.pop()
                 # An overtaken item has been computed, or is in the other queue as well.
                 if item.background == background and self._keep(item):
                     ahead.append(item)
                     tokens += len(item.tokens)
             if ahead:
-                batch = self._alike(ahead)
+                batch = self._form.choose(ahead)
                 taken = {item.digest for item in batch}
                 for item in ahead:
                     if item.digest not in taken:
                         queue.push(item)
                 return batch
         return []
-
-    def _alike(self, items: list[Item]) -> list[Item]:
-        """The first of the items, and those nearest to it in length, as a batch holds them."""
-        ordered = sorted(items, key=lambda item: len(item.tokens))
-        widths = [len(item.tokens) for item in ordered]
-        low = high = ordered.index(items[0])
-        tokens = widths[low]
-        while True:
-            count = high - low + 2
-            shorter = low > 0 and self._fits(count, widths[high], tokens + widths[low - 1])
-            longer = high + 1 < len(widths) and self._fits(
-                count, widths[high + 1], tokens + widths[high + 1]
-            )
-            if shorter and longer:
-                # Whichever is nearer to the edge it is added to.
-                longer = widths[high + 1] - widths[high] < widths[low] - widths[low - 1]
-            if longer:
-                high += 1
-                tokens += widths[high]
-            elif shorter:
-                low -= 1
-                tokens += widths[low]
-            else:
-                return ordered[low : high + 1]
-
-    def _fits(self, count: int, width: int, tokens: int) -> bool:
-        """Whether so many prompts, the longest so long, with so many tokens make a batch."""
-        padded = count * width
-        return padded <= self._max_batch_tokens and padded - tokens <= self._max_padding
 
     def _keep(self, item: Item) -> bool:
         """Whether to go on with an item; forgets one that nobody wants."""

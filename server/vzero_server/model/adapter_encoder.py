@@ -25,7 +25,10 @@ class AdapterEncoder:
         features: Columns of the adapter, K * e.
         columns: Columns in all.
         fingerprint: Hex digest of all that determines a vector.
+        packs: A batch is padded to its longest prompt.
     """
+
+    packs = False
 
     def __init__(self, backbone: TokenBackbone, file: AdapterFile, *, device: str = "cpu") -> None:
         """Put an adapter on a backbone.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
-from vzero_server.model import compiled
+from vzero_server.model import compiled, packing
 from vzero_server.model.compiled import CompiledPasses
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Backbone:
             model, its dtype, and what is kept of a long prompt.
         weights: SHA-256 of its weight file, which says whether a head was made for it;
             empty for a model whose weights are in several files.
+        packs: Whether its passes go without padding, so that a batch costs its tokens
+            however unlike in length its prompts are.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Backbone:
         self.weights = weights
         self._model = model.eval()
         self._compiled: CompiledPasses | None = None
+        self.packs = False
         # A copy: the model's own is set to cut and pad whenever the model encodes.
         self._tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
         self._tokenizer.no_truncation()
@@ -134,6 +137,9 @@ class Backbone:
             backbone._compiled = CompiledPasses(
                 backbone.forward, model, dtype=number, threads=torch.get_num_threads()
             )
+        elif packing.can_pack(model, device):
+            packing.pack(model)
+            backbone.packs = True
         return backbone
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
@@ -152,7 +158,7 @@ class Backbone:
     def embed(self, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
         """Pooled embeddings of tokenised prompts, ``[len(tokens), dimension]``.
 
-        One batch, padded to its longest prompt. Not thread-safe.
+        One batch. Not thread-safe.
         """
         return self.states(tokens, ())[0]
 
@@ -163,32 +169,48 @@ class Backbone:
         """Embeddings, and token means of hidden states, from one pass.
 
         Args:
-            tokens: Tokenised prompts: one batch, padded to its longest.
+            tokens: Tokenised prompts: one batch, padded to its longest unless it ``packs``.
             layers: Which hidden states; 0 is the embedding layer.
 
         Returns:
             Pooled embeddings ``[len(tokens), dimension]`` and the means of ``layers``, not
             normalised, ``[len(tokens), len(layers) * hidden]``. Not thread-safe.
         """
-        batch = self._batch(tokens)
-        if self._compiled is not None:
-            return self._compiled(batch, layers)
-        pooled, means = self.forward(batch, layers)
+        if self.packs:
+            pooled, means = self._packed(tokens, layers)
+        else:
+            batch = self._batch(tokens)
+            if self._compiled is not None:
+                return self._compiled(batch, layers)
+            pooled, means = self.forward(batch, layers)
         return pooled.float().cpu().numpy(), means.float().cpu().numpy()
 
     def forward(
         self, batch: dict[str, torch.Tensor], layers: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The pass itself, on a padded batch: embeddings and layer means, as ``states``."""
+        pooled, hidden = self._run(batch, layers)
+        mask = batch["attention_mask"].unsqueeze(-1).float()
+        means = [(states.float() * mask).sum(1) / mask.sum(1) for states in hidden]
+        return pooled, torch.cat([pooled.new_empty((len(pooled), 0)), *means], -1)
+
+    def _packed(
+        self, tokens: Sequence[Sequence[int]], layers: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The pass without padding."""
+        batch = packing.packed(tokens, self._model)
+        pooled, hidden = self._run(batch, layers)
+        means = [packing.means(states, batch) for states in hidden]
+        return pooled, torch.cat([pooled.new_empty((len(pooled), 0)), *means], -1)
+
+    def _run(
+        self, batch: dict[str, torch.Tensor], layers: Sequence[int]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Pooled embeddings of a batch, and its hidden states."""
         self._transformer.auto_model.config.output_hidden_states = bool(layers)
-        out: dict[str, Any] = self._model(batch)
+        out: dict[str, Any] = self._model(dict(batch))
         pooled: torch.Tensor = out["sentence_embedding"]
-        if not layers:
-            return pooled, pooled.new_empty((len(pooled), 0))
-        hidden: Sequence[torch.Tensor] = out["all_layer_embeddings"]
-        mask = out["attention_mask"].unsqueeze(-1).float()
-        means = [(hidden[layer].float() * mask).sum(1) / mask.sum(1) for layer in layers]
-        return pooled, torch.cat(means, -1)
+        return pooled, [out["all_layer_embeddings"][layer] for layer in layers]
 
     def _batch(self, tokens: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Tokenised prompts padded to the longest, with their mask, on the device."""

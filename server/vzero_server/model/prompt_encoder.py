@@ -47,12 +47,14 @@ class PromptEncoder:
         pooled: Columns of the pooled embedding.
         columns: Columns in all.
         fingerprint: Hex digest of all that determines a vector.
+        packs: Whether a batch costs its tokens, however unlike in length its prompts are.
     """
 
     def __init__(self, backbone: Backbone, layers: Sequence[int] = ()) -> None:
         self._backbone = backbone
         self._layers = tuple(layers)
         self.pooled = backbone.dimension
+        self.packs = backbone.packs
         further = len(layers) * backbone.hidden + len(NAMES) if layers else 0
         self.columns = self.pooled + further
         described = f"{backbone.fingerprint} {self._layers} {NAMES if layers else ()} float16"

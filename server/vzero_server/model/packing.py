@@ -1,0 +1,90 @@
+"""Passes without padding: the prompts of a batch in one row, each attending to itself alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+# Kinds of models whose tokens meet in attention alone, in both directions.
+_KINDS = {"bert", "roberta", "xlm-roberta"}
+# What may follow the transformer: modules that can do without padding, or see no tokens.
+_MODULES = {"Pooling", "Normalize", "Dense"}
+_ATTENTION = "vzero_packed"
+
+
+def can_pack(model: "SentenceTransformer", device: str) -> bool:
+    """Whether passes of a model may go without padding.
+
+    On a GPU they do not: an attention for each prompt is too small a piece of work there.
+    """
+    modules: list[Any] = list(model)
+    transformer = modules[0]
+    return (
+        device == "cpu"
+        and getattr(transformer.auto_model.config, "model_type", "") in _KINDS
+        and transformer.model_forward_params is None
+        and {type(module).__name__ for module in modules[1:]} <= _MODULES
+    )
+
+
+def pack(model: "SentenceTransformer") -> None:
+    """Let a model read what ``packed`` makes, and nothing else from now on."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(_ATTENTION, _attention)
+    modules: Any = model
+    modules[0].auto_model.set_attn_implementation(_ATTENTION)
+
+
+def packed(
+    tokens: Sequence[Sequence[int]], model: "SentenceTransformer"
+) -> dict[str, torch.Tensor]:
+    """A batch without padding, under the names that sentence-transformers gives its parts."""
+    modules: Any = model
+    config = modules[0].auto_model.config
+    # RoBERTa counts positions from behind that of its padding.
+    first = 0 if config.model_type == "bert" else config.pad_token_id + 1
+    lengths = torch.tensor([len(row) for row in tokens])
+    ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    within = torch.arange(int(ends[-1])) - ends[:-1].repeat_interleave(lengths)
+    return {
+        "input_ids": torch.tensor([[token for row in tokens for token in row]]),
+        "position_ids": within[None] + first,
+        "seq_idx": torch.arange(len(lengths)).repeat_interleave(lengths)[None],
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+    }
+
+
+def means(states: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Mean state of each prompt: ``[1, tokens, columns]`` to ``[prompts, columns]``."""
+    lengths = batch["cu_seq_lens_q"].diff()
+    sums = torch.zeros((len(lengths), states.shape[-1]))
+    sums.index_add_(0, batch["seq_idx"][0], states[0].float())
+    return sums / lengths[:, None]
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    cu_seq_lens_q: torch.Tensor,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Attention within each prompt: ``[1, heads, tokens, size]`` to ``[1, tokens, heads, size]``.
+
+    The signature is that of the attention functions of transformers. One prompt after the
+    other: the products of a layer take nearly all of its time, and they are done together.
+    """
+    lengths = cu_seq_lens_q.diff().tolist()
+    prompts = zip(*(torch.split(part, lengths, 2) for part in (query, key, value)), strict=True)
+    found = [scaled_dot_product_attention(q, k, v, scale=scaling) for q, k, v in prompts]
+    return torch.cat(found, 2).transpose(1, 2), None

@@ -1,0 +1,97 @@
+"""Passes without padding are held against those with it, on the same weights."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from transformers import (
+    BertConfig,
+    MPNetConfig,
+    PreTrainedModel,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
+from transformers.models.auto import AutoModel, AutoTokenizer
+
+from tests.tiny_model import DIMENSION, WINDOW
+from vzero_server.model.backbone import Backbone
+
+PROMPTS = ["a", "some prompt", "some prompt", "longer than the window " * 4, "1 + 2 = ?"]
+LAYERS = (0, 1, 2)
+CONFIGS = [BertConfig, RobertaConfig, XLMRobertaConfig]
+
+
+def make_model(config: type[Any], tiny_model: Path, folder: Path, pooling: str = "mean") -> str:
+    """Save a random model of a kind, with the tokeniser of the tiny one."""
+    parts = folder / "parts"
+    tokenizer = AutoTokenizer.from_pretrained(str(tiny_model))
+    tokenizer.save_pretrained(parts)
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModel.from_config(
+        config(
+            vocab_size=len(tokenizer),
+            hidden_size=DIMENSION,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=WINDOW + 2,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    model.save_pretrained(parts)
+    transformer = Transformer(str(parts), max_seq_length=WINDOW)
+    modules = [transformer, Pooling(DIMENSION, pooling_mode=pooling)]
+    SentenceTransformer(modules=modules, device="cpu").save(str(folder / "model"))
+    return str(folder / "model")
+
+
+def with_padding(folder: str, tokens: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the model gives by sentence-transformers' own padded pass."""
+    model = SentenceTransformer(folder, device="cpu").eval()
+    backbone = Backbone("padded", model, "")
+    assert not backbone.packs
+    with torch.inference_mode():
+        return backbone.forward(backbone._batch(tokens), LAYERS)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
+@pytest.mark.parametrize("config", CONFIGS)
+def test_packed_passes_give_the_numbers_of_padded_ones(
+    config: type[Any], pooling: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = make_model(config, tiny_model, tmp_path, pooling)
+    backbone = Backbone.load(folder)
+    assert backbone.packs
+    tokens = backbone.tokenize(PROMPTS)
+    for found, expected in zip(
+        backbone.states(tokens, LAYERS), with_padding(folder, tokens), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(backbone.embed(tokens), backbone.states(tokens, LAYERS)[0])
+
+
+def test_a_prompt_does_not_see_its_neighbours(tiny_backbone: Backbone) -> None:
+    assert tiny_backbone.packs
+    tokens = tiny_backbone.tokenize(PROMPTS)
+    alone = np.concatenate([tiny_backbone.embed([row]) for row in tokens])
+    np.testing.assert_allclose(tiny_backbone.embed(tokens), alone, atol=1e-5)
+
+
+def test_bfloat16_packs_as_well(tiny_model: Path) -> None:
+    half, full = Backbone.load(str(tiny_model), dtype="bfloat16"), Backbone.load(str(tiny_model))
+    tokens = full.tokenize(PROMPTS)
+    assert half.packs
+    np.testing.assert_allclose(half.embed(tokens), full.embed(tokens), atol=0.05)
+
+
+def test_a_kind_that_reads_positions_elsewhere_is_padded(tiny_model: Path, tmp_path: Path) -> None:
+    """MPNet adds a bias for each distance between tokens, which packing would mix up."""
+    folder = make_model(MPNetConfig, tiny_model, tmp_path)
+    backbone = Backbone.load(folder)
+    assert not backbone.packs
+    tokens = backbone.tokenize(PROMPTS)
+    np.testing.assert_allclose(backbone.embed(tokens), with_padding(folder, tokens)[0], atol=1e-5)
