@@ -45,6 +45,9 @@ class Reader:
         self.reads.append(window.version)
         return Read(len(window))
 
+    def quick(self, question: Question) -> bool:
+        return False
+
     def predict(self, questions: Sequence[Question]) -> list[Values]:
         raise NotImplementedError
 

@@ -23,16 +23,22 @@ class Adder:
 
     release: threading.Event = field(default_factory=threading.Event)
     batches: list[list[int]] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
+    most_quick: int = 0
 
     def encode(self, window: ContextWindow) -> object:
         raise NotImplementedError
 
     def predict(self, questions: Sequence[Question]) -> list[Values]:
         self.release.wait(10)
+        self.threads.append(threading.current_thread())
         self.batches.append([len(question.queries) for question in questions])
         if any(question.context < 0 for question in questions):
             raise ArithmeticError("a context it cannot take")
         return [self.answer(question) for question in questions]
+
+    def quick(self, question: Question) -> bool:
+        return len(question.queries) <= self.most_quick
 
     def answer(self, question: Question) -> Values:
         mean = (question.context + question.queries[:, 0].astype(np.float64)) / 10_000
@@ -66,6 +72,23 @@ async def test_calls_that_gather_share_a_batch(heads: HeadBatcher) -> None:
         expected = (number + np.arange(number)) / 10_000
         np.testing.assert_allclose((await call).mean, expected)
     assert adder.batches == [[1], [1, 2, 3, 4, 5, 6, 7, 8]]
+
+
+async def test_a_quick_question_that_comes_alone_is_answered_on_the_loop(
+    heads: HeadBatcher,
+) -> None:
+    adder = Adder(most_quick=2)
+    adder.release.set()
+    here = threading.current_thread()
+    await heads.values(encoded(0, adder), queries(2))
+    assert adder.threads == [here]
+    await heads.values(encoded(0, adder), queries(3))
+    calls = (heads.values(encoded(i, adder), queries(1)) for i in range(2))
+    await asyncio.gather(*calls)
+    assert adder.batches == [[2], [3], [1, 1]]
+    assert here not in adder.threads[1:]
+    with pytest.raises(ArithmeticError):
+        await heads.values(encoded(-1, adder), queries(1))
 
 
 async def test_a_long_call_is_answered_in_order(heads: HeadBatcher) -> None:

@@ -33,6 +33,9 @@ class Crowded:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nA long tale.")
         return "context"
 
+    def quick(self, question: Question) -> bool:
+        return False
+
     def predict(self, questions: Sequence[Question]) -> list[Values]:
         queries = [question.queries[:, 0].astype(np.float64) for question in questions]
         self.passes.append(sum(map(len, queries)))

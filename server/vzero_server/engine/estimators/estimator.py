@@ -29,10 +29,13 @@ class Question:
 
 
 class Estimator(Protocol):
-    """Computes values; both steps run on worker threads, each on its own."""
+    """Computes values; both steps run on worker threads, each on its own, unless quick."""
 
     def encode(self, window: ContextWindow) -> Any:  # noqa: ANN401
         """Read a context once; the result is kept, and its ``nbytes`` are counted."""
 
     def predict(self, questions: Sequence[Question]) -> list[Values]:
         """Answer questions about any contexts together, one ``Values`` each, in order."""
+
+    def quick(self, question: Question) -> bool:
+        """Whether an answer takes about a millisecond at most: less than waking a thread may."""

@@ -28,6 +28,8 @@ from vzero_server.model.icl import InContextHead
 _BATCH_ENTRIES = 1 << 19
 # Queries up to which many contexts are not worth copying into one batch.
 _FEW_QUERIES = 8
+# Queries times context rows of a quick question.
+_QUICK_ENTRIES = 4096
 # A success rate at the very edge has no Beta distribution.
 _EDGE = 1e-4
 
@@ -142,6 +144,15 @@ class InContext:
             for given, i in zip(logits, batch, strict=True):
                 answers[i] = given[: len(questions[i].queries)]
         return _values(answers, known, questions)
+
+    def quick(self, question: Question) -> bool:
+        """See ``Estimator``; on a GPU the loop would wait for it to come to the question."""
+        known = question.context
+        return (
+            self._device == "cpu"
+            and isinstance(known, Known)
+            and len(question.queries) * len(known.prompts) <= _QUICK_ENTRIES
+        )
 
     def _for(self, question: Question) -> Known:
         context = question.context

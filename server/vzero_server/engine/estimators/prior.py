@@ -34,3 +34,7 @@ class Prior:
             worth = np.full(len(means), PRIOR_SAMPLE_SIZE)
             answers.append(beta_values(means, means, worth, Basis.PRIOR))
         return answers
+
+    def quick(self, question: Question) -> bool:
+        """See ``Estimator``."""
+        return True

@@ -112,6 +112,10 @@ class TabPFN:
             return self._prior.encode(window)
         return _Known(encoded, self._concentration(window, chosen))
 
+    def quick(self, question: Question) -> bool:
+        """See ``Estimator``; a transformer is not."""
+        return False
+
     def predict(self, questions: Sequence[Question]) -> list[Values]:
         """See ``Estimator``."""
         answers: dict[int, Values] = {}

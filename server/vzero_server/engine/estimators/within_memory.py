@@ -70,6 +70,10 @@ class WithinMemory:
         except torch.cuda.OutOfMemoryError as error:
             raise DeviceMemoryError(f"no room for {_FEW} queries on one context") from error
 
+    def quick(self, question: Question) -> bool:
+        """See ``Estimator``; never, since making room waits for the event loop."""
+        return False
+
     def _piecewise(self, question: Question) -> Values:
         pieces = [
             replace(question, queries=question.queries[start : start + _FEW])
