@@ -12,13 +12,17 @@ from vzero_server.models import load_models, threads
 
 
 class InProcessModel:
-    """The encoder of a server with the same settings, called directly."""
+    """The encoder of a server with the same settings, called directly.
+
+    Attributes:
+        encoder: The encoder.
+    """
 
     def __init__(self) -> None:
         """Load it."""
         settings = Settings.load(None)
         torch.set_num_threads(threads(settings))
-        self._encoder = load_models(settings).encoder
+        self.encoder = load_models(settings).encoder
         self._batch_tokens = settings.max_batch_tokens
         self.milliseconds(1, 0.1, -1)
 
@@ -40,20 +44,21 @@ class InProcessModel:
     def seconds(self, prompts: list[str]) -> float:
         """Time for prompts that are tokenised, sorted by length and embedded together."""
         began = time.perf_counter()
-        for batch in self._batches(prompts):
-            self._encoder.embed(batch)
+        for batch in self.batches(prompts):
+            self.encoder.embed(batch)
         return time.perf_counter() - began
 
     def features(self, prompts: list[str]) -> Features:
         """What the head reads of prompts, ``[len(prompts), columns]``."""
-        tokenised = self._encoder.tokenize(prompts)
+        tokenised = self.encoder.tokenize(prompts)
         order = sorted(range(len(prompts)), key=lambda place: len(tokenised[place]))
         batches = self._in_batches([tokenised[place] for place in order])
-        vectors = np.concatenate([self._encoder.embed(batch) for batch in batches])
-        return vectors[np.argsort(order)][:, self._encoder.pooled :]
+        vectors = np.concatenate([self.encoder.embed(batch) for batch in batches])
+        return vectors[np.argsort(order)][:, self.encoder.pooled :]
 
-    def _batches(self, prompts: list[str]) -> list[list[TokenisedPrompt]]:
-        return self._in_batches(sorted(self._encoder.tokenize(prompts), key=len))
+    def batches(self, prompts: list[str]) -> list[list[TokenisedPrompt]]:
+        """Prompts tokenised, sorted by length and cut into full batches."""
+        return self._in_batches(sorted(self.encoder.tokenize(prompts), key=len))
 
     def _in_batches(self, ordered: list[TokenisedPrompt]) -> list[list[TokenisedPrompt]]:
         batches: list[list[TokenisedPrompt]] = []
