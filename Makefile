@@ -31,7 +31,7 @@ lint: $(VENV)/.dev ## Style, types, import floors, and the contract and its gene
 protos: $(VENV)/.dev ## Generate client/vzero/v1 from protos/.
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/protos.py
 
-BENCHMARKS = head precision latency served_vs_bare stateless_reference many_policies updates \
+BENCHMARKS = head ceiling precision latency served_vs_bare stateless_reference many_policies updates \
   overload restart decisions
 
 bench: $(VENV)/.dev ## Measure everything against references in the same run (half an hour).

@@ -122,7 +122,9 @@ def test_a_part_that_fails_ends_the_process(
     else:
         if policy != "p":
             stubs.update(rewards_of(policy))
-        request = value_pb2.PredictRequest(policy_id=policy, prompts=[prompt])
+        # Too many for a quick question, which would be answered on the loop.
+        prompts = [prompt, *map(str, range(8))]
+        request = value_pb2.PredictRequest(policy_id=policy, prompts=prompts)
         stuck = stubs.values.Predict.future(request, timeout=30)
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
     status, reason = get(faulty, "/readyz")
