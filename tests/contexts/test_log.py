@@ -1,6 +1,7 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
@@ -8,6 +9,7 @@ from sqlalchemy import func, select
 from tests.outcomes import outcome
 from vzero_server.contexts import log, prompts, schema
 from vzero_server.contexts.database import Database
+from vzero_server.contexts.outcome import prompt_digest
 
 Chunk = tuple[str, list[tuple[int, int]]]
 
@@ -66,14 +68,37 @@ def test_the_tail_is_the_newest_rows_oldest_first(database: Database) -> None:
         model = prompts.model_key(connection, "model")
         chunk = [outcome(f"{i}", f"p{i}", step=i if i % 2 else None) for i in range(10)]
         key = log.append(connection, "a", chunk, now=1.0).policy_key
-        everything = log.read_tail(connection, key, model, after=0, limit=4, as_of_step=None)
+        everything = log.read_tail(
+            connection, key, model, after=0, limit=4, depth=4, as_of_step=None
+        )
         assert everything is not None
         assert everything[0] == len(chunk)
         assert [row.seq for row in everything[1]] == [7, 8, 9, 10]
-        as_of = log.read_tail(connection, key, model, after=0, limit=4, as_of_step=5)
+        as_of = log.read_tail(connection, key, model, after=0, limit=4, depth=4, as_of_step=5)
         assert as_of is not None
         assert [row.step for row in as_of[1]] == [1, 3, 5]
-        assert log.read_tail(connection, 99, model, after=0, limit=4, as_of_step=None) is None
+        assert (
+            log.read_tail(connection, 99, model, after=0, limit=4, depth=4, as_of_step=None) is None
+        )
+
+
+def test_embeddings_come_with_the_newest_rows_alone(database: Database) -> None:
+    with database.writes.begin() as connection:
+        model = prompts.model_key(connection, "model")
+        chunk = [outcome(f"{i}", f"p{i}", step=i) for i in range(10)]
+        key = log.append(connection, "a", chunk, now=1.0).policy_key
+        vectors = {prompt_digest(f"p{i}"): np.full(2, i, np.float16) for i in range(10)}
+        prompts.write_embeddings(connection, model, vectors)
+        for as_of_step, newest in ((None, 10), (6, 7)):
+            for depth in (0, 2, 5, 9):
+                found = log.read_tail(
+                    connection, key, model, after=0, limit=5, depth=depth, as_of_step=as_of_step
+                )
+                assert found is not None
+                rows = found[1]
+                assert [row.seq for row in rows] == list(range(newest - 4, newest + 1))
+                given = [row.vector is not None for row in rows]
+                assert given == [place >= 5 - depth for place in range(5)]
 
 
 def test_deleting_a_policy_keeps_the_prompts_of_others(database: Database) -> None:

@@ -55,4 +55,4 @@ async def test_a_deleted_policy_has_no_tail(store: ContextStore) -> None:
     model = await store.model_key("model")
     await store.delete("a")
     with pytest.raises(UnknownPolicyError):
-        await store.tail("a", head.key, model, after=0, limit=5, as_of_step=None)
+        await store.tail("a", head.key, model, after=0, limit=5, depth=5, as_of_step=None)

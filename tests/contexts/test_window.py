@@ -33,6 +33,28 @@ def test_extending_piecewise_keeps_the_newest_in_order(pieces: list[int], limit:
     assert window.summary.newest_observed_at == (kept[-1].observed_at if kept else None)
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=8), st.integers(1, 12))
+def test_prompts_are_known_of_the_newest_rows_without_a_gap(
+    pieces: list[tuple[int, int]], depth: int
+) -> None:
+    window, seen, known = ContextWindow.empty(1, 1), 0, 0
+    for count, of in pieces:
+        new = rows(count, start=seen)
+        seen += count
+        vectors = np.array([[row.seq] for row in new[max(0, count - of) :]]).reshape(-1, 1)
+        window = window.extended(
+            seen, new, vectors.astype(np.float32), 20, vectors.astype(np.float16), depth
+        )
+        known = min(depth, known + count if of >= count else of)
+        assert (len(window), window.depth) == (min(seen, 20), known)
+        newest = list(range(seen - known, seen))
+        assert window.embeddings[:, 0].tolist() == newest
+        assert window.features[:, 0].tolist() == newest
+        if known:
+            nearest = window.nearest(np.array([[seen - 1]], np.float32), 1)
+            assert nearest.tolist() == [[len(window) - 1]]
+
+
 @given(st.lists(st.integers(-1, 4), max_size=30))
 def test_an_outcome_is_as_old_as_there_are_rows_of_later_steps(steps: list[int]) -> None:
     ages = ages_of(np.array(steps, np.int64))

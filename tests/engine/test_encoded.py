@@ -37,6 +37,7 @@ class Reader:
 
     seconds: float = 0.0
     reads: list[int] = field(default_factory=list)
+    depth: int | None = None
 
     def encode(self, window: ContextWindow) -> Read:
         end = time.thread_time() + self.seconds

@@ -163,7 +163,7 @@ async def test_reported_prompts_are_embedded_without_being_asked_for(
         while time.monotonic() < deadline:
             head = await engine._store.head("p")
             _, rows = await engine._store.tail(
-                "p", head.key, 1, after=0, limit=100, as_of_step=None
+                "p", head.key, 1, after=0, limit=100, depth=100, as_of_step=None
             )
             if all(row.vector is not None for row in rows):
                 return

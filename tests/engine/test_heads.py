@@ -21,6 +21,7 @@ from vzero_server.engine.value import Basis, Values
 class Adder:
     """Its value of a query is the query plus the context, over 10,000."""
 
+    depth: int | None = None
     release: threading.Event = field(default_factory=threading.Event)
     batches: list[list[int]] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)

@@ -18,6 +18,8 @@ from vzero_server.engine.value import Basis, Values
 class Crowded:
     """Has room for so many queries at once, and for a context once contexts were dropped."""
 
+    depth = None
+
     def __init__(self, room: int, *, full: bool = False) -> None:
         self.room = room
         self.full = full

@@ -56,3 +56,15 @@ def test_much_evidence_finds_the_useful_expert() -> None:
     )
     assert weights[0, 0] > 0.6
     assert weights[0, 1].abs() < 0.15
+
+
+def test_large_problems_are_solved_like_small_ones() -> None:
+    # More rows than are solved in one piece, and not a multiple of it.
+    kernel, targets = make_problem(150)
+    noise = torch.full((1, 1), 0.3, dtype=torch.float64)
+    dual, left_out = fit_experts(kernel, targets, noise, torch.ones(1, 150, dtype=torch.bool))
+    gram = kernel + (0.3 + 1e-3) * torch.eye(150, dtype=torch.float64)
+    inverse = torch.linalg.inv(gram)
+    torch.testing.assert_close(dual, (inverse @ targets.unsqueeze(-1)).squeeze(-1))
+    expected = targets - dual / inverse.diagonal(dim1=-2, dim2=-1)
+    torch.testing.assert_close(left_out, expected)

@@ -8,9 +8,9 @@ the transaction that inserts its rows, and appends of one policy never run side 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, null, select, update
 
 from vzero_server.contexts import schema
 from vzero_server.contexts.outcome import Outcome
@@ -50,9 +50,8 @@ class Appended:
     prompts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One outcome as a window needs it; ``vector`` is None while not yet embedded."""
+class Row(NamedTuple):
+    """One outcome as a window needs it; ``vector`` is None if not asked for, or not embedded."""
 
     seq: int
     prompt_key: int
@@ -181,6 +180,7 @@ def read_tail(
     *,
     after: int,
     limit: int,
+    depth: int,
     as_of_step: int | None,
 ) -> tuple[int, list[Row]] | None:
     """The version of a policy and its newest rows, oldest first.
@@ -191,6 +191,8 @@ def read_tail(
         model_key: Whose embeddings to bring along.
         after: Only rows with a larger ``seq``.
         limit: At most this many rows: the newest.
+        depth: At most this many of them, the newest, with their embeddings, which are nearly
+            all there is to read.
         as_of_step: Only rows whose step is set and at most this.
 
     Returns:
@@ -202,28 +204,24 @@ def read_tail(
     if version is None:
         return None
     outcome, embedding = schema.outcome, schema.embedding
-    statement = (
-        select(
-            outcome.c.seq,
-            outcome.c.prompt_key,
-            outcome.c.reward,
-            outcome.c.rollouts,
-            outcome.c.step,
-            outcome.c.observed_at,
-            embedding.c.vector,
-        )
-        .select_from(outcome)
-        .outerjoin(
-            embedding,
-            (embedding.c.prompt_key == outcome.c.prompt_key) & (embedding.c.model_key == model_key),
-        )
+    columns = [outcome.c[name] for name in Row._fields[:-1]]
+    newest = (
+        select(*columns)
         .where(outcome.c.policy_key == policy_key, outcome.c.seq > after)
         .order_by(outcome.c.seq.desc())
-        .limit(limit)
     )
     if as_of_step is not None:
-        statement = statement.where(outcome.c.step <= as_of_step)
-    rows = [Row(*row) for row in connection.execute(statement)]
+        newest = newest.where(outcome.c.step <= as_of_step)
+    embedded = newest.add_columns(embedding.c.vector).outerjoin_from(
+        outcome,
+        embedding,
+        (embedding.c.prompt_key == outcome.c.prompt_key) & (embedding.c.model_key == model_key),
+    )
+    depth = min(depth, limit)
+    rows = [Row._make(row) for row in connection.execute(embedded.limit(depth))]
+    if len(rows) == depth < limit:
+        rest = newest.add_columns(null()).limit(limit - depth).offset(depth)
+        rows += [Row._make(row) for row in connection.execute(rest)]
     rows.reverse()
     return version, rows
 

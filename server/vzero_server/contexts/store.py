@@ -208,6 +208,7 @@ class ContextStore:
         *,
         after: int,
         limit: int,
+        depth: int,
         as_of_step: int | None,
     ) -> tuple[int, list[Row]]:
         """Version and newest rows of a policy, as ``log.read_tail``.
@@ -217,7 +218,13 @@ class ContextStore:
         """
         found = await self._read(
             lambda connection: log.read_tail(
-                connection, key, model_key, after=after, limit=limit, as_of_step=as_of_step
+                connection,
+                key,
+                model_key,
+                after=after,
+                limit=limit,
+                depth=depth,
+                as_of_step=as_of_step,
             )
         )
         if found is None:

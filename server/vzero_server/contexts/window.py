@@ -53,10 +53,13 @@ class ContextWindow:
     A newer version is a new window (``extended``), so that whoever still computes with
     the old one is not disturbed, and what was derived from a window stays true of it.
 
+    What is known of prompts is much more than all the rest, and may be there of the newest
+    rows alone: m of n.
+
     Attributes:
         version: Version of the policy's log that the window reflects.
-        index: Exact Euclidean index that holds the prompts' embeddings, ``[n, d]``.
-        features: What else is known of the prompts, opaque here, ``[n, f]``.
+        index: Exact Euclidean index that holds the embeddings of prompts, ``[m, d]``.
+        features: What else is known of the prompts, opaque here, ``[m, f]``.
         prompts: Keys of the prompts in the log, ``[n]``.
         rewards: ``[n]``, in [0, 1].
         rollouts: Attempts behind each reward, ``[n]``.
@@ -91,9 +94,14 @@ class ContextWindow:
         return len(self.rewards)
 
     @property
+    def depth(self) -> int:
+        """Of how many rows, the newest, the prompts are known: m."""
+        return len(self.features)
+
+    @property
     def embeddings(self) -> FloatArray:
-        """The embeddings, ``[n, d]``: a view that must not outlive the window."""
-        rows, columns = len(self), self.index.d
+        """The embeddings, ``[m, d]``: a view that must not outlive the window."""
+        rows, columns = self.depth, self.index.d
         if not rows:
             return np.empty((0, columns), np.float32)
         flat: FloatArray = faiss.rev_swig_ptr(self.index.get_xb(), rows * columns)
@@ -102,8 +110,8 @@ class ContextWindow:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        columns: int = 4 * self.index.d + 2 * self.features.shape[1] + 4 + 4 * 8
-        return len(self) * columns
+        columns: int = 4 * self.index.d + 2 * self.features.shape[1]
+        return self.depth * columns + len(self) * (4 + 4 * 8)
 
     @cached_property
     def ages(self) -> IntArray:
@@ -128,27 +136,33 @@ class ContextWindow:
         embeddings: FloatArray,
         limit: int,
         features: npt.NDArray[np.float16] | None = None,
+        depth: int | None = None,
     ) -> "ContextWindow":
         """The window after further rows, the oldest beyond ``limit`` dropped.
 
         Args:
             version: The version that ``rows`` lead up to.
             rows: The further rows, oldest first.
-            embeddings: Their prompts' embeddings, ``[len(rows), d]``.
+            embeddings: Embeddings of the prompts of all of them, or of the newest: ``[k, d]``.
             limit: Most rows of the new window.
-            features: Their prompts' features, ``[len(rows), f]``; None where f is 0.
+            features: Features of the same prompts, ``[k, f]``; None where f is 0.
+            depth: Most rows whose prompts are known in the new window; ``limit`` by default.
         """
         drop = max(0, len(self) + len(rows) - limit)
+        depth = limit if depth is None else min(depth, limit)
         index = faiss.IndexFlatL2(self.index.d)
-        kept = np.concatenate([self.embeddings, embeddings.astype(np.float32)])[drop:]
         if features is None:
-            features = np.empty((len(rows), 0), np.float16)
-        index.add(np.ascontiguousarray(kept))
+            features = np.empty((len(embeddings), 0), np.float16)
+        # Known rows have no gap between them.
+        known = max(0, depth - len(embeddings)) if len(embeddings) == len(rows) else 0
+        start, stop = max(0, self.depth - known), max(0, len(embeddings) - depth)
+        kept = [self.embeddings[start:], embeddings[stop:].astype(np.float32, copy=False)]
+        index.add(np.concatenate(kept))
         steps = [-1 if row.step is None else row.step for row in rows]
         return ContextWindow(
             version=version,
             index=index,
-            features=np.concatenate([self.features, features])[drop:],
+            features=np.concatenate([self.features[start:], features[stop:]]),
             prompts=_joined(self.prompts, [row.prompt_key for row in rows], drop),
             rewards=_joined(self.rewards, [row.reward for row in rows], drop),
             rollouts=_joined(self.rollouts, [row.rollouts for row in rows], drop),
@@ -157,17 +171,17 @@ class ContextWindow:
         )
 
     def nearest(self, queries: FloatArray, k: int) -> IntArray:
-        """Positions of the nearest rows by Euclidean distance.
+        """Positions of the nearest rows by Euclidean distance, of those whose prompts are known.
 
         Args:
-            queries: ``[m, d]``.
-            k: Neighbours wanted, at most ``len(self)``.
+            queries: ``[q, d]``.
+            k: Neighbours wanted, at most ``depth``.
 
         Returns:
-            ``[m, k]``, nearest first.
+            ``[q, k]``, nearest first.
         """
         _, positions = self.index.search(np.ascontiguousarray(queries, np.float32), k)
-        return np.asarray(positions, np.int64)
+        return np.asarray(positions, np.int64) + (len(self) - self.depth)
 
 
 def _joined(old: npt.NDArray[Number], new: Sequence[float], drop: int) -> npt.NDArray[Number]:

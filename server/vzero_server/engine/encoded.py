@@ -145,7 +145,8 @@ class EncodedContexts:
         key = _Key(head.key, as_of_step, name, label)
 
         async def read(job: Job[Encoded]) -> Encoded:
-            window = await self._windows.get(policy_id, head, as_of_step)
+            depth = self._estimators[name].depth
+            window = await self._windows.get(policy_id, head, as_of_step, depth)
             encoded = await job.run(self._encode, window, name, label)
             if _cost(encoded) <= self._kept.maxsize:
                 self._kept[key] = encoded

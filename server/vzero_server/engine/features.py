@@ -104,14 +104,17 @@ class FeatureCache:
         Raises:
             OverloadedError: Too many prompts wait for the backbone.
         """
-        vectors = np.empty((len(rows), self._columns), np.float16)
         missing: dict[int, list[int]] = {}
         for position, row in enumerate(rows):
             if row.vector is None:
                 missing.setdefault(row.prompt_key, []).append(position)
-            else:
-                vectors[position] = np.frombuffer(row.vector, "<f2")
+        # Not bytes, which cannot be written to: torch warns of that.
+        stored = bytearray().join([row.vector for row in rows if row.vector is not None])
+        vectors = np.frombuffer(stored, "<f2").reshape(-1, self._columns)
         if missing:
+            lacking = [position for positions in missing.values() for position in positions]
+            found, vectors = vectors, np.empty((len(rows), self._columns), np.float16)
+            vectors[np.setdiff1d(np.arange(len(rows)), lacking)] = found
             texts = await self._store.texts(list(missing))
             # A policy deleted meanwhile takes its prompts along; its rows are not used.
             keys = [key for key in missing if key in texts]

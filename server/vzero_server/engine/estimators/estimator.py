@@ -29,7 +29,15 @@ class Question:
 
 
 class Estimator(Protocol):
-    """Computes values; both steps run on worker threads, each on its own, unless quick."""
+    """Computes values; both steps run on worker threads, each on its own, unless quick.
+
+    Attributes:
+        depth: Of how many rows of a window, the newest, it must know the prompts; None for all.
+    """
+
+    @property
+    def depth(self) -> int | None:
+        """See the class."""
 
     def encode(self, window: ContextWindow) -> Any:  # noqa: ANN401
         """Read a context once; the result is kept, and its ``nbytes`` are counted."""

@@ -114,8 +114,13 @@ class InContext:
     def rows(self, features: Features) -> Features:
         """What a window keeps of prompts: features ``[n, columns]`` to rows ``[n, row]``."""
         read = self._head.rows(torch.from_numpy(features).to(self._device).float())
-        rows: Features = read.cpu().numpy().astype(np.float16)
+        rows: Features = read.half().cpu().numpy()
         return rows
+
+    @property
+    def depth(self) -> int | None:
+        """See ``Estimator``."""
+        return self._rows if self._selection is Selection.RECENT else None
 
     def encode(self, window: ContextWindow) -> Known | ContextWindow:
         """See ``Estimator``; a window whose rows depend on the queries waits for them."""
@@ -163,7 +168,8 @@ class InContext:
 
     @torch.inference_mode()
     def _known(self, window: ContextWindow, chosen: np.ndarray) -> Known:
-        rows = torch.from_numpy(window.features[chosen]).to(self._device).float()
+        unknown = len(window) - window.depth
+        rows = torch.from_numpy(window.features[chosen - unknown]).to(self._device).float()
         rewards = window.rewards[chosen]
         ages = window.ages[chosen]
         encoded = self._head.encode(

@@ -20,6 +20,8 @@ class NearestNeighbours:
     that disagree make it wide, however many they are.
     """
 
+    depth = None
+
     def __init__(self, k: int = 64) -> None:
         self._k = k
 

@@ -22,6 +22,8 @@ class _Mean:
 class Prior:
     """For a server without a head: the context's mean, drawn towards ½."""
 
+    depth = 0
+
     def encode(self, window: ContextWindow) -> _Mean:
         """See ``Estimator``; the window may be empty."""
         return _Mean((float(window.rewards.sum()) + 1.0) / (len(window) + 2.0))

@@ -56,6 +56,9 @@ class TabPFN:
     intervals are rather too wide.
     """
 
+    # The neighbours of its rows may be any.
+    depth = None
+
     def __init__(
         self,
         head: TabPFNHead,

@@ -36,6 +36,11 @@ class WithinMemory:
         self._estimator = estimator
         self._make_room = make_room
 
+    @property
+    def depth(self) -> int | None:
+        """See ``Estimator``."""
+        return self._estimator.depth
+
     def encode(self, window: ContextWindow) -> Any:  # noqa: ANN401
         """See ``Estimator``.
 
