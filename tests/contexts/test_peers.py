@@ -38,7 +38,7 @@ def test_their_rewards_are_averaged_per_prompt(database: Database) -> None:
         by_text = store_prompts(connection, ["a", "b", "c"])[0]
         peers = [keys["all"], keys["some"]]
         found = peer_rewards(connection, peers, list(by_text.values()))
-        assert sorted(found) == sorted(
+        assert sorted(zip(*(column.tolist() for column in found), strict=True)) == sorted(
             [
                 (by_text["a"], keys["all"], 0.5),
                 (by_text["b"], keys["all"], 0.0),

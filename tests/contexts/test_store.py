@@ -56,3 +56,24 @@ async def test_a_deleted_policy_has_no_tail(store: ContextStore) -> None:
     await store.delete("a")
     with pytest.raises(UnknownPolicyError):
         await store.tail("a", head.key, model, after=0, limit=5, depth=5, as_of_step=None)
+
+
+async def test_the_heads_of_many_policies_are_read_together(
+    store: ContextStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, count in (("a", 3), ("b", 1), ("c", 2)):
+        await store.append(name, sums(count))
+    heads = await store.heads(["c", "a", "b", "a"])
+    assert [head.version for head in heads] == [2, 3, 1, 3]
+    with pytest.raises(UnknownPolicyError, match="'x'"):
+        await store.heads(["a", "x"])
+    # Nothing is in memory yet of a store that was just opened.
+    again = ContextStore(store._database)
+
+    async def forbidden(policy_id: str) -> None:
+        raise AssertionError(f"{policy_id} was asked for alone")
+
+    monkeypatch.setattr(again, "policy", forbidden)
+    assert await again.heads(["c", "a"]) == heads[:2]
+    again._writer.close()
+    again._readers.shutdown()

@@ -128,3 +128,49 @@ async def test_a_deleted_policy_is_forgotten(tmp_path: Path, tiny_model: Path, h
         await engine._store.delete("one")
         await engine._store.delete("two")
         assert (await engine.values("me", PROMPTS[ASKED])).peers == 0
+
+
+async def test_a_ranking_asks_the_log_once(
+    tmp_path: Path, tiny_model: Path, head: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fleet(tmp_path, tiny_model, head) as engine:
+        names = ["me", "one", "two"]
+        asked = ["unheard of", *PROMPTS[58:63]]
+        alone = [await engine.values(name, asked) for name in names]
+        calls: list[str] = []
+
+        def counted(name: str) -> Any:
+            query = getattr(engine._store, name)
+
+            async def call(*args: Any) -> Any:
+                calls.append(name)
+                return await query(*args)
+
+            return call
+
+        for name in ("peer_rewards_by_digest", "histories"):
+            monkeypatch.setattr(engine._store, name, counted(name))
+        together = await engine.values_of_many(names, [*asked, "nor this"])
+        assert sorted(calls) == ["histories", "peer_rewards_by_digest"]
+        for one, many in zip(alone, together, strict=True):
+            np.testing.assert_allclose(many.values.mean[:6], one.values.mean, atol=1e-6)
+            assert many.peers == one.peers
+
+
+async def test_the_first_call_looks_its_peers_up_once(
+    tmp_path: Path, tiny_model: Path, head: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    async with running(tmp_path, tiny_model, head=str(head), peer_refresh=60) as engine:
+        original = engine._store.peers
+
+        async def counted(*args: Any) -> Any:
+            asked.append(len(engine._contexts))
+            return await original(*args)
+
+        monkeypatch.setattr(engine._store, "peers", counted)
+        for name in ("me", "one"):
+            await report(engine, name, PROMPTS, EASY)
+        assert (await engine.values("me", PROMPTS[ASKED])).peers == 1
+        # Once, before the context had been read.
+        assert asked == [0]

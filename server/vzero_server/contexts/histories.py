@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
@@ -40,26 +41,29 @@ def read_histories_by_key(
 
 
 def read_histories(
-    connection: Connection, policy_key: int, digests: Sequence[bytes], as_of_step: int | None
-) -> dict[bytes, list[PastOutcome]]:
-    """The newest outcomes of a policy on prompts by digest, oldest first.
+    connection: Connection,
+    policy_keys: Sequence[int],
+    digests: Sequence[bytes],
+    as_of_step: int | None,
+) -> dict[tuple[int, bytes], list[PastOutcome]]:
+    """The newest outcomes of policies on prompts by policy and digest, oldest first.
 
     Args:
         connection: Inside a transaction.
-        policy_key: The policy.
+        policy_keys: The policies.
         digests: Of the prompts, which need not be known.
         as_of_step: Only outcomes whose step is set and at most this.
     """
     outcome, prompt = schema.outcome.c, schema.prompt
-    found: dict[bytes, list[PastOutcome]] = {}
-    for piece in pieces(digests):
+    found: dict[tuple[int, bytes], list[PastOutcome]] = {}
+    for some, piece in product(pieces(policy_keys), pieces(digests)):
         rows = (
-            select(prompt.c.digest, *_COLUMNS)
+            select(outcome.policy_key, prompt.c.digest, *_COLUMNS)
             .join(schema.outcome, outcome.prompt_key == prompt.c.key)
-            .where(prompt.c.digest.in_(piece), outcome.policy_key == policy_key)
+            .where(prompt.c.digest.in_(piece), outcome.policy_key.in_(some))
         )
-        for digest, *fields in connection.execute(_newest(rows, as_of_step)):
-            found.setdefault(digest, []).append(PastOutcome(*fields))
+        for key, digest, *fields in connection.execute(_newest(rows, as_of_step)):
+            found.setdefault((key, digest), []).append(PastOutcome(*fields))
     return found
 
 
@@ -67,11 +71,12 @@ _COLUMNS = [schema.outcome.c[name] for name in ("seq", "reward", "rollouts", "st
 
 
 def _newest(rows: Select[Any], as_of_step: int | None) -> Select[Any]:
-    """Of rows whose first column says which prompt they are of, the newest of each."""
+    """Of rows of some policies on some prompts, the newest of each pair, oldest first."""
     outcome = schema.outcome.c
     if as_of_step is not None:
         rows = rows.where(outcome.step <= as_of_step)
-    newness = func.row_number().over(partition_by=outcome.prompt_key, order_by=outcome.seq.desc())
+    pair = (outcome.policy_key, outcome.prompt_key)
+    newness = func.row_number().over(partition_by=pair, order_by=outcome.seq.desc())
     numbered = rows.add_columns(newness.label("newness")).subquery()
     columns = [column for column in numbered.c if column.name != "newness"]
     return select(*columns).where(numbered.c.newness <= MOST_ROWS).order_by(numbered.c.seq)

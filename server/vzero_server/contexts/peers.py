@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, Row, func, select
 
 from vzero_server.contexts import schema
 from vzero_server.contexts.prompts import pieces
@@ -19,6 +23,14 @@ class Peer:
     key: int
     reward_sum: float
     outcomes: int
+
+
+class Rewards(NamedTuple):
+    """What policies earned on prompts: keys of prompts, keys of policies, mean rewards, ``[n]``."""
+
+    prompts: npt.NDArray[np.int64]
+    policies: npt.NDArray[np.int64]
+    rewards: npt.NDArray[np.float64]
 
 
 def find_peers(
@@ -53,18 +65,22 @@ def find_peers(
 
 def peer_rewards(
     connection: Connection, peers: Sequence[int], prompt_keys: Sequence[int]
-) -> list[tuple[int, int, float]]:
-    """Mean rewards of policies on prompts: (prompt key, policy key, reward) where known."""
+) -> Rewards:
+    """Mean rewards of policies on prompts, where known."""
     outcome = schema.outcome.c
-    found: list[tuple[int, int, float]] = []
+    found: list[Row[int, int, float]] = []
     for piece in pieces(sorted(set(prompt_keys))):
         statement = (
             select(outcome.prompt_key, outcome.policy_key, func.avg(outcome.reward))
             .where(outcome.prompt_key.in_(piece), outcome.policy_key.in_(peers))
             .group_by(outcome.prompt_key, outcome.policy_key)
         )
-        found += [(row[0], row[1], row[2]) for row in connection.execute(statement)]
-    return found
+        found += connection.execute(statement).all()
+    columns = zip(*found, strict=True) if found else ((), (), ())
+    prompts, policies, rewards = columns
+    return Rewards(
+        np.array(prompts, np.int64), np.array(policies, np.int64), np.array(rewards, np.float64)
+    )
 
 
 def peer_rewards_by_digest(
@@ -73,11 +89,11 @@ def peer_rewards_by_digest(
     """The same for prompts by digest, some of which may not be known at all."""
     outcome, prompt = schema.outcome.c, schema.prompt.c
     found: list[tuple[bytes, int, float]] = []
-    for piece in pieces(digests):
+    for some, piece in product(pieces(peers), pieces(digests)):
         statement = (
             select(prompt.digest, outcome.policy_key, func.avg(outcome.reward))
             .join(schema.outcome, outcome.prompt_key == prompt.key)
-            .where(prompt.digest.in_(piece), outcome.policy_key.in_(peers))
+            .where(prompt.digest.in_(piece), outcome.policy_key.in_(some))
             .group_by(prompt.digest, outcome.policy_key)
         )
         found += [(row[0], row[1], row[2]) for row in connection.execute(statement)]

@@ -15,7 +15,7 @@ from vzero_server.contexts.fleets import Fleet
 from vzero_server.contexts.histories import PastOutcome, read_histories, read_histories_by_key
 from vzero_server.contexts.log import Appended, PolicyRecord, Row
 from vzero_server.contexts.outcome import Outcome
-from vzero_server.contexts.peers import Peer
+from vzero_server.contexts.peers import Peer, Rewards
 from vzero_server.contexts.prompts import Array
 from vzero_server.contexts.writer import GroupCommitWriter
 from vzero_server.metrics import Metrics
@@ -194,6 +194,19 @@ class ContextStore:
                 return head
             await self._advanced.setdefault(policy_id, asyncio.Event()).wait()
 
+    async def heads(self, policy_ids: Sequence[str]) -> list[Head]:
+        """Key and version of policies, in order.
+
+        Raises:
+            UnknownPolicyError: One of them has no outcome.
+        """
+        missing = [policy_id for policy_id in policy_ids if policy_id not in self._heads]
+        if missing:
+            read = await self._read(lambda connection: log.get_policies(connection, missing))
+            for record in read:
+                self._advance(record.policy_id, Head(record.key, record.version))
+        return [await self.head(policy_id) for policy_id in policy_ids]
+
     async def outcomes(self, policy_key: int, *, after: int, limit: int) -> list[Outcome]:
         """Outcomes of a policy from version ``after + 1`` on, in order, at most ``limit``."""
         return await self._read(
@@ -239,10 +252,8 @@ class ContextStore:
             lambda connection: peers.find_peers(connection, policy_key, prompt_keys, limit)
         )
 
-    async def peer_rewards(
-        self, peer_keys: Sequence[int], prompt_keys: Sequence[int]
-    ) -> list[tuple[int, int, float]]:
-        """Mean rewards of policies on prompts: (prompt key, policy key, reward)."""
+    async def peer_rewards(self, peer_keys: Sequence[int], prompt_keys: Sequence[int]) -> Rewards:
+        """Mean rewards of policies on prompts, as ``peers.peer_rewards``."""
         return await self._read(
             lambda connection: peers.peer_rewards(connection, peer_keys, prompt_keys)
         )
@@ -256,11 +267,11 @@ class ContextStore:
         )
 
     async def histories(
-        self, policy_key: int, digests: Sequence[bytes], as_of_step: int | None
-    ) -> dict[bytes, list[PastOutcome]]:
-        """Newest outcomes of a policy on prompts by digest, as ``histories.read_histories``."""
+        self, policy_keys: Sequence[int], digests: Sequence[bytes], as_of_step: int | None
+    ) -> dict[tuple[int, bytes], list[PastOutcome]]:
+        """Newest outcomes of policies on prompts by digest, as ``histories.read_histories``."""
         return await self._read(
-            lambda connection: read_histories(connection, policy_key, digests, as_of_step)
+            lambda connection: read_histories(connection, policy_keys, digests, as_of_step)
         )
 
     async def histories_by_key(

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -19,6 +19,9 @@ from vzero_server.engine.windows import WindowCache
 from vzero_server.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+# Is told that an estimator begins to read a window of a policy.
+Opened = Callable[[int, Estimator, ContextWindow], None]
 
 # What a kept context costs beside its numbers.
 _ENTRY_BYTES = 1000
@@ -127,6 +130,7 @@ class EncodedContexts:
         name: EstimatorName,
         min_version: int | None = None,
         label: Label | None = None,
+        opened: Opened | None = None,
     ) -> Encoded:
         """The context of a policy, read by an estimator.
 
@@ -137,6 +141,7 @@ class EncodedContexts:
             name: The estimator.
             min_version: What the context must have at least.
             label: What the estimator reads instead of the rewards.
+            opened: Told when the estimator begins to read, unless it has begun for another caller.
 
         Raises:
             UnknownPolicyError: The policy was deleted in the meantime.
@@ -147,6 +152,8 @@ class EncodedContexts:
         async def read(job: Job[Encoded]) -> Encoded:
             depth = self._estimators[name].depth
             window = await self._windows.get(policy_id, head, as_of_step, depth)
+            if opened:
+                opened(head.key, self._reader(window, name), window)
             encoded = await job.run(self._encode, window, name, label)
             if _cost(encoded) <= self._kept.maxsize:
                 self._kept[key] = encoded
@@ -188,11 +195,13 @@ class EncodedContexts:
         """Forget all contexts, to make room; whoever answers from one keeps it until done."""
         self._kept.clear()
 
+    def _reader(self, window: ContextWindow, name: EstimatorName) -> Estimator:
+        return self._prior if len(window) < self._min_rows else self._estimators[name]
+
     def _encode(self, window: ContextWindow, name: EstimatorName, label: Label | None) -> Encoded:
         if label is not None:
             window = replace(window, rewards=label.scale * window.rewards + label.shift)
-        few = len(window) < self._min_rows
-        estimator = self._prior if few else self._estimators[name]
+        estimator = self._reader(window, name)
         # Not by the clock: on a busy machine that says how long others took.
         began = time.thread_time()
         context = estimator.encode(window)

@@ -13,7 +13,7 @@ from vzero_server.contexts.store import ContextStore, Head
 from vzero_server.contexts.window import Summary
 from vzero_server.decisions.fusion import SHARED, Dynamics
 from vzero_server.decisions.ranking import Label
-from vzero_server.engine.encoded import Encoded, EncodedContexts, EstimatorName
+from vzero_server.engine.encoded import Encoded, EncodedContexts, EstimatorName, Opened
 from vzero_server.engine.errors import EstimatorNotLoadedError
 from vzero_server.engine.estimators.estimator import Features
 from vzero_server.engine.features import FeatureCache
@@ -128,11 +128,16 @@ class Engine:
         """
         name = self._loaded(estimator)
         head = await self._store.head(policy_id, min_version=min_version)
-        encoded = await self._contexts.get(policy_id, head, as_of_step, name, min_version)
-        queries = await self._features.of_prompts(prompts)
         digests = [prompt_digest(prompt) for prompt in prompts]
         asked = digests if with_peers and as_of_step is None else None
         remembered = digests if with_history else None
+        reading = self._contexts.get(
+            policy_id, head, as_of_step, name, min_version, opened=self._opened(asked)
+        )
+        if as_of_step is None and self._contexts.ready(head, name):
+            encoded, queries = await reading, await self._features.of_prompts(prompts)
+        else:
+            encoded, queries = await asyncio.gather(reading, self._features.of_prompts(prompts))
         asking = _Asking(queries, asked, remembered, as_of_step)
         return (await self._answers([(head, encoded)], asking))[0]
 
@@ -166,7 +171,7 @@ class Engine:
             OverloadedError: Too many prompts wait for the backbone.
         """
         name = self._loaded(estimator)
-        heads = [await self._store.head(policy_id) for policy_id in policy_ids]
+        heads = await self._store.heads(policy_ids)
         own: Sequence[Label | None] = labels or [None] * len(heads)
         queries = await self._features.of_prompts(prompts)
         digests = [prompt_digest(prompt) for prompt in prompts]
@@ -174,7 +179,10 @@ class Engine:
         remembered = digests if with_history and labels is None else None
 
         async def read(policy_id: str, head: Head, label: Label | None) -> tuple[Head, Encoded]:
-            return head, await self._contexts.get(policy_id, head, None, name, label=label)
+            opened = self._opened(asked)
+            return head, await self._contexts.get(
+                policy_id, head, None, name, label=label, opened=opened
+            )
 
         reads = map(read, policy_ids, heads, own)
         if all(map(self._contexts.ready, heads, repeat(name), own)):
@@ -215,11 +223,11 @@ class Engine:
         peers = self._peers
         if peers is None or digests is None:
             return [None] * len(contexts)
-        calls = (peers.hearsay(head.key, encoded, digests) for head, encoded in contexts)
-        if all(peers.ready(encoded, digests) for _, encoded in contexts):
-            # Tasks would take longer than the answers, which are there.
-            return [await call for call in calls]
-        return await asyncio.gather(*calls)
+        return await peers.hearsays([(head.key, encoded) for head, encoded in contexts], digests)
+
+    def _opened(self, digests: Sequence[bytes] | None) -> Opened | None:
+        """Whom to tell of a context that is being read, if peers are to be asked of it."""
+        return self._peers.foresee if self._peers is not None and digests is not None else None
 
     async def _remembering(
         self,
@@ -231,8 +239,8 @@ class Engine:
         """Values under each context combined with the histories of their prompts."""
         pasts: list[Sequence[PastOutcome]] = []
         dynamics: list[Dynamics] = []
-        for head, encoded in contexts:
-            own = await self._memory.histories(head, encoded, digests, as_of_step)
+        histories = await self._memory.histories(contexts, digests, as_of_step)
+        for (head, encoded), own in zip(contexts, histories, strict=True):
             pasts.extend(own)
             found = SHARED
             if any(own):

@@ -1,11 +1,9 @@
 """What a policy earned before on the very prompts asked for, and values that remember it."""
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from cachetools import LRUCache
@@ -18,13 +16,13 @@ from vzero_server.decisions.fusion import SHARED, STILL, Dynamics, fit, fuse
 from vzero_server.decisions.visits import past_of, past_of_rows
 from vzero_server.engine.encoded import Encoded
 from vzero_server.engine.estimators.in_context import Known
+from vzero_server.engine.readings import LatestReadings
 from vzero_server.engine.value import History, Values, beta_values
 
 # Prompts whose history is kept in memory.
 _KEPT = 65_536
-# Policies whose latest fit is kept, how much longer a context may be than that of a fit that
-# is used for it, and the share of a core that fits to one policy may cost.
-_POLICIES, _GROWN, _SHARE = 4096, 1.25, 0.02
+# Share of a core that fits to one policy may cost.
+_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +31,6 @@ class _Entry:
 
     version: int
     rows: Sequence[PastOutcome]
-
-
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    """How a policy moves, read from a context of so many rows; for how long it will do."""
-
-    dynamics: Dynamics
-    rows: int
-    good_until: float
-
-
-def _failed(task: "asyncio.Task[_Fit]") -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
-
-
-def _will_do(task: "asyncio.Task[_Fit]", encoded: Encoded) -> bool:
-    """Whether the fit to an earlier context, or one under way, stands for this one."""
-    if not task.done():
-        return True
-    fit = task.result()
-    return time.monotonic() < fit.good_until and encoded.summary.rows <= _GROWN * fit.rows
 
 
 class Memory:
@@ -75,15 +52,11 @@ class Memory:
         """
         self._store = store
         self._worker = worker
-        self._fits: WeakKeyDictionary[Encoded, asyncio.Task[_Fit]] = WeakKeyDictionary()
-        self._latest: LRUCache[tuple[int, int | None], asyncio.Task[_Fit]] = LRUCache(_POLICIES)
+        self._fits: LatestReadings[tuple[int, int | None], Dynamics] = LatestReadings(share=_SHARE)
         self._entries: LRUCache[tuple[int, bytes], _Entry] = LRUCache(kept)
 
     async def dynamics(self, head: Head, encoded: Encoded, as_of_step: int | None) -> Dynamics:
         """How the policy of a context moves, fitted to it when first asked for.
-
-        A context that grows all the time is not worth a fit for every chunk: an earlier one
-        will do for as long as it cost little time, while the context is about as long.
 
         Args:
             head: The policy.
@@ -94,60 +67,65 @@ class Memory:
         shared = STILL if summary.newest_step is None else SHARED
         if not isinstance(known, Known):
             return shared
-        task = self._fits.get(encoded)
-        if task is None or _failed(task):
-            key = head.key, as_of_step
-            task = self._latest.get(key)
-            if task is None or _failed(task) or not _will_do(task, encoded):
-                task = asyncio.create_task(self._fit(head, known, summary, as_of_step, shared))
-                # Whoever waits for it may have gone.
-                task.add_done_callback(lambda done: done.cancelled() or done.exception())
-                self._latest[key] = task
-            self._fits[encoded] = task
-        # Shielded: others may wait for the same fit.
-        return (await asyncio.shield(task)).dynamics
+        found = await self._fits.get(
+            (head.key, as_of_step),
+            encoded,
+            summary.rows,
+            lambda: self._fit(head, known, summary, as_of_step, shared),
+        )
+        assert found is not None
+        return found
 
     async def _fit(
         self, head: Head, known: Known, summary: Summary, as_of_step: int | None, shared: Dynamics
-    ) -> _Fit:
-        began = time.monotonic()
+    ) -> Dynamics:
         prompts = np.unique(known.prompts).tolist()
         read = await self._store.histories_by_key(head.key, prompts, as_of_step)
-        found = await asyncio.get_running_loop().run_in_executor(
+        return await asyncio.get_running_loop().run_in_executor(
             self._worker, _fitted, known, read, summary.version, shared
         )
-        now = time.monotonic()
-        return _Fit(found, summary.rows, now + (now - began) / _SHARE)
 
     async def histories(
-        self, head: Head, encoded: Encoded, digests: Sequence[bytes], as_of_step: int | None
-    ) -> list[list[PastOutcome]]:
-        """Past outcomes of prompts by digest, oldest first, none newer than the context.
+        self,
+        contexts: Sequence[tuple[Head, Encoded]],
+        digests: Sequence[bytes],
+        as_of_step: int | None,
+    ) -> list[list[list[PastOutcome]]]:
+        """Past outcomes of prompts by digest under each context, oldest first, none newer than it.
+
+        The log is asked once, however many contexts there are.
 
         Args:
-            head: The policy, as it was before the context was read.
-            encoded: The context.
+            contexts: The policies, as they were before their contexts were read, and these.
             digests: Of the prompts, ``[n]``.
             as_of_step: Only outcomes whose step is set and at most this.
         """
-        version = encoded.summary.version
-        found: dict[bytes, Sequence[PastOutcome]] = {}
-        missing = list(dict.fromkeys(digests))
-        if as_of_step is None:
-            kept = {digest: self._entries.get((head.key, digest)) for digest in missing}
-            found = {
-                d: entry.rows for d, entry in kept.items() if entry and entry.version >= version
-            }
-            missing = [digest for digest in missing if digest not in found]
+        found: dict[tuple[int, bytes], Sequence[PastOutcome]] = {}
+        missing: dict[tuple[int, bytes], int] = {}
+        for head, encoded in contexts:
+            version = encoded.summary.version
+            for digest in digests:
+                pair = head.key, digest
+                entry = self._entries.get(pair) if as_of_step is None else None
+                if entry and entry.version >= version:
+                    found[pair] = entry.rows
+                else:
+                    # What was committed when the context was read is there when this is.
+                    missing[pair] = max(version, head.version)
         if missing:
-            # What was committed when the context was read is there when this is.
-            read = await self._store.histories(head.key, missing, as_of_step)
-            found |= {digest: read.get(digest, ()) for digest in missing}
-            if as_of_step is None:
-                complete = max(version, head.version)
-                for digest in missing:
-                    self._entries[head.key, digest] = _Entry(complete, found[digest])
-        return [[row for row in found[digest] if row.seq <= version] for digest in digests]
+            keys, lacking = (list(dict.fromkeys(part)) for part in zip(*missing, strict=True))
+            read = await self._store.histories(keys, lacking, as_of_step)
+            for pair, complete in missing.items():
+                found[pair] = read.get(pair, ())
+                if as_of_step is None:
+                    self._entries[pair] = _Entry(complete, found[pair])
+        return [
+            [
+                [row for row in found[head.key, digest] if row.seq <= encoded.summary.version]
+                for digest in digests
+            ]
+            for head, encoded in contexts
+        ]
 
 
 def _fitted(

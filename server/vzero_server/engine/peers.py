@@ -1,45 +1,65 @@
 """What other policies of this server say of a context and of the prompts asked for."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 from cachetools import LRUCache
 
-from vzero_server.contexts.peers import Peer
+from vzero_server.contexts.peers import Peer, Rewards
 from vzero_server.contexts.store import ContextStore
+from vzero_server.contexts.window import ContextWindow
 from vzero_server.engine.encoded import Encoded
 from vzero_server.engine.estimators.estimator import Estimator
-from vzero_server.engine.estimators.in_context import Correction, Known, correction
+from vzero_server.engine.estimators.in_context import Correction, InContext, Known, correction
+from vzero_server.engine.readings import LatestReadings, Reading
 from vzero_server.engine.value import Array
+
+Ints = npt.NDArray[np.int64]
 
 # Prompts of a context whose peers' rewards are kept in memory.
 _KEPT = 1024
-# Policies whose latest view is kept, and how much longer a context may be than that of a view
-# that is used for it.
-_POLICIES, _GROWN = 4096, 1.25
 # Seconds a call waits for what peers say of a context nobody asked about lately: that is read
 # from the disk, and a policy's first answer must not wait for it.
 _PATIENCE = 0.05
 # Reading what peers say of a context is repeated so rarely that it costs this share of a core.
 _SHARE = 0.02
+# Contexts that are being read, whose peers are looked up meanwhile.
+_FORESEEN = 256
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Record:
+    """What the log says of the peers of a policy, and when it was asked.
+
+    Attributes:
+        peers: The other policies that tried most of its prompts.
+        rewards: What they earned on these.
+        changes: Of the store, when it was read.
+        deletions: The same.
+        asked_at: On the monotonic clock.
+    """
+
+    peers: Sequence[Peer]
+    rewards: Rewards | None
+    changes: int
+    deletions: int
+    asked_at: float
 
 
 @dataclass(eq=False, slots=True)
 class _View:
     """A context as its peers see it; None where they have nothing to say."""
 
-    estimator: Estimator
-    rows: int
     correction: Correction | None
     peers: tuple[int, ...]
     changes: int
     deletions: int
-    good_until: float
     # Rewards of the peers on prompts by digest, ``[P]``; None for a prompt none of them knows.
     rewards: LRUCache[bytes, Array | None] = field(default_factory=lambda: LRUCache(_KEPT))
 
@@ -83,109 +103,160 @@ class Peers:
         self._most = most
         self._refresh = refresh
         self._worker = worker
-        self._views: WeakKeyDictionary[Encoded, asyncio.Task[_View]] = WeakKeyDictionary()
-        self._latest: LRUCache[int, asyncio.Task[_View]] = LRUCache(_POLICIES)
+        self._views: LatestReadings[tuple[int, Estimator], _View] = LatestReadings(
+            share=_SHARE if refresh else 0.0, lasting=refresh
+        )
+        self._foreseen: LRUCache[int, tuple[Ints, asyncio.Task[_Record]]] = LRUCache(_FORESEEN)
 
-    async def hearsay(
-        self, policy_key: int, encoded: Encoded, digests: Sequence[bytes]
-    ) -> Hearsay | None:
-        """What peers say of prompts, by digest, under a context; None if it changes nothing."""
-        known = encoded.context
-        if not isinstance(known, Known) or not known.rewards.size:
-            return None
-        view = await self._view(policy_key, encoded, known)
-        if view is None or view.correction is None:
-            return None
-        missing = [digest for digest in dict.fromkeys(digests) if digest not in view.rewards]
-        found = {digest: view.rewards[digest] for digest in digests if digest in view.rewards}
-        if missing:
-            rows = await self._store.peer_rewards_by_digest(view.peers, missing)
-            fetched: dict[bytes, Array | None] = dict.fromkeys(missing)
-            position = {key: i for i, key in enumerate(view.peers)}
+    def foresee(self, policy_key: int, estimator: Estimator, window: ContextWindow) -> None:
+        """Look up the peers of a policy while its context is being read.
+
+        Args:
+            policy_key: The policy.
+            estimator: Who reads it.
+            window: What is being read.
+        """
+        if not isinstance(estimator, InContext):
+            return
+        prompts = estimator.prompts(window)
+        rows = 0 if prompts is None else len(prompts)
+        if prompts is None or not rows or self._views.stands_in((policy_key, estimator), rows):
+            return
+        task = asyncio.create_task(self._recorded(policy_key, prompts))
+        # Nobody may ask for it.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._foreseen[policy_key] = prompts, task
+
+    async def hearsays(
+        self, contexts: Sequence[tuple[int, Encoded]], digests: Sequence[bytes]
+    ) -> list[Hearsay | None]:
+        """What peers say of prompts under each of some contexts; None if that changes nothing.
+
+        The log is asked once, however many contexts there are.
+
+        Args:
+            contexts: Keys of policies, and their contexts.
+            digests: Of the prompts.
+        """
+        views = await self._views_of(contexts)
+        told = [view for view in views if view is not None and view.correction is not None]
+        kept = [{d: view.rewards[d] for d in digests if d in view.rewards} for view in told]
+        lacking: set[bytes] = set()
+        keys: set[int] = set()
+        for view, own in zip(told, kept, strict=True):
+            if missing := [digest for digest in digests if digest not in own]:
+                lacking.update(missing)
+                keys.update(view.peers)
+        earned: dict[bytes, dict[int, float]] = {}
+        if lacking:
+            rows = await self._store.peer_rewards_by_digest(sorted(keys), sorted(lacking))
             for digest, key, reward in rows:
-                column = fetched[digest]
-                if column is None:
-                    column = fetched[digest] = np.full(len(view.peers), np.nan)
-                column[position[key]] = reward
-            view.rewards.update(fetched)
-            found |= fetched
-        if all(column is None for column in found.values()):
-            return None
-        unknown = np.full(len(view.peers), np.nan)
-        columns = [found[digest] for digest in digests]
-        rewards = np.stack([unknown if column is None else column for column in columns], axis=1)
-        return Hearsay(view.correction, rewards)
+                earned.setdefault(digest, {})[key] = reward
+        pairs = zip(told, kept, strict=True)
+        found = {id(view): _said(view, digests, own, earned) for view, own in pairs}
+        return [found.get(id(view)) for view in views]
 
-    def ready(self, encoded: Encoded, digests: Sequence[bytes]) -> bool:
-        """Whether ``hearsay`` would answer from memory."""
+    async def _views_of(self, contexts: Sequence[tuple[int, Encoded]]) -> list[_View | None]:
+        """How peers see each context; None while that takes longer than a caller waits."""
+        ready = [self._ready(encoded) for _, encoded in contexts]
+        calls = [
+            self._view(key, encoded)
+            for (key, encoded), done in zip(contexts, ready, strict=True)
+            if not done
+        ]
+        # A task takes longer than an answer that is there.
+        read = iter([await calls[0]] if len(calls) == 1 else await asyncio.gather(*calls))
+        views: list[_View | None] = []
+        for (_, encoded), done in zip(contexts, ready, strict=True):
+            reading = self._views.peek(encoded) if done else None
+            views.append(next(read) if not done else reading.value if reading else None)
+        return views
+
+    def _ready(self, encoded: Encoded) -> bool:
         known = encoded.context
         if not isinstance(known, Known) or not known.rewards.size:
             return True
-        task = self._views.get(encoded)
-        if task is None or not task.done() or self._outdated(task):
-            return False
-        view = task.result()
-        return view.correction is None or all(digest in view.rewards for digest in digests)
+        reading = self._views.peek(encoded)
+        return reading is not None and self._good(reading)
 
-    async def _view(self, policy_key: int, encoded: Encoded, known: Known) -> _View | None:
-        """What peers say of the context; None while that takes longer than a caller waits."""
-        task = self._views.get(encoded) or self._of_an_earlier(policy_key, encoded, known)
-        if task is None or (task.done() and self._outdated(task)):
-            task = asyncio.create_task(self._read(policy_key, encoded.estimator, known))
-            # Whoever waits for it may have gone.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._latest[policy_key] = task
-        self._views[encoded] = task
-        if self._refresh > 0 and not task.done():
-            await asyncio.wait([task], timeout=_PATIENCE)
-            return task.result() if task.done() else None
-        # Shielded: others may wait for the same reading.
-        return await asyncio.shield(task)
+    async def _view(self, policy_key: int, encoded: Encoded) -> _View | None:
+        known = encoded.context
+        return await self._views.get(
+            (policy_key, encoded.estimator),
+            encoded,
+            len(known.rewards),
+            lambda: self._read(policy_key, known),
+            good=self._good,
+            patience=_PATIENCE if self._refresh > 0 else None,
+        )
 
-    def _of_an_earlier(
-        self, policy_key: int, encoded: Encoded, known: Known
-    ) -> "asyncio.Task[_View] | None":
-        """What was read for an earlier context of the policy, if it will do."""
-        task = self._latest.get(policy_key)
-        if task is None or not task.done() or task.cancelled() or task.exception():
-            return None
-        view = task.result()
-        recent = time.monotonic() < view.good_until and view.estimator is encoded.estimator
-        return task if recent and len(known.rewards) <= _GROWN * view.rows else None
-
-    def _outdated(self, task: "asyncio.Task[_View]") -> bool:
-        if task.cancelled() or task.exception():
-            return True
-        view = task.result()
+    def _good(self, reading: Reading[_View]) -> bool:
+        view = reading.value
         if view.deletions != self._store.deletions:
-            return True
-        return view.changes != self._store.changes and time.monotonic() >= view.good_until
+            return False
+        return view.changes == self._store.changes or reading.recent
 
-    async def _read(self, policy_key: int, estimator: Estimator, known: Known) -> _View:
-        began = time.monotonic()
-        changes, deletions = self._store.changes, self._store.deletions
-        prompts = known.prompts.tolist()
-        peers = await self._store.peers(policy_key, prompts, self._most)
-        keys = tuple(peer.key for peer in peers)
+    async def _read(self, policy_key: int, known: Known) -> _View:
+        record = await self._record(policy_key, known)
         fitted = None
-        if peers:
-            rows = await self._store.peer_rewards(keys, prompts)
+        if record.rewards is not None:
             fitted = await asyncio.get_running_loop().run_in_executor(
-                self._worker, _fitted, known, peers, rows
+                self._worker, _fitted, known, record.peers, record.rewards
             )
-        now = time.monotonic()
-        good_until = now + self._refresh + (now - began) / _SHARE * (self._refresh > 0)
-        return _View(estimator, len(known.rewards), fitted, keys, changes, deletions, good_until)
+        keys = tuple(peer.key for peer in record.peers)
+        return _View(fitted, keys, record.changes, record.deletions)
+
+    async def _record(self, policy_key: int, known: Known) -> _Record:
+        """What the log says of a context's peers, which may have been foreseen."""
+        prompts, task = self._foreseen.pop(policy_key, (None, None))
+        if prompts is not None and task is not None and np.array_equal(prompts, known.prompts):
+            with contextlib.suppress(Exception):
+                record = await task
+                recent = time.monotonic() - record.asked_at < self._refresh
+                same = record.deletions == self._store.deletions
+                if same and (recent or record.changes == self._store.changes):
+                    return record
+        return await self._recorded(policy_key, known.prompts)
+
+    async def _recorded(self, policy_key: int, prompts: Ints) -> _Record:
+        asked_at = time.monotonic()
+        changes, deletions = self._store.changes, self._store.deletions
+        keys = prompts.tolist()
+        peers = await self._store.peers(policy_key, keys, self._most)
+        rewards = None
+        if peers:
+            rewards = await self._store.peer_rewards([peer.key for peer in peers], keys)
+        return _Record(peers, rewards, changes, deletions, asked_at)
 
 
-def _fitted(
-    known: Known, peers: Sequence[Peer], rows: Sequence[tuple[int, int, float]]
-) -> Correction | None:
-    position = {peer.key: i for i, peer in enumerate(peers)}
+def _said(
+    view: _View,
+    digests: Sequence[bytes],
+    kept: dict[bytes, Array | None],
+    earned: Mapping[bytes, Mapping[int, float]],
+) -> Hearsay | None:
+    """What the peers of a view say of prompts: as it was kept, or else was read just now."""
+    assert view.correction is not None
+    for digest in digests:
+        if digest not in kept:
+            own = earned.get(digest, {})
+            known = not own.keys().isdisjoint(view.peers)
+            column = np.array([own.get(key, np.nan) for key in view.peers]) if known else None
+            kept[digest] = view.rewards[digest] = column
+    columns = [kept[digest] for digest in digests]
+    if all(column is None for column in columns):
+        return None
+    unknown = np.full(len(view.peers), np.nan)
+    stacked = [unknown if column is None else column for column in columns]
+    return Hearsay(view.correction, np.stack(stacked, axis=1))
+
+
+def _fitted(known: Known, peers: Sequence[Peer], earned: Rewards) -> Correction | None:
     prompts, columns = np.unique(known.prompts, return_inverse=True)
-    place = {int(prompt): i for i, prompt in enumerate(prompts)}
+    keys = np.array([peer.key for peer in peers])
+    order = np.argsort(keys)
     by_prompt = np.full((len(peers), len(prompts)), np.nan)
-    for prompt, peer, reward in rows:
-        by_prompt[position[peer], place[prompt]] = reward
+    places = order[np.searchsorted(keys, earned.policies, sorter=order)]
+    by_prompt[places, np.searchsorted(prompts, earned.prompts)] = earned.rewards
     means = [(peer.reward_sum + 1.0) / (peer.outcomes + 2.0) for peer in peers]
     return correction(known, by_prompt[:, columns], np.array(means))

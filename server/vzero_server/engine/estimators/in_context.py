@@ -122,9 +122,19 @@ class InContext:
         """See ``Estimator``."""
         return self._rows if self._selection is Selection.RECENT else None
 
+    def prompts(self, window: ContextWindow) -> npt.NDArray[np.int64] | None:
+        """Keys of the prompts that ``encode`` reads, ``[N]``; None if it waits for queries."""
+        if self._waits(window):
+            return None
+        chosen: npt.NDArray[np.int64] = window.prompts[select(window, self._rows, self._selection)]
+        return chosen
+
+    def _waits(self, window: ContextWindow) -> bool:
+        return self._selection is Selection.NEAREST and len(window) > self._rows
+
     def encode(self, window: ContextWindow) -> Known | ContextWindow:
         """See ``Estimator``; a window whose rows depend on the queries waits for them."""
-        if self._selection is Selection.NEAREST and len(window) > self._rows:
+        if self._waits(window):
             return window
         return self._known(window, select(window, self._rows, self._selection))
 
