@@ -3,10 +3,12 @@
 import time
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from load_tests.prompts import PromptSource
 from vzero_server.config import Settings
+from vzero_server.model.length_batches import length_batches
 from vzero_server.model.prompt_encoder import Features, TokenisedPrompt
 from vzero_server.models import load_models, threads
 
@@ -51,19 +53,15 @@ class InProcessModel:
     def features(self, prompts: list[str]) -> Features:
         """What the head reads of prompts, ``[len(prompts), columns]``."""
         tokenised = self.encoder.tokenize(prompts)
-        order = sorted(range(len(prompts)), key=lambda place: len(tokenised[place]))
-        batches = self._in_batches([tokenised[place] for place in order])
-        vectors = np.concatenate([self.encoder.embed(batch) for batch in batches])
-        return vectors[np.argsort(order)][:, self.encoder.pooled :]
+        vectors = np.empty((len(prompts), self.encoder.columns), np.float16)
+        for batch in self._places(tokenised):
+            vectors[batch] = self.encoder.embed([tokenised[place] for place in batch])
+        return vectors[:, self.encoder.pooled :]
 
     def batches(self, prompts: list[str]) -> list[list[TokenisedPrompt]]:
         """Prompts tokenised, sorted by length and cut into full batches."""
-        return self._in_batches(sorted(self.encoder.tokenize(prompts), key=len))
+        tokenised = self.encoder.tokenize(prompts)
+        return [[tokenised[place] for place in batch] for batch in self._places(tokenised)]
 
-    def _in_batches(self, ordered: list[TokenisedPrompt]) -> list[list[TokenisedPrompt]]:
-        batches: list[list[TokenisedPrompt]] = []
-        for prompt in ordered:
-            if not batches or len(prompt) * (len(batches[-1]) + 1) > self._batch_tokens:
-                batches.append([])
-            batches[-1].append(prompt)
-        return batches
+    def _places(self, prompts: list[TokenisedPrompt]) -> list[npt.NDArray[np.int64]]:
+        return length_batches([len(prompt) for prompt in prompts], self._batch_tokens)

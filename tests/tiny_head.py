@@ -7,7 +7,8 @@ import torch
 from tests.tiny_model import DIMENSION
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import BackboneSpec, save_checkpoint
-from vzero_server.model.icl import Group, HeadConfig, InContextHead
+from vzero_server.model.head_config import Group, HeadConfig
+from vzero_server.model.icl import InContextHead
 from vzero_server.model.text_columns import NAMES
 
 

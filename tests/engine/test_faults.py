@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from tests.engine.test_heads import Adder, encoded, queries
+from tests.engine.test_heads import Adder, ask, encoded, queries
 from vzero_server.contexts.outcome import prompt_digest
 from vzero_server.engine.batch_forms import Padded
 from vzero_server.engine.batcher import Batcher
@@ -82,17 +82,17 @@ async def test_questions_of_callers_that_left_are_not_answered() -> None:
     """Cancelled or past their deadline: neither is computed."""
     adder, metrics = Adder(), Metrics()
     heads = HeadBatcher(metrics)
-    first = asyncio.create_task(heads.values(encoded(0, adder), queries(1)))
+    first = asyncio.create_task(ask(heads, encoded(0, adder), queries(1)))
     await asyncio.sleep(0.05)
-    late = asyncio.create_task(asyncio.wait_for(heads.values(encoded(1, adder), queries(5)), 0.05))
-    cancelled = asyncio.create_task(heads.values(encoded(2, adder), queries(6)))
+    late = asyncio.create_task(asyncio.wait_for(ask(heads, encoded(1, adder), queries(5)), 0.05))
+    cancelled = asyncio.create_task(ask(heads, encoded(2, adder), queries(6)))
     await asyncio.sleep(0.05)
     cancelled.cancel()
     with pytest.raises(TimeoutError):
         await late
     adder.release.set()
     await first
-    await heads.values(encoded(3, adder), queries(2))
+    await ask(heads, encoded(3, adder), queries(2))
     assert adder.batches == [[1], [2]]
     found = metrics.registry.get_sample_value
     assert found("vzero_dropped_total", {"queue": "questions"}) == 2

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from vzero_server.contexts.window import ContextWindow, Summary
 from vzero_server.engine.encoded import Encoded
-from vzero_server.engine.estimators.estimator import Question
+from vzero_server.engine.estimators.estimator import Features, Question
 from vzero_server.engine.heads import HeadBatcher
 from vzero_server.engine.value import Basis, Values
 
@@ -46,6 +46,10 @@ class Adder:
         return Values(mean, mean, mean, np.ones(len(mean)), Basis.ICL)
 
 
+async def ask(heads: HeadBatcher, context: Encoded, prompts: Features) -> Values:
+    return (await heads.values_of_all([(context, None)], prompts))[0]
+
+
 def encoded(context: int, estimator: Adder) -> Encoded:
     return Encoded(context, estimator, Summary(1, 1, None, None), 0.0, 0.0)
 
@@ -63,9 +67,9 @@ async def heads() -> AsyncIterator[HeadBatcher]:
 
 async def test_calls_that_gather_share_a_batch(heads: HeadBatcher) -> None:
     adder = Adder()
-    first = asyncio.create_task(heads.values(encoded(0, adder), queries(1)))
+    first = asyncio.create_task(ask(heads, encoded(0, adder), queries(1)))
     await asyncio.sleep(0.05)
-    rest = [asyncio.create_task(heads.values(encoded(i, adder), queries(i))) for i in range(1, 9)]
+    rest = [asyncio.create_task(ask(heads, encoded(i, adder), queries(i))) for i in range(1, 9)]
     await asyncio.sleep(0.05)
     adder.release.set()
     await first
@@ -95,7 +99,7 @@ async def test_a_quick_question_that_comes_alone_is_answered_on_the_loop(
 async def test_a_long_call_is_answered_in_order(heads: HeadBatcher) -> None:
     adder = Adder()
     adder.release.set()
-    values = await heads.values(encoded(0, adder), queries(2000))
+    values = await ask(heads, encoded(0, adder), queries(2000))
     np.testing.assert_allclose(values.mean, queries(2000)[:, 0].astype(float) / 10_000)
     assert sum(map(sum, adder.batches)) == 2000
     assert max(map(sum, adder.batches)) <= 1024
@@ -103,9 +107,9 @@ async def test_a_long_call_is_answered_in_order(heads: HeadBatcher) -> None:
 
 async def test_a_short_call_overtakes_the_rest_of_a_long_one(heads: HeadBatcher) -> None:
     adder = Adder()
-    long = asyncio.create_task(heads.values(encoded(0, adder), queries(2048)))
+    long = asyncio.create_task(ask(heads, encoded(0, adder), queries(2048)))
     await asyncio.sleep(0.001)
-    short = asyncio.create_task(heads.values(encoded(1, adder), queries(1)))
+    short = asyncio.create_task(ask(heads, encoded(1, adder), queries(1)))
     await asyncio.sleep(0.05)
     adder.release.set()
     await asyncio.gather(long, short)
@@ -115,39 +119,39 @@ async def test_a_short_call_overtakes_the_rest_of_a_long_one(heads: HeadBatcher)
 
 async def test_what_nobody_waits_for_is_not_computed(heads: HeadBatcher) -> None:
     adder = Adder()
-    first = asyncio.create_task(heads.values(encoded(0, adder), queries(1)))
+    first = asyncio.create_task(ask(heads, encoded(0, adder), queries(1)))
     await asyncio.sleep(0.05)
-    leaving = asyncio.create_task(heads.values(encoded(0, adder), queries(700)))
+    leaving = asyncio.create_task(ask(heads, encoded(0, adder), queries(700)))
     await asyncio.sleep(0.05)
     leaving.cancel()
     await asyncio.sleep(0)
     adder.release.set()
     await first
-    await heads.values(encoded(0, adder), queries(2))
+    await ask(heads, encoded(0, adder), queries(2))
     assert adder.batches == [[1], [2]]
     assert len(heads) == 0
 
 
 async def test_a_question_that_fails_fails_alone(heads: HeadBatcher) -> None:
     adder = Adder()
-    first = asyncio.create_task(heads.values(encoded(0, adder), queries(1)))
+    first = asyncio.create_task(ask(heads, encoded(0, adder), queries(1)))
     await asyncio.sleep(0.05)
-    good = asyncio.create_task(heads.values(encoded(1, adder), queries(1)))
-    bad = asyncio.create_task(heads.values(encoded(-1, adder), queries(1)))
+    good = asyncio.create_task(ask(heads, encoded(1, adder), queries(1)))
+    bad = asyncio.create_task(ask(heads, encoded(-1, adder), queries(1)))
     await asyncio.sleep(0.05)
     adder.release.set()
     await asyncio.gather(first, good)
     with pytest.raises(ArithmeticError):
         await bad
-    assert (await heads.values(encoded(2, adder), queries(1))).mean[0] == 2 / 10_000
+    assert (await ask(heads, encoded(2, adder), queries(1))).mean[0] == 2 / 10_000
 
 
 async def test_two_estimators_do_not_share_a_batch(heads: HeadBatcher) -> None:
     one, other = Adder(), Adder()
     other.release.set()
-    first = asyncio.create_task(heads.values(encoded(0, one), queries(1)))
+    first = asyncio.create_task(ask(heads, encoded(0, one), queries(1)))
     await asyncio.sleep(0.05)
-    calls = [heads.values(encoded(i, (one, other)[i % 2]), queries(1)) for i in range(4)]
+    calls = [ask(heads, encoded(i, (one, other)[i % 2]), queries(1)) for i in range(4)]
     waiting = asyncio.gather(*calls)
     await asyncio.sleep(0.05)
     one.release.set()

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vzero_server.model.encoded import EncodedContext
-from vzero_server.model.icl import MAX_ROWS, Group, HeadConfig, InContextHead
+from vzero_server.model.head_config import Group, HeadConfig
+from vzero_server.model.icl import MAX_ROWS, InContextHead
 
 CONFIG = HeadConfig(
     groups=(Group("layer2", 12, 6), Group("layer4", 12, 6), Group("text", 5, 5)),

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from tests.training.made_up import made_up_outcomes, visit
-from vzero_server.model.icl import Group, HeadConfig, InContextHead
+from vzero_server.model.head_config import Group, HeadConfig
+from vzero_server.model.icl import InContextHead
 from vzero_train.data.columns import Columns
 from vzero_train.data.history import History
 from vzero_train.data.protocols import visits

@@ -76,22 +76,15 @@ class HeadBatcher:
             piece.answer.cancel()
         self._worker.shutdown()
 
-    async def values(
-        self, encoded: Encoded, queries: Features, hearsay: Hearsay | None = None
-    ) -> Values:
-        """Values of prompts under one context.
-
-        Args:
-            encoded: The context.
-            queries: Feature vectors of the prompts, ``[n, columns]``.
-            hearsay: What other policies say of them.
-        """
-        return (await self.values_of_all([(encoded, hearsay)], queries))[0]
-
     async def values_of_all(
         self, contexts: Sequence[tuple[Encoded, Hearsay | None]], queries: Features
     ) -> list[Values]:
-        """Values of the same prompts under several contexts, in order; see ``values``."""
+        """Values of the same prompts under several contexts, in order.
+
+        Args:
+            contexts: Each with what other policies say of the prompts.
+            queries: Feature vectors of the prompts, ``[n, columns]``.
+        """
         now = time.monotonic()
         loop = asyncio.get_running_loop()
         starts = range(0, len(queries), _PIECE)

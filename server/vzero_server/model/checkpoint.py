@@ -16,7 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from vzero_server.model.icl import Group, HeadConfig, InContextHead
+from vzero_server.model.head_config import Group, HeadConfig
+from vzero_server.model.icl import InContextHead
 
 SHIPPED = Path(__file__).parent / "weights" / "icl-minilm.safetensors"
 """The weights that come with the package, for all-MiniLM-L6-v2."""

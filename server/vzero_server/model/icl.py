@@ -13,7 +13,6 @@ difficulty, the kernels, and how strongly the blend is held to what worked elsew
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vzero_server.model.closed_form import blend, fit_experts, masked_mean, squared_distances
 from vzero_server.model.encoded import EncodedContext
+from vzero_server.model.head_config import HeadConfig, first_amplitudes
 from vzero_server.model.trend import TimeKernel
 
 MAX_ROWS = 2048
@@ -29,61 +29,6 @@ MAX_ROWS = 2048
 
 _SPREAD_FLOOR = 1e-4
 _LIMIT = 6.0
-
-
-@dataclass(frozen=True)
-class Group:
-    """A block of feature columns that share one kernel.
-
-    Attributes:
-        name: What the columns are, for example ``layer4`` or ``text``.
-        columns: How many there are.
-        components: How many principal components are kept of them; equal to ``columns``
-            where they are only scaled.
-    """
-
-    name: str
-    columns: int
-    components: int
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """Shape of the head.
-
-    Attributes:
-        groups: Blocks of feature columns, in the order they are concatenated.
-        skills: Learned linear features of a prompt.
-        traits: Learned nonlinear features of a prompt.
-        hidden: Width of the network behind the traits.
-        experts: Gaussian processes that are blended.
-    """
-
-    groups: tuple[Group, ...]
-    skills: int = 48
-    traits: int = 32
-    hidden: int = 128
-    experts: int = 4
-
-    @property
-    def features(self) -> int:
-        """Columns of a prompt's features."""
-        return sum(group.columns for group in self.groups)
-
-    @property
-    def components(self) -> int:
-        """Columns left of them after projection."""
-        return sum(group.components for group in self.groups)
-
-    @property
-    def row(self) -> int:
-        """Columns of a row: projected features, skills and traits."""
-        return self.components + self.skills + self.traits
-
-    @property
-    def kernels(self) -> int:
-        """One per group, and two on skills and traits."""
-        return len(self.groups) + 2
 
 
 class InContextHead(nn.Module):
@@ -98,7 +43,7 @@ class InContextHead(nn.Module):
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
         self.config = config
-        experts, kernels, learned = config.experts, config.kernels, config.skills + config.traits
+        experts, learned = config.experts, config.skills + config.traits
         self.register_buffer("mean", torch.zeros(config.features))
         for index, group in enumerate(config.groups):
             self.register_buffer(
@@ -112,7 +57,7 @@ class InContextHead(nn.Module):
         )
         nn.init.normal_(self.skills.weight, std=0.3 / config.components**0.5)
         self.difficulty = nn.Parameter(torch.zeros(learned))
-        self.amplitude = nn.Parameter(_first_amplitudes(experts, kernels))
+        self.amplitude = nn.Parameter(first_amplitudes(config))
         self.decay = nn.Parameter(torch.zeros(len(config.groups) + 1))
         noise = torch.zeros(experts)
         noise[1:2] = 1.0  # text alone says least
@@ -260,7 +205,7 @@ class InContextHead(nn.Module):
         centre = torch.cat([context.centre for context in contexts])
         spread = torch.cat([context.spread for context in contexts])
         scaled = (rows - centre.unsqueeze(1)) / self._widen(spread).unsqueeze(1)
-        sizes, queries = self._blocks(), rows.shape[1]
+        sizes, queries = self.config.blocks, rows.shape[1]
         # Each query once per block, the other blocks zero: one product gives all of a context.
         numbers = torch.arange(len(sizes), device=rows.device)
         block = numbers.repeat_interleave(torch.tensor(sizes, device=rows.device))
@@ -307,22 +252,18 @@ class InContextHead(nn.Module):
             raise ValueError("rewards must lie in [0, 1]")
         return mask
 
-    def _blocks(self) -> list[int]:
-        sizes = [group.components for group in self.config.groups]
-        return [*sizes, self.config.skills + self.config.traits]
-
     def _scaled(self, centred: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        blocks = torch.split(centred, self._blocks(), -1)
+        blocks = torch.split(centred, self.config.blocks, -1)
         energy = [masked_mean(block.square().sum(-1), mask) for block in blocks]
         spread = (torch.stack(energy, -1) + _SPREAD_FLOOR).sqrt()
         return centred / self._widen(spread).unsqueeze(1), spread
 
     def _widen(self, spread: Tensor) -> Tensor:
-        sizes = torch.tensor(self._blocks(), device=spread.device)
+        sizes = torch.tensor(self.config.blocks, device=spread.device)
         return spread.repeat_interleave(sizes, dim=-1, output_size=self.config.row)
 
     def _kernels(self, left: Tensor, right: Tensor, spread: Tensor) -> Tensor:
-        sizes = self._blocks()
+        sizes = self.config.blocks
         decay = F.softplus(self.decay)
         kernels = [
             torch.exp(-decay[i] * squared_distances(a, b))
@@ -337,29 +278,14 @@ class InContextHead(nn.Module):
 
     def _norms(self, rows: Tensor) -> Tensor:
         """Squared lengths of the blocks of rows ``[B, N, row]``: ``[B, N, blocks]``."""
-        blocks = torch.split(rows, self._blocks(), -1)
+        blocks = torch.split(rows, self.config.blocks, -1)
         return torch.stack([block.square().sum(-1) for block in blocks], -1)
 
     def _difficulty(self, scaled: Tensor, spread: Tensor) -> Tensor:
-        learned = scaled[..., -self._blocks()[-1] :]
+        learned = scaled[..., -self.config.blocks[-1] :]
         return (learned @ self.difficulty) * spread[:, -1:]
 
 
 def _padded(rows: list[Tensor]) -> Tensor:
     """Tensors ``[N, columns]`` of different N as one, ``[B, N, columns]``, filled with zeros."""
     return pad_sequence(rows, batch_first=True)
-
-
-def _first_amplitudes(experts: int, kernels: int) -> Tensor:
-    """All kernels; text alone; learned features alone; embeddings alone (before softplus)."""
-    amplitude = torch.full((experts, kernels), -4.0)
-    text, learned = kernels - 3, slice(kernels - 2, kernels)
-    amplitude[0] = -1.0
-    amplitude[0, -1] = 0.0
-    if experts > 1:
-        amplitude[1, text] = 0.0
-    if experts > 2:
-        amplitude[2, learned] = 0.3
-    if experts > 3:
-        amplitude[3, :text] = -1.0
-    return amplitude

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vzero_server.model.length_batches import length_batches
 from vzero_server.model.prompt_encoder import Features, PromptEncoder
 
 _BATCH_TOKENS = 4096
@@ -46,17 +47,11 @@ def _computed(
     texts: Sequence[str], encoder: PromptEncoder, progress: Callable[[int, int], None] | None
 ) -> Features:
     prompts = encoder.tokenize(texts)
-    lengths = np.array([len(prompt) for prompt in prompts])
-    order = np.argsort(lengths, kind="stable")
     features: Features = np.empty((len(texts), encoder.columns), np.float16)
-    start = 0
-    while start < len(order):
-        stop = start + 1
-        while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= _BATCH_TOKENS:
-            stop += 1
-        chosen = order[start:stop]
+    done = 0
+    for chosen in length_batches([len(prompt) for prompt in prompts], _BATCH_TOKENS):
         features[chosen] = encoder.embed([prompts[index] for index in chosen])
-        start = stop
+        done += len(chosen)
         if progress:
-            progress(start, len(order))
+            progress(done, len(prompts))
     return features

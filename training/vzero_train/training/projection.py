@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vzero_server.model.icl import Group, InContextHead
+from vzero_server.model.head_config import Group
+from vzero_server.model.icl import InContextHead
 
 
 def fit_projection(head: InContextHead, features: npt.NDArray[np.floating]) -> None:
