@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -43,6 +44,11 @@ _FAULT_GRACE = 5.0
 _ROOM_TIMEOUT = 10.0
 
 
+# Seconds for which a thread may keep the interpreter while others wait for it. A query gives it
+# back for every row it reads, and a call does so some times: by Python's own 5 ms each of these
+# waits would take as long as several calls, beside threads that decode and store outcomes.
+_SWITCH_INTERVAL = 0.0005
+
 # On a CPU, most tokens of a batch that are padding. A batch more costs what some 60 tokens do,
 # which is reading the weights; a GPU has both at once.
 _CPU_PADDING = 64
@@ -81,6 +87,7 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
         WeightsError: Weights are missing or altered.
     """
     started = time.perf_counter()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)

@@ -1,6 +1,7 @@
 """When contexts are read again: with a reader whose cost and clock the test sets."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -237,3 +238,30 @@ async def test_a_context_too_large_to_keep_is_told_once(
         await engine.get()
     assert reader.reads == [3, 3]
     assert caplog.text.count("encoded_cache_bytes") == 1
+
+
+async def test_while_it_is_being_read_again_nobody_waits(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
+    go_on = threading.Event()
+
+    class Halted(Reader):
+        """Takes much longer than it computes, as on a busy machine."""
+
+        def encode(self, window: ContextWindow) -> Read:
+            if self.reads:
+                go_on.wait(30.0)
+            return super().encode(window)
+
+    async with door(tmp_path, tiny_backbone, Halted(0.05)) as it:
+        await it.store.append("p", sums(200))
+        await it.get()
+        await it.store.append("p", sums(10, start=200))
+        # Due to be read again, but not yet too old.
+        await asyncio.sleep(0.3)
+        assert (await it.get()).summary.version == 200
+        # By now it would be too old, were it not being read.
+        await asyncio.sleep(0.3)
+        assert (await it.get()).summary.version == 200
+        go_on.set()
+        assert (await it.get(min_version=210)).summary.version == 210

@@ -349,7 +349,8 @@ class Context(_message.Message):
     version: _builtins.int
     """Version of the policy's log that was read: the number of outcomes accepted until
     then. It is the newest; only a context of 128 rows or more that grows all the
-    time may be as old as ten times what it takes to read (some tenths of a second).
+    time may be as old as ten times what it takes to read (some tenths of a second), and
+    four times as old while a busy server reads it again.
     """
     rows: _builtins.int
     """Outcomes in the window that was used."""

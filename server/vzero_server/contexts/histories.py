@@ -1,9 +1,8 @@
 """What a policy earned on prompts before, as statements on a connection."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, func, select
 
@@ -14,8 +13,7 @@ MOST_ROWS = 64
 """Newest outcomes of a prompt that are read."""
 
 
-@dataclass(frozen=True, slots=True)
-class PastOutcome:
+class PastOutcome(NamedTuple):
     """One outcome of a prompt: its number in the policy's log, and what came of it."""
 
     seq: int
@@ -35,8 +33,8 @@ def read_histories_by_key(
         rows = select(outcome.prompt_key, *_COLUMNS).where(
             outcome.prompt_key.in_(piece), outcome.policy_key == policy_key
         )
-        for key, *fields in connection.execute(_newest(rows, as_of_step)):
-            found.setdefault(key, []).append(PastOutcome(*fields))
+        for row in connection.execute(_newest(rows, as_of_step)):
+            found.setdefault(row[0], []).append(PastOutcome._make(row[1:]))
     return found
 
 
@@ -62,8 +60,8 @@ def read_histories(
             .join(schema.outcome, outcome.prompt_key == prompt.c.key)
             .where(prompt.c.digest.in_(piece), outcome.policy_key.in_(some))
         )
-        for key, digest, *fields in connection.execute(_newest(rows, as_of_step)):
-            found.setdefault((key, digest), []).append(PastOutcome(*fields))
+        for row in connection.execute(_newest(rows, as_of_step)):
+            found.setdefault((row[0], row[1]), []).append(PastOutcome._make(row[2:]))
     return found
 
 

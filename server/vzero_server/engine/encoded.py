@@ -29,8 +29,10 @@ _ENTRY_BYTES = 1000
 # done again.
 _FEW, _CHEAP = 128, 0.02
 # A context that takes t to read is read again after 5 t at the earliest, in the background,
-# and not answered from after 10 t: under a stream of updates it costs a fifth of a core.
-_REFRESH_AFTER, _STALE_AFTER = 5.0, 10.0
+# and not answered from after 10 t: under a stream of updates it costs a fifth of a core. On a
+# busy machine reading takes longer than t; then it is answered from until 40 t, not to make
+# callers wait for what comes soon.
+_REFRESH_AFTER, _STALE_AFTER, _STALE_WHILE_READ = 5.0, 10.0, 40.0
 
 
 class EstimatorName(StrEnum):
@@ -74,8 +76,8 @@ class EncodedContexts:
 
     An answer rests on the newest version of a policy's log, with one exception: a context
     that is slow to read and grows all the time is answered from as it was up to ten times
-    as long ago as it takes to read it. A caller that must see its own outcomes names their
-    version, and waits.
+    as long ago as it takes to read it, or forty times while it is being read. A caller that
+    must see its own outcomes names their version, and waits.
     """
 
     def __init__(
@@ -168,7 +170,7 @@ class EncodedContexts:
             return encoded
 
         kept = self._kept.get(key)
-        if kept is not None and self._will_do(kept, head, min_version):
+        if kept is not None and self._will_do(key, kept, head, min_version):
             stale = kept.summary.version < head.version
             if stale and _age(kept) > _REFRESH_AFTER:
                 self._reading.refresh(key, read)
@@ -182,14 +184,15 @@ class EncodedContexts:
 
     def ready(self, head: Head, name: EstimatorName, label: Label | None = None) -> bool:
         """Whether ``get`` would answer from memory."""
-        kept = self._kept.get(_Key(head.key, None, name, label))
-        return kept is not None and self._will_do(kept, head, None)
+        key = _Key(head.key, None, name, label)
+        kept = self._kept.get(key)
+        return kept is not None and self._will_do(key, kept, head, None)
 
-    @staticmethod
-    def _will_do(kept: Encoded, head: Head, min_version: int | None) -> bool:
+    def _will_do(self, key: _Key, kept: Encoded, head: Head, min_version: int | None) -> bool:
         if kept.summary.version >= head.version:
             return True
-        return _may_be_stale(kept, min_version) and _age(kept) < _STALE_AFTER
+        most = _STALE_WHILE_READ if key in self._reading else _STALE_AFTER
+        return _may_be_stale(kept, min_version) and _age(kept) < most
 
     def drop(self) -> None:
         """Forget all contexts, to make room; whoever answers from one keeps it until done."""

@@ -37,9 +37,10 @@ class LatestReadings(Generic[K, T]):
     """One reading of a policy at a time, for whichever of its contexts is asked about.
 
     A context that grows all the time is not worth a reading for every chunk: that of an earlier
-    context, or one under way, will do for some time, while the context is about as long. What
-    is repeated so rarely costs a bounded share of a core. A context keeps the reading it was
-    answered with for as long as its owner finds that good.
+    context, or one under way, will do while the context is about as long. It is repeated so
+    rarely that it costs a bounded share of a core, and whoever asks when it is time for that is
+    still answered with what there is. A context keeps the reading that was made for it, or was
+    recent when it was asked about, for as long as its owner finds that good.
 
     All methods belong to one event loop.
     """
@@ -56,6 +57,7 @@ class LatestReadings(Generic[K, T]):
         self._lasting = lasting
         self._own: WeakKeyDictionary[Encoded, asyncio.Task[Reading[T]]] = WeakKeyDictionary()
         self._latest: LRUCache[K, asyncio.Task[Reading[T]]] = LRUCache(_POLICIES)
+        self._refreshing: dict[K, asyncio.Task[Reading[T]]] = {}
 
     def peek(self, encoded: Encoded) -> Reading[T] | None:
         """The reading a context was answered with, if there is one."""
@@ -71,8 +73,7 @@ class LatestReadings(Generic[K, T]):
             return True
         if not _succeeded(task):
             return False
-        reading = task.result()
-        return reading.recent and rows <= _GROWN * reading.rows
+        return rows <= _GROWN * task.result().rows
 
     async def get(
         self,
@@ -100,17 +101,39 @@ class LatestReadings(Generic[K, T]):
         task = self._own.get(encoded)
         if task is None and self.stands_in(key, rows):
             task = self._latest[key]
-        if task is None or (task.done() and not (_succeeded(task) and _is(good, task.result()))):
-            task = asyncio.create_task(self._read(rows, read))
-            # Whoever waits for it may have gone.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._latest[key] = task
+            if _usable(task, good) and not task.result().recent:
+                self._refresh(key, rows, read)
+                # The context is not bound to it: later calls find the other.
+                return task.result().value
+        if task is None or (task.done() and not _usable(task, good)):
+            task = self._latest[key] = self._started(rows, read)
         self._own[encoded] = task
         if patience is not None and not task.done():
             await asyncio.wait([task], timeout=patience)
             return task.result().value if task.done() else None
         # Shielded: others may wait for the same reading.
         return (await asyncio.shield(task)).value
+
+    def _refresh(self, key: K, rows: int, read: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        """Start a reading that takes the place of the latest when it is done."""
+        if key in self._refreshing:
+            return
+
+        def refreshed(task: "asyncio.Task[Reading[T]]") -> None:
+            del self._refreshing[key]
+            if _succeeded(task):
+                self._latest[key] = task
+
+        task = self._refreshing[key] = self._started(rows, read)
+        task.add_done_callback(refreshed)
+
+    def _started(
+        self, rows: int, read: Callable[[], Coroutine[Any, Any, T]]
+    ) -> "asyncio.Task[Reading[T]]":
+        task = asyncio.create_task(self._read(rows, read))
+        # Whoever waits for it may have gone.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
 
     async def _read(self, rows: int, read: Callable[[], Coroutine[Any, Any, T]]) -> Reading[T]:
         began = time.monotonic()
@@ -124,5 +147,5 @@ def _succeeded(task: "asyncio.Task[Reading[T]]") -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
-def _is(good: Callable[[Reading[T]], bool] | None, reading: Reading[T]) -> bool:
-    return good is None or good(reading)
+def _usable(task: "asyncio.Task[Reading[T]]", good: Callable[[Reading[T]], bool] | None) -> bool:
+    return _succeeded(task) and (good is None or good(task.result()))

@@ -75,6 +75,10 @@ class SharedWork(Generic[K, T]):
         """Jobs under way."""
         return len(self._jobs)
 
+    def __contains__(self, key: K) -> bool:
+        """Whether a job is under way."""
+        return key in self._jobs
+
     async def get(self, key: K, make: Callable[[Job[T]], Coroutine[Any, Any, T]]) -> T:
         """The result of a job.
 
