@@ -154,7 +154,7 @@ def random_tabpfn(sizes: dict[str, Any]) -> TabPFNFile:
     """TabPFN-v2.5 of random weights."""
     config, _ = ARCHITECTURES["tabpfn_v2_5"].parse_config(sizes)
     net = ARCHITECTURES["tabpfn_v2_5"].get_architecture(config).eval().requires_grad_(False)
-    return TabPFNFile(Path("random"), net, "tabpfn_v2_5", 0.9, 50_000, 2000)
+    return TabPFNFile(Path("random"), net, "tabpfn_v2_5", sizes, "none", 0.9, 50_000, 2000)
 
 
 def context_bytes(shapes: Shapes) -> int:

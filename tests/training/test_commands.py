@@ -343,6 +343,20 @@ def test_tables(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "--only: no 'table3'; there are table1, " in capsys.readouterr().err
 
 
+def test_tabpfn_is_for_the_tables_that_use_it(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcomes, head = folder / "one-policy.parquet", tmp_path / "missing.ckpt"
+    assert run("eval", outcomes, "--tabpfn", head) == 2
+    assert "--tabpfn does not go with 'vzero eval " in capsys.readouterr().err
+    command = ("eval", "tables", outcomes, "--out", tmp_path, "--tabpfn", head)
+    assert run(*command, "--only", "table4") == 2
+    assert "--tabpfn is for table6, not for table4" in capsys.readouterr().err
+    assert run(*command, "--only", "table6") == 2
+    assert "table6: " in (said := capsys.readouterr().err)
+    assert "missing.ckpt: no such file" in said
+
+
 def test_tables_need_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "o.parquet"
     parquet.write_table(pa.table({"prompt": ["a"], "policy": ["p"], "reward": [1.0]}), path)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from tests.tiny_model import save_tiny_model
+from tests.tiny_model import DIMENSION, save_tiny_model
+from tests.tiny_tabpfn import save_tiny_tabpfn
 from vzero_server.model.backbone import Backbone
+from vzero_server.model.checkpoint import CheckpointError
 from vzero_server.model.connectors import CONNECTORS
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.evaluation.metrics import pairwise_accuracy
@@ -154,3 +156,55 @@ def test_a_run_writes_its_page(
     assert not told
     assert list(again["rows"]) == rows
     assert (tmp_path / f"{name}-mine.md").is_file()
+
+
+def test_table_6_tells_of_a_tabpfn_too(
+    outcomes: Outcomes,
+    backbone: Backbone,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(table6, "load_connector_config", lambda: SMALL)
+    path = save_tiny_tabpfn(tmp_path / "head.ckpt")
+
+    def run(tabpfn: Path | None, **options: Any) -> dict[str, Any]:
+        return table6.run(
+            outcomes, backbone, tmp_path, steps=2, cache=cache, tabpfn=tabpfn, **options
+        )
+
+    result = run(path)
+    assert list(result["tabpfn"]["rows"]) == list(result["rows"]) == list(table6.VARIANTS)
+    assert json.loads((tmp_path / "table6.json").read_text()) == json.loads(json.dumps(result))
+    page = (tmp_path / "table6.md").read_text()
+    assert "## Before TabPFN" in page
+    assert "`head.ckpt` (tabpfn_v2_5, " in page
+    assert page.count("| random connector | tune |") == 2
+    assert "nan" not in page
+    # Heads are trained apart: neither kind takes the other's results for its own.
+    areas = [rows["residual-dynamic-query"]["intra_auc/one"]["estimate"]
+             for rows in (result["rows"], result["tabpfn"]["rows"])]  # fmt: skip
+    assert areas[0] != areas[1]
+    assert run(None)["rows"] == result["rows"]
+    told: list[int] = []
+    run(path, progress=lambda *_: told.append(1))
+    assert not told
+    # Other weights are trained anew.
+    other = save_tiny_tabpfn(tmp_path / "other.ckpt", inference_config={"SOFTMAX_TEMPERATURE": 0.5})
+    run(other, progress=lambda *_: told.append(1))
+    assert told
+
+
+def test_a_tabpfn_of_too_few_columns_is_refused_before_anything_is_trained(
+    outcomes: Outcomes, backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table6, "load_connector_config", lambda: SMALL)
+    limits = {"MAX_NUMBER_OF_FEATURES": DIMENSION - 1}
+    path = save_tiny_tabpfn(tmp_path / "small.ckpt", inference_config=limits)
+    with pytest.raises(CheckpointError, match=f"at most {DIMENSION - 1} feature columns"):
+        table6.run(outcomes, backbone, tmp_path, cache=tmp_path, tabpfn=path)
+    assert not list(tmp_path.glob("training-*"))
+    limits = {"MAX_NUMBER_OF_SAMPLES": SMALL.rows - 1}
+    path = save_tiny_tabpfn(tmp_path / "short.ckpt", inference_config=limits)
+    with pytest.raises(CheckpointError, match=f"at most {SMALL.rows - 1} rows"):
+        table6.run(outcomes, backbone, tmp_path, cache=tmp_path, tabpfn=path)

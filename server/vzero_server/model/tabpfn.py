@@ -28,6 +28,11 @@ class TabPFNHead(nn.Module):
     ``tabpfn`` does unless told otherwise.
 
     Shapes: B contexts, N rows, M queries, C columns, E members.
+
+    Attributes:
+        net: The network.
+        columns: Feature columns of a prompt, C.
+        most_rows: Rows of a context the network was trained for.
     """
 
     def __init__(
@@ -68,11 +73,11 @@ class TabPFNHead(nn.Module):
             orders = [generator.permutation(columns).tolist() for _ in range(members)]
         self.columns = columns
         self.most_rows = file.most_rows
-        self._net = file.net.to(device)
-        self._orders = torch.tensor(orders, device=device)
+        self.net = file.net.to(device)
+        self._orders: Tensor
+        self.register_buffer("_orders", torch.tensor(orders, device=device), persistent=False)
         self._temperature = file.temperature
         self._average_logits = average_logits
-        self._device = torch.device(device)
         self._compute = compute
         self._store = store
 
@@ -84,7 +89,7 @@ class TabPFNHead(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self._device
+        return self._orders.device
 
     def forward(self, context: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
         """Logits of both classes in one joint pass, through which gradients reach the features.
@@ -103,7 +108,7 @@ class TabPFNHead(nn.Module):
         rows = features.permute(1, 0, 2, 3).flatten(1, 2)
         known = labels.to(rows.dtype).repeat_interleave(self.members, 0).T
         with self._precision():
-            out = self._net(rows, known, task_type="multiclass")
+            out = self.net(rows, known, task_type="multiclass")
         return self._averaged(out, len(context))
 
     @torch.inference_mode()
@@ -127,20 +132,20 @@ class TabPFNHead(nn.Module):
             raise ValueError(
                 f"a context of {len(features)} rows; the head reads at most {self.most_rows}"
             )
-        features = features.to(self._device, torch.float32)
+        features = features.to(self.device, torch.float32)
         varies = (features != features[:1]).any(0)
         if bool((labels == labels[:1]).all()) or not varies.any():
             return None
         # All orders lose the same columns, so that they stay equally long.
         columns = self._orders[varies[self._orders]].view(self.members, -1)
-        known = labels.to(self._device, torch.float32)[:, None]
+        known = labels.to(self.device, torch.float32)[:, None]
         count, wide = len(features), columns.shape[1]
         step = self.members if self.members * count * wide <= _TOGETHER else 1
         caches = []
         for chosen in torch.split(columns, step):
             rows = features[:, chosen]
             with self._precision():
-                _, cache = self._net(
+                _, cache = self.net(
                     rows,
                     known.expand(-1, len(chosen)),
                     task_type="multiclass",
@@ -168,11 +173,11 @@ class TabPFNHead(nn.Module):
             raise ValueError(
                 f"queries must be [{len(contexts)}, M, {self.columns}], not {list(queries.shape)}"
             )
-        queries = queries.to(self._device, torch.float32)
+        queries = queries.to(self.device, torch.float32)
         pairs = zip(queries, contexts, strict=True)
         rows = torch.cat([own[:, context.columns] for own, context in pairs], 1)
         with self._precision():
-            out = self._net(
+            out = self.net(
                 rows,
                 torch.cat([context.labels for context in contexts], 1),
                 task_type="multiclass",
@@ -193,4 +198,4 @@ class TabPFNHead(nn.Module):
     def _precision(self) -> torch.autocast | nullcontext[None]:
         if self._compute is torch.float32:
             return nullcontext()
-        return torch.autocast(self._device.type, self._compute)
+        return torch.autocast(self.device.type, self._compute)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from vzero_server.model.checkpoint import CheckpointError
@@ -23,6 +24,8 @@ LICENCES: Mapping[str, str] = {
     "tabpfn_v3_5": _NON_COMMERCIAL,
 }
 """What the weights of each architecture are under, in the order of their release."""
+# Of our own, in the header of what save_tabpfn writes.
+_LICENCE, _LIMITS = "licence", "limits"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class TabPFNFile:
         path: Where it was read from.
         net: The network, in evaluation mode, its parameters frozen.
         architecture: Name of the architecture, a key of ``LICENCES``.
+        config: What the network was made of, as the package ``tabpfn`` reads it.
+        licence: What the weights are under, for people.
         temperature: What logits are divided by before the softmax.
         most_rows: Rows of a context it was trained for.
         most_columns: Feature columns it was trained for.
@@ -41,14 +46,11 @@ class TabPFNFile:
     path: Path
     net: nn.Module
     architecture: str
+    config: Mapping[str, Any]
+    licence: str
     temperature: float
     most_rows: int
     most_columns: int
-
-    @property
-    def licence(self) -> str:
-        """What the weights are under, for people."""
-        return LICENCES[self.architecture]
 
     @property
     def commercial(self) -> bool:
@@ -87,7 +89,8 @@ def read_tabpfn(path: Path) -> TabPFNFile:
         raise CheckpointError(f"{path}: the checkpoint of a regressor; a head needs a classifier")
     version = ModelVersion.V2 if name == "tabpfn_v2" else ModelVersion.V2_5
     limits = vars(InferenceConfig.get_default("multiclass", version))
-    limits |= content.get("inference_config") or {}
+    for given in ("inference_config", _LIMITS):
+        limits |= content.get(given) or {}
     net = ARCHITECTURES[name].get_architecture(config)
     weights = {
         key: value for key, value in content["state_dict"].items() if "criterion." not in key
@@ -101,10 +104,39 @@ def read_tabpfn(path: Path) -> TabPFNFile:
         path=path,
         net=net.eval().requires_grad_(False),
         architecture=name,
+        config=content["config"],
+        # Weights that the architecture's makers did not train may name another.
+        licence=str(content.get(_LICENCE) or LICENCES[name]),
         temperature=float(limits["SOFTMAX_TEMPERATURE"]),
         most_rows=int(limits["MAX_NUMBER_OF_SAMPLES"]),
         most_columns=int(limits["MAX_NUMBER_OF_FEATURES"]),
     )
+
+
+def save_tabpfn(path: Path, file: TabPFNFile, **further: Any) -> None:  # noqa: ANN401
+    """Write a classifier as ``.safetensors``, for ``read_tabpfn`` and for the package ``tabpfn``.
+
+    Args:
+        path: Where to write; it ends in ``.safetensors``.
+        file: The classifier.
+        further: What else stands in the header, as JSON.
+    """
+    limits = {
+        "SOFTMAX_TEMPERATURE": file.temperature,
+        "MAX_NUMBER_OF_SAMPLES": file.most_rows,
+        "MAX_NUMBER_OF_FEATURES": file.most_columns,
+    }
+    header = {
+        "architecture_name": file.architecture,
+        "config": dict(file.config),
+        # Not as an inference_config: the package wants all of its many settings, or none.
+        _LIMITS: limits,
+        _LICENCE: file.licence,
+        **further,
+    }
+    weights = {name: one.detach().cpu().contiguous() for name, one in file.net.state_dict().items()}
+    described = {key: json.dumps(value, sort_keys=True) for key, value in header.items()}
+    save_file(weights, path, metadata=described)
 
 
 def load_pickled(path: Path) -> dict[str, Any]:

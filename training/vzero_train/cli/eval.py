@@ -14,10 +14,18 @@ _ROUTING = ("--source", "--prompts", "--splits", "--sized")
 # Options that one of them has no use for.
 _UNFIT = {
     "tables": ("--estimators", "--sizes", "--hold-out", "--config", *_ROUTING),
-    "history": ("--estimators", "--sizes", "--hold-out", "--config", "--only", *_ROUTING),
-    "folds": ("--hold-out", "--checkpoint", "--only", *_ROUTING),
-    "routing": ("--hold-out", "--only", "--config"),
-    "": ("--only", "--out", "--config", *_ROUTING),
+    "history": (
+        "--estimators",
+        "--sizes",
+        "--hold-out",
+        "--config",
+        "--only",
+        "--tabpfn",
+        *_ROUTING,
+    ),
+    "folds": ("--hold-out", "--checkpoint", "--only", "--tabpfn", *_ROUTING),
+    "routing": ("--hold-out", "--only", "--config", "--tabpfn"),
+    "": ("--only", "--out", "--config", "--tabpfn", *_ROUTING),
 }
 
 
@@ -85,6 +93,12 @@ def eval_(
             "kept; routing: where pages go, none by default."
         ),
     ] = None,
+    tabpfn: Annotated[
+        Path | None,
+        typer.Option(
+            help="tables: weights of a TabPFN; table6 tells what tuning does before it, too."
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="folds: the recipe (TOML); the shipped one by default.")
     ] = None,
@@ -127,6 +141,7 @@ def eval_(
         "--checkpoint": checkpoint,
         "--only": only,
         "--out": out,
+        "--tabpfn": tabpfn,
         "--config": config,
         "--source": source,
         "--prompts": prompts,
@@ -137,7 +152,7 @@ def eval_(
     if unfit:
         raise BadInput(f"{unfit[0]} does not go with 'vzero eval {what}'")
     if what == "tables":
-        tables.run(file, setup, only=only, out=out or Path("docs/results"))
+        tables.run(file, setup, only=only, out=out or Path("docs/results"), tabpfn=tabpfn)
     elif what == "history":
         remembering.run(file, setup, out=out or Path("docs/results"))
     elif what == "folds":

@@ -1,6 +1,7 @@
 """Training a head and keeping it: what ``vzero train`` and ``vzero eval folds`` share."""
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,45 @@ if TYPE_CHECKING:
 def state_of(path: Path) -> Path:
     """Where the unfinished training of a checkpoint is kept."""
     return path.with_suffix(".state.pt")
+
+
+@contextmanager
+def followed(
+    what: str, steps: int, quiet: bool, tensorboard: Path | None
+) -> Iterator[Callable[[int, float], None]]:
+    """What a training calls after every step: it moves a bar and writes the loss down.
+
+    Args:
+        what: Beside the bar.
+        steps: There are.
+        quiet: No bar.
+        tensorboard: Folder for the losses, if they are to be kept.
+    """
+    with ExitStack() as stack:
+        report = stack.enter_context(progress(what, quiet))
+        scalars = None
+        if tensorboard is not None:
+            from vzero_train.training.scalars import Scalars
+
+            scalars = stack.enter_context(Scalars(tensorboard))
+
+        def on_step(step: int, loss: float) -> None:
+            report(step, steps)
+            if scalars is not None:
+                scalars.loss(step, loss)
+
+        yield on_step
+
+
+def check_state(path: Path, resume: bool) -> None:
+    """See that an interrupted training is only gone on with when that is asked for.
+
+    Raises:
+        BadInput: There is one, and it is not.
+    """
+    state = state_of(path)
+    if state.is_file() and not resume:
+        raise BadInput(f"{state} is of an interrupted training: add --resume, or remove it")
 
 
 def train(
@@ -54,23 +94,11 @@ def train(
     from vzero_server.model.prompt_encoder import LAYERS
     from vzero_train.training.recipe import train_head
 
-    device = _device(setup.device)
+    device = device_of(setup.device)
     state = state_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     what = "steps" if left_out is None else f"steps without {left_out}"
-    with ExitStack() as stack:
-        report = stack.enter_context(progress(what, setup.quiet))
-        scalars = None
-        if tensorboard is not None:
-            from vzero_train.training.scalars import Scalars
-
-            scalars = stack.enter_context(Scalars(tensorboard))
-
-        def on_step(step: int, loss: float) -> None:
-            report(step, recipe.trainer.steps)
-            if scalars is not None:
-                scalars.loss(step, loss)
-
+    with followed(what, recipe.trainer.steps, setup.quiet, tensorboard) as on_step:
         try:
             head = train_head(
                 recipe, outcomes, columns.features, device=device, state=state, on_step=on_step
@@ -142,7 +170,8 @@ def _name(backbone: "Backbone") -> str:
     return "all-MiniLM-L6-v2" if backbone.name == PACKAGED else backbone.name
 
 
-def _device(name: str) -> str:
+def device_of(name: str) -> str:
+    """A torch device; ``auto`` is CUDA where there is one."""
     import torch
 
     if name == "auto":

@@ -17,8 +17,17 @@ NAMES = (
 )
 """Modules of ``vzero_train.experiments``."""
 
+_WITH_TABPFN = ("table6",)
 
-def run(path: Path | None, setup: Setup, *, only: Sequence[str] | None, out: Path) -> None:
+
+def run(
+    path: Path | None,
+    setup: Setup,
+    *,
+    only: Sequence[str] | None,
+    out: Path,
+    tabpfn: Path | None = None,
+) -> None:
     """Write tables and figures into a folder.
 
     Args:
@@ -27,6 +36,7 @@ def run(path: Path | None, setup: Setup, *, only: Sequence[str] | None, out: Pat
         setup: Backbone, head, cache, seed.
         only: Names of ``NAMES``.
         out: The folder.
+        tabpfn: Weights of a TabPFN, for the tables that can use them.
 
     Raises:
         BadInput: A file or a name cannot be used, or the outcomes are no GRPO runs.
@@ -35,6 +45,8 @@ def run(path: Path | None, setup: Setup, *, only: Sequence[str] | None, out: Pat
     from vzero_server.model.checkpoint import CheckpointError
 
     names = chosen(only, NAMES, "--only")
+    if tabpfn is not None and not set(names) & set(_WITH_TABPFN):
+        raise BadInput(f"--tabpfn is for {', '.join(_WITH_TABPFN)}, not for {', '.join(names)}")
     outcomes = outcomes_of(path or zoo())
     backbone = setup.load_backbone()
     written = {}
@@ -47,6 +59,7 @@ def run(path: Path | None, setup: Setup, *, only: Sequence[str] | None, out: Pat
                 "label": path.stem if path is not None else "",
                 "seed": setup.seed,
                 "progress": report,
+                "tabpfn": tabpfn,
             }
             if setup.cache is not None:
                 settings["cache"] = setup.cache

@@ -7,17 +7,23 @@ import typer
 
 from vzero.cli import output as printed
 from vzero.cli.lines import BadInput
-from vzero_train.cli import heads
+from vzero_train.cli import heads, pretraining
 from vzero_train.cli.inputs import Setup, outcomes_of, recipe_of
 
 
 def train(
-    outcomes: Annotated[
-        Path, typer.Argument(metavar="OUTCOMES", help="Parquet file to learn from.")
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUTCOMES | tabpfn",
+            help="Outcomes to learn from (Parquet); or 'tabpfn'.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
     config: Annotated[
-        Path | None, typer.Option(help="The recipe (TOML); that of the shipped head by default.")
+        Path | None,
+        typer.Option(help="The recipe (TOML); that of the shipped head by default, or of tabpfn."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted training in --out.")
@@ -48,16 +54,57 @@ def train(
         bool, typer.Option("--json", help="Print one JSON document and nothing else.")
     ] = False,
 ) -> None:
-    """Train an in-context head on outcomes and write its checkpoint.
+    """Train a head and write its checkpoint.
+
+    OUTCOMES: an in-context head, on a Parquet file as for `vzero eval`.
+
+    tabpfn: a small TabPFN, on synthetic tables: some ten minutes of one core. It stands in for
+    the weights of Prior Labs, and is no match for them.
 
     The state is kept in --out every few hundred steps; --resume goes on from it.
     """
+    if what == "tabpfn":
+        for name, given in (("--fold", fold), ("--cache", cache)):
+            if given is not None:
+                raise BadInput(f"{name} does not go with 'vzero train tabpfn'")
+        pretraining.run(
+            out,
+            config=config,
+            seed=seed,
+            resume=resume,
+            device=device,
+            tensorboard=tensorboard,
+            quiet=as_json,
+        )
+        return
+    _train_on(
+        Path(what),
+        out,
+        config=config,
+        resume=resume,
+        fold=fold,
+        seed=seed,
+        setup=Setup(backbone, device, cache=cache or out, quiet=as_json),
+        tensorboard=tensorboard,
+    )
+
+
+def _train_on(
+    outcomes: Path,
+    out: Path,
+    *,
+    config: Path | None,
+    resume: bool,
+    fold: str | None,
+    seed: int | None,
+    setup: Setup,
+    tensorboard: Path | None,
+) -> None:
+    """Train an in-context head on outcomes."""
     recipe = heads.seeded(recipe_of(config), seed)
     stem = config.stem if config is not None else "icl-minilm"
     path = out / f"{stem}{f'-without-{fold}' if fold else ''}.safetensors"
-    state = heads.state_of(path)
-    if state.is_file() and not resume:
-        raise BadInput(f"{state} is of an interrupted training: add --resume, or remove it")
+    heads.check_state(path, resume)
     given = outcomes_of(outcomes)
     left = given
     if fold is not None:
@@ -66,7 +113,6 @@ def train(
         left = unseen_everything(given, heads.fold_of(recipe, fold, given)).train
         if not len(left):
             raise BadInput(f"--fold: nothing is left to train on without {fold!r}")
-    setup = Setup(backbone, device, cache=cache or out, quiet=as_json)
     encoder_backbone = setup.load_backbone()
     from vzero_server.model.prompt_encoder import LAYERS, PromptEncoder
 
@@ -81,7 +127,7 @@ def train(
         left_out=fold,
         tensorboard=tensorboard,
     )
-    if as_json:
+    if setup.quiet:
         printed.document({"checkpoint": str(path), "fingerprint": fingerprint})
     else:
         printed.line(f"{path}: {fingerprint[:12]}")

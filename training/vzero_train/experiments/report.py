@@ -19,8 +19,18 @@ from vzero_train.experiments.study import Study, Training
 METRICS = {"intra_auc": "Intra AUC", "pair_accuracy": "Pair. Acc.", "lead": "AUC lead of ours"}
 
 
-def protocol(study: Study, trainings: Mapping[str, Sequence[Training]]) -> str:
-    """A paragraph that says what was trained and judged, on what, and how long it took."""
+def protocol(
+    study: Study,
+    trainings: Mapping[str, Sequence[Training]],
+    tabpfn: Mapping[str, Sequence[Training]] | None = None,
+) -> str:
+    """A paragraph that says what was trained and judged, on what, and how long it took.
+
+    Args:
+        study: What it was trained and judged on.
+        trainings: Before an ``InContextHead``.
+        tabpfn: Before TabPFN, if there are any.
+    """
     config, sequences = study.config, study.sequences
     counted = []
     for source in _sources(study):
@@ -30,8 +40,10 @@ def protocol(study: Study, trainings: Mapping[str, Sequence[Training]]) -> str:
             f"`{source}`: {len(asked)} checkpoints, {len(prompts)} test prompts, "
             f"{sum(len(q.queries) for q in asked):,} test outcomes"
         )
-    seconds = sum(training.seconds for several in trainings.values() for training in several)
+    groups = (*trainings.values(), *(tabpfn or {}).values())
+    seconds = sum(training.seconds for several in groups for training in several)
     seeds = max(len(several) for several in trainings.values())
+    but = ": not TabPFN" if tabpfn is None else ", where no TabPFN is named"
     return (
         "Strict generalisation: the prompts of test queries were in no training step, as context "
         "or as query, of any policy. Contexts of the test come from the context pool of the same "
@@ -40,7 +52,7 @@ def protocol(study: Study, trainings: Mapping[str, Sequence[Training]]) -> str:
         f"{config.asked} queries, {seeds} seeds, K = {config.queries}, e = {config.width}, "
         f"{config.heads} heads; checked on validation prompts (apart from training and test) every "
         f"{config.check_every} steps, and judged with the weights of the best check. The frozen "
-        "head is `InContextHead`, pre-trained on randomly projected pooled states: not TabPFN. "
+        f"head is `InContextHead`, pre-trained on randomly projected pooled states{but}. "
         "Figures are means over seeds; brackets are 95 % bootstrap intervals over prompts, seeds "
         "held fixed. A lead is the AUC of ours (the Residual Query Adapter, frozen head, composite "
         "objective) less that of the row, paired by prompt and seed.\n\n"

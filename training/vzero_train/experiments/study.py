@@ -23,6 +23,7 @@ from vzero_train.experiments.sequences import Sequences, divide
 from vzero_train.training.connector import Check, ConnectorTrainer
 from vzero_train.training.connector_config import ConnectorConfig
 from vzero_train.training.connector_head import pretrain_head
+from vzero_train.training.tabpfn_head import TabPFNConnectorHead, TabPFNStart
 
 Values = npt.NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -96,11 +97,14 @@ class Study:
         self._digest = digest.hexdigest()
         self._heads: dict[tuple[int, int], InContextHead] = {}
 
-    def trained(self, variants: Mapping[str, Mapping[str, object]]) -> dict[str, list[Training]]:
+    def trained(
+        self, variants: Mapping[str, Mapping[str, object]], tabpfn: TabPFNStart | None = None
+    ) -> dict[str, list[Training]]:
         """Trainings of every variant, one for each seed.
 
         Args:
             variants: Fields of the config that differ, by name of the variant.
+            tabpfn: What all heads begin as; an ``InContextHead`` pre-trained here by default.
         """
         seeds = range(self.config.seed, self.config.seed + SEEDS)
         total = len(variants) * len(seeds) * self.config.steps
@@ -116,7 +120,7 @@ class Study:
                     if report:
                         report(done + step, total)
 
-                trainings[name].append(self._trained(config, on_step))
+                trainings[name].append(self._trained(config, tabpfn, on_step))
                 done += config.steps
         return trainings
 
@@ -143,8 +147,14 @@ class Study:
     def _reported(self, what: str) -> Callable[[int, int], None] | None:
         return partial(self._progress, what) if self._progress else None
 
-    def _trained(self, config: ConnectorConfig, on_step: Callable[[int, float], None]) -> Training:
-        key = json.dumps([self._digest, asdict(config)], sort_keys=True)
+    def _trained(
+        self,
+        config: ConnectorConfig,
+        tabpfn: TabPFNStart | None,
+        on_step: Callable[[int, float], None],
+    ) -> Training:
+        head = [] if tabpfn is None else [tabpfn.digest, tabpfn.members]
+        key = json.dumps([self._digest, asdict(config), *head], sort_keys=True)
         stem = f"training-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
         kept = self._cache / f"{stem}.pickle"
         if kept.is_file():
@@ -156,7 +166,7 @@ class Study:
             self.sequences.validation,
             self._states,
             config,
-            head=self._head(config),
+            head=self._head(config, tabpfn),
         )
         watched: list[tuple[Values, ...]] = []
 
@@ -176,11 +186,15 @@ class Study:
         unfinished.replace(kept)
         return training
 
-    def _head(self, config: ConnectorConfig) -> InContextHead:
+    def _head(
+        self, config: ConnectorConfig, tabpfn: TabPFNStart | None
+    ) -> InContextHead | TabPFNConnectorHead:
         """The pre-trained head that all variants of one width and seed begin with."""
         columns = self._states.hidden
         if config.connector != "pooled":
             columns = config.queries * config.width
+        if tabpfn is not None:
+            return tabpfn.head(columns)
         key = (columns, config.seed)
         if key not in self._heads:
             basis = replace(self.config, seed=config.seed, connector=config.connector)

@@ -8,14 +8,16 @@ from typing import Any
 from vzero_server.model.backbone import Backbone
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.experiments import report
-from vzero_train.experiments.judging import judged
-from vzero_train.experiments.study import Progress, Study
+from vzero_train.experiments.judging import Figure, judged
+from vzero_train.experiments.study import Progress, Study, Training
 from vzero_train.training.connector_config import load_connector_config
+from vzero_train.training.tabpfn_head import TabPFNStart
 
 VARIANTS: Mapping[str, Mapping[str, object]] = {
     "pooled": {"connector": "pooled"},
     "pooled, head tuned": {"connector": "pooled", "tune_head": True},
     "residual-dynamic-query": {},
+    "residual-dynamic-query frozen, head tuned": {"tune_connector": False, "tune_head": True},
     "residual-dynamic-query, head tuned": {"tune_head": True},
 }
 """What differs from the recipe."""
@@ -24,12 +26,21 @@ PAPER = {
     "pooled": ("w/o connector", "freeze", ".621", ".779"),
     "pooled, head tuned": ("w/o connector", "tune", ".648", ".813"),
     "residual-dynamic-query": ("tune connector", "freeze", ".705", ".839"),
+    "residual-dynamic-query frozen, head tuned": ("random connector", "tune", "-", "-"),
     "residual-dynamic-query, head tuned": ("tune connector", "tune", ".594", ".822"),
 }
-"""The paper's row: configuration, head, Intra AUC, Pair. Acc."""
+"""The paper's row: configuration, head, Intra AUC, Pair. Acc. It has none of a random connector."""
 
 OURS = "residual-dynamic-query"
 """What others are compared with."""
+
+_MEMBERS = 1  # passes of TabPFN: four would take four times as long
+
+_COLUMNS = (
+    "overfit point",
+    "validation AUC, peak and end",
+    "paper: AUC, Pair. Acc.",
+)
 
 
 def run(
@@ -42,23 +53,66 @@ def run(
     progress: Progress | None = None,
     cache: Path | None = None,
     label: str = "",
+    tabpfn: Path | None = None,
 ) -> dict[str, Any]:
     """Train with and without connector, head frozen and tuned; write ``table6.md``, ``.json``.
 
-    Arguments and return value are those of ``table4.run``.
+    Args:
+        outcomes: Policies along their steps.
+        backbone: The frozen encoder.
+        out: Folder of the results.
+        steps: Of every training.
+        seed: The first of two.
+        progress: Called along the way.
+        cache: Folder for token states and finished trainings, which the tables share;
+            ``study.CACHE`` by default.
+        label: What the outcomes are; it is added to the names of the files.
+        tabpfn: Weights of a TabPFN; all rows are trained and judged once more before it.
+
+    Returns:
+        What is in the JSON file.
+
+    Raises:
+        CheckpointError: The weights cannot be used, or not for so many columns.
     """
+    start = None if tabpfn is None else TabPFNStart.read(tabpfn, members=_MEMBERS)
     config = replace(load_connector_config(), steps=steps, seed=seed)
+    if start is not None:
+        # What does not fit is said before anything is encoded or trained.
+        for columns in (backbone.hidden, config.queries * config.width):
+            start.check(config.rows, columns)
     study = Study(outcomes, backbone, config, cache=cache, progress=progress)
     trainings = study.trained(VARIANTS)
     figures = judged(study.sequences.test, trainings, OURS)
-    columns = [
-        "configuration",
-        "head",
-        *report.figures_columns(study),
-        "overfit point",
-        "validation AUC, peak and end",
-        "paper: AUC, Pair. Acc.",
+    parts = ["# Table 6: what is tuned", _table(study, trainings, figures)]
+    cells = {name: report.figures_json(found) for name, found in figures.items()}
+    result = report.as_json(study, trainings, cells)
+    before_tabpfn = None
+    if start is not None:
+        before_tabpfn = study.trained(VARIANTS, start)
+        figures = judged(study.sequences.test, before_tabpfn, OURS)
+        parts += [_heading(start), _table(study, before_tabpfn, figures)]
+        cells = {name: report.figures_json(found) for name, found in figures.items()}
+        rows = report.as_json(study, before_tabpfn, cells)["rows"]
+        result["tabpfn"] = {"sha256": start.digest, "members": start.members, "rows": rows}
+    parts += [
+        report.protocol(study, trainings, before_tabpfn),
+        "Without connector the head reads the pooled state; frozen, nothing is trained after its "
+        "pre-training. A tuned head starts from the same pre-training. A random connector stays as "
+        "it was made. All weights are those of the best validation check, which spares a tuned "
+        f"head what it loses later: [Figure 6]({report.stem('figure6', label)}.md) shows the whole "
+        "course.",
     ]
+    report.write(out, report.stem("table6", label), "\n\n".join(parts), result)
+    return result
+
+
+def _table(
+    study: Study,
+    trainings: Mapping[str, list[Training]],
+    figures: Mapping[str, Mapping[str, Figure]],
+) -> str:
+    columns = ["configuration", "head", *report.figures_columns(study), *_COLUMNS]
     rows = [
         [
             *PAPER[name][:2],
@@ -69,16 +123,13 @@ def run(
         ]
         for name in VARIANTS
     ]
-    text = (
-        "# Table 6: what is tuned\n\n"
-        f"{report.markdown(columns, rows)}\n\n"
-        f"{report.protocol(study, trainings)}\n\n"
-        "Without connector the head reads the pooled state; frozen, nothing is trained after its "
-        "pre-training. A tuned head starts from the same pre-training. All weights are those of "
-        "the best validation check, which spares a tuned head what it loses later: "
-        f"[Figure 6]({report.stem('figure6', label)}.md) shows the whole course."
+    return report.markdown(columns, rows)
+
+
+def _heading(start: TabPFNStart) -> str:
+    parameters = sum(parameter.numel() for parameter in start.file.net.parameters())
+    return (
+        f"## Before TabPFN\n\nThe head is `{start.file.path.name}` ({start.file.architecture}, "
+        f"{parameters:,} parameters, SHA-256 `{start.digest[:12]}`), {start.members} pass; leads "
+        "are those of the tuned connector before it, frozen."
     )
-    cells = {name: report.figures_json(found) for name, found in figures.items()}
-    result = report.as_json(study, trainings, cells)
-    report.write(out, report.stem("table6", label), text, result)
-    return result

@@ -33,7 +33,8 @@ from vzero_train.training.connector_head import (
     schedule,
 )
 from vzero_train.training.stages import TrainingStage, draw_contexts, usable_stages
-from vzero_train.training.tabpfn_head import FrozenTabPFN
+from vzero_train.training.state import write_state
+from vzero_train.training.tabpfn_head import TabPFNConnectorHead
 
 Values = npt.NDArray[np.float64]
 
@@ -74,7 +75,7 @@ class ConnectorTrainer:
         states: TokenStates,
         config: ConnectorConfig,
         *,
-        head: InContextHead | FrozenTabPFN | None = None,
+        head: InContextHead | TabPFNConnectorHead | None = None,
         device: str = "cpu",
     ) -> None:
         """Prepare.
@@ -98,7 +99,7 @@ class ConnectorTrainer:
         self.connector = make_connector(config.connector, shape).to(device)
         if head is None:
             head = pretrain_head(stages, states, config)
-        self.head: InContextHead | FrozenTabPFN = copy.deepcopy(head).to(device)
+        self.head: InContextHead | TabPFNConnectorHead = copy.deepcopy(head).to(device)
         self.step = 0
         self.curve: list[tuple[int, float]] = []
         self.best_step = 0
@@ -141,7 +142,7 @@ class ConnectorTrainer:
             if self.step % self._config.check_every == 0 or self.step == self._config.steps:
                 self._check(on_check)
                 if state is not None:
-                    _write(state, self._state())
+                    write_state(state, self._state())
         self._load_weights(self._best)
         self._train_mode(False)
 
@@ -265,13 +266,6 @@ def intra_auc(questions: Sequence[Question], values: Sequence[Values]) -> float:
         areas, sizes = zip(*pairs, strict=True)
         means.append(float(np.average(areas, weights=sizes)))
     return float(np.mean(means)) if means else float("nan")
-
-
-def _write(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file at once, so that a kill leaves the old one or the new one."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
 
 
 def _trained(connector: nn.Module, head: nn.Module, config: ConnectorConfig) -> list[nn.Parameter]:

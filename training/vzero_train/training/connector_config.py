@@ -1,11 +1,10 @@
 """The recipe of a connector's training."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from vzero_train.training.losses import Objective
-from vzero_train.training.settings import RecipeError, checked, types_of
+from vzero_train.training.settings import RecipeError, checked, read_toml, types_of
 
 RECIPE = Path(__file__).parent / "recipes" / "connector-minilm.toml"
 """The recipe of the tables in ``docs/results``."""
@@ -65,9 +64,9 @@ def load_connector_config(path: Path = RECIPE) -> ConnectorConfig:
         RecipeError: The file is missing or no TOML, or holds a setting that does not exist or is
             of another type.
     """
+    given = read_toml(path)
     try:
-        given = tomllib.loads(path.read_text())
         objective = Objective(given.pop("objective", Objective.COMPOSITE))
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise RecipeError(f"{path}: {error}") from error
     return ConnectorConfig(objective=objective, **checked(path, given, types_of(ConnectorConfig)))

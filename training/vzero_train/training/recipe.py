@@ -1,6 +1,5 @@
 """A recipe: everything that decides what a trained head is, in one file."""
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from vzero_server.model.prompt_encoder import LAYERS
 from vzero_server.model.text_columns import NAMES
 from vzero_train.data.outcomes import Outcomes, pools
 from vzero_train.training.projection import feature_groups, fit_projection
-from vzero_train.training.settings import RecipeError, checked, types_of
+from vzero_train.training.settings import checked, read_toml, types_of
 from vzero_train.training.trainer import Trainer, TrainerConfig
 
 _TABLE = dict[str, Any]
@@ -65,11 +64,7 @@ def load_recipe(path: Path = SHIPPED) -> Recipe:
         RecipeError: The file is missing or no TOML, or holds a setting that does not exist or is
             of another type.
     """
-    try:
-        given = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{path}: {error}") from error
-    read = checked(path, given, _RECIPE)
+    read = checked(path, read_toml(path), _RECIPE)
     trainer = checked(path, read.get("trainer", {}), types_of(TrainerConfig), "trainer")
     return Recipe(
         components=read.get("components", Recipe.components),

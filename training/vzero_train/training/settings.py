@@ -1,5 +1,6 @@
 """Settings that come from a file, checked before anything is computed with them."""
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -10,6 +11,18 @@ from pydantic import ConfigDict, ValidationError, create_model
 
 class RecipeError(Exception):
     """A recipe cannot be read."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a file of settings holds.
+
+    Raises:
+        RecipeError: The file is missing or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path}: {error}") from error
 
 
 def checked(

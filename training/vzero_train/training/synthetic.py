@@ -31,16 +31,25 @@ def synthetic_rewards(
     skill = np.zeros(count)
     for block in blocks:
         if rng.random() < 0.55:
-            skill += rng.normal() * _unit(_skill(_centred(block), rng))
+            skill += rng.normal() * unit(random_skill(block, rng))
     sharpness, ability = rng.gamma(2.0, 0.5), 1.5 * rng.normal()
-    chance = 1.0 / (1.0 + np.exp(-(_unit(skill) * sharpness + ability)))
+    chance = 1.0 / (1.0 + np.exp(-(unit(skill) * sharpness + ability)))
     if rng.random() < 0.8:
         return (rng.random(count) < chance).astype(np.float32)
     return (rng.binomial(8, chance) / 8).astype(np.float32)
 
 
-def _skill(block: Floats, rng: np.random.Generator) -> Floats:
-    """A random function of centred columns: linear, a small network, or clusters."""
+def random_skill(block: Floats, rng: np.random.Generator) -> Floats:
+    """A random function of columns: linear, a small network, or clusters.
+
+    Args:
+        block: Columns of the same prompts, ``[n, columns]``.
+        rng: Source of the function.
+
+    Returns:
+        Its values, ``[n]``, of any scale.
+    """
+    block = _centred(block)
     columns = block.shape[1]
     kind = rng.random()
     if kind < 0.45:
@@ -67,6 +76,7 @@ def _centred(block: Floats) -> Floats:
     return scaled
 
 
-def _unit(values: Floats) -> Floats:
-    unit: Floats = (values - values.mean()) / (values.std() + 1e-6)
-    return unit
+def unit(values: Floats) -> Floats:
+    """Values ``[n]`` with mean 0 and standard deviation 1."""
+    scaled: Floats = (values - values.mean()) / (values.std() + 1e-6)
+    return scaled

@@ -1,10 +1,16 @@
-"""TabPFN as the frozen head behind a connector, as in the paper (Table 6, best variant)."""
+"""TabPFN as the head behind a connector: frozen, as in the paper's best variant, or tuned."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Self
 
 from torch import Tensor, nn
 
+from vzero_server.model.checkpoint import CheckpointError
 from vzero_server.model.tabpfn import TabPFNHead
+from vzero_server.model.tabpfn_file import TabPFNFile, read_tabpfn
 
 _SUCCESS = 0.5
 
@@ -22,29 +28,29 @@ class Shown:
     labels: Tensor
 
 
-class FrozenTabPFN(nn.Module):
+class TabPFNConnectorHead(nn.Module):
     """What ``ConnectorTrainer`` asks of a head, answered by TabPFN.
 
-    TabPFN reads context and queries in one pass, so that gradients reach the features of both.
-    Its own weights have none. Context labels are hard, success from ½ on; the objective sees
-    the rewards of the queries as they are.
+    TabPFN reads context and queries in one pass, so that gradients reach the features of both,
+    and its own weights if they are tuned (Table 6). Context labels are hard, success from ½ on;
+    the objective sees the rewards of the queries as they are.
     """
 
-    def __init__(self, head: TabPFNHead) -> None:
-        """Take a head for as many columns as the connector makes."""
-        super().__init__()
-        self._head = head
+    def __init__(self, file: TabPFNFile, *, columns: int, members: int = 4) -> None:
+        """Make a head of a checkpoint, whose own network stays as it is.
 
-    def requires_grad_(self, requires_grad: bool = True) -> "FrozenTabPFN":
-        """Refuses to be tuned.
+        Args:
+            file: The checkpoint.
+            columns: What the connector makes.
+            members: Passes that are averaged; a step costs as many times one pass.
 
         Raises:
-            ValueError: It was asked to be; the recipe's ``tune_head`` must be false.
+            CheckpointError: The network was not trained for so many columns.
         """
-        if requires_grad:
-            raise ValueError("tune_head: TabPFN is trained frozen here")
-        super().requires_grad_(False)
-        return self
+        super().__init__()
+        own = replace(file, net=copy.deepcopy(file.net))
+        self._file = own
+        self._head = TabPFNHead(own, columns=columns, members=members)
 
     def rows(self, features: Tensor) -> Tensor:
         """Features as they are."""
@@ -58,3 +64,53 @@ class FrozenTabPFN(nn.Module):
         """Logits ``[B, M]`` of queries ``[B, M, C]``: the difference of the classes' logits."""
         logits: Tensor = self._head(context.rows, context.labels, queries)
         return logits[..., 1] - logits[..., 0]
+
+    def file(self) -> TabPFNFile:
+        """The checkpoint with the weights as they are now, for ``save_tabpfn``."""
+        return replace(self._file, net=self._head.net)
+
+
+@dataclass(frozen=True)
+class TabPFNStart:
+    """Weights that heads of any number of columns begin with.
+
+    Attributes:
+        file: The checkpoint; it stays as it is.
+        digest: SHA-256 of the checkpoint's file.
+        members: Passes that are averaged.
+    """
+
+    file: TabPFNFile
+    digest: str
+    members: int
+
+    @classmethod
+    def read(cls, path: Path, *, members: int) -> Self:
+        """Read a checkpoint.
+
+        Raises:
+            CheckpointError: The file cannot be used.
+        """
+        file = read_tabpfn(path)
+        return cls(file, sha256(path.read_bytes()).hexdigest(), members)
+
+    def check(self, rows: int, columns: int) -> None:
+        """See that the network was trained for contexts of so many rows and columns.
+
+        Raises:
+            CheckpointError: It was not.
+        """
+        self.head(columns)
+        if rows > self.file.most_rows:
+            raise CheckpointError(
+                f"{self.file.path}: the head reads contexts of at most {self.file.most_rows} rows, "
+                f"not {rows}"
+            )
+
+    def head(self, columns: int) -> TabPFNConnectorHead:
+        """A head of its own for so many columns.
+
+        Raises:
+            CheckpointError: The network was not trained for so many columns.
+        """
+        return TabPFNConnectorHead(self.file, columns=columns, members=self.members)

@@ -15,6 +15,7 @@ from vzero_server.model.icl import InContextHead
 from vzero_train.data.outcomes import Pool
 from vzero_train.training.episodes import Episodes
 from vzero_train.training.losses import composite_loss
+from vzero_train.training.state import write_state
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Trainer:
             if on_step:
                 on_step(self.step, loss)
             if state is not None and self.step % self._config.save_every == 0:
-                _write(state, self._state())
+                write_state(state, self._state())
         self.head.eval()
 
     def _one_step(self) -> float:
@@ -184,13 +185,6 @@ class Trainer:
         self._optimiser.load_state_dict(state["optimiser"])
         self._rng.bit_generator.state = state["numpy"]
         torch.set_rng_state(state["torch"])
-
-
-def _write(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file at once, so that a kill leaves the old one or the new one."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
 
 
 def _parameter_groups(head: InContextHead, config: TrainerConfig) -> list[dict[str, Any]]:
