@@ -97,7 +97,7 @@ class PaperBench:
         tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
         backbone = TokenBackbone("random", model, tokenizer, window=2048, fingerprint="")
         adapter = ResidualQueryAdapter(shapes.adapter).eval()
-        self._encoder = AdapterEncoder(backbone, AdapterFile(adapter, {}, ""), device=device)
+        self._encoder = AdapterEncoder(backbone, AdapterFile.of(adapter), device=device)
         self._head = TabPFNHead(
             random_tabpfn(shapes.tabpfn),
             columns=self._encoder.features,

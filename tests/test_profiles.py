@@ -5,6 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,23 @@ import torch
 from pydantic import ValidationError
 
 import vzero
+from tests.model.test_tabpfn_file import Evil
 from tests.tiny_hub import tiny_hub
-from tests.tiny_qwen import ADAPTER, HIDDEN, save_released_file, save_tiny_qwen
+from tests.tiny_qwen import (
+    ADAPTER,
+    HIDDEN,
+    save_released_file,
+    save_tiny_qwen,
+    trained_adapter,
+)
 from tests.tiny_tabpfn import save_tiny_tabpfn
 from vzero.cli import main
 from vzero_server.config import PROFILES, Settings
 from vzero_server.local import LocalServer
 from vzero_server.model.adapter_encoder import AdapterEncoder
 from vzero_server.model.adapter_file import read_adapter
+from vzero_server.model.checkpoint import CheckpointError
+from vzero_server.model.hub import WeightsError
 from vzero_server.model.tabpfn import TabPFNHead
 from vzero_server.model.tabpfn_file import read_tabpfn
 from vzero_server.model.token_backbone import TokenBackbone
@@ -194,6 +205,55 @@ def test_from_nothing_to_loaded_models(weights: Path, tmp_path: Path) -> None:
     assert "v_0_for_grpo_training.pt: wrong checksum" in served.stderr
 
 
+def test_nothing_is_called_verified_without_a_checksum(
+    profile: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verified(*sources: str) -> list[str]:
+        with pytest.raises(SystemExit) as left:
+            main(["models", "verify", *sources, "--profile", str(profile)])
+        assert not left.value.code
+        return capsys.readouterr().out.splitlines()
+
+    assert all("present, no checksum to verify it by" in line for line in verified())
+    head = weights / "head/pretrained/head.ckpt"
+    (line,) = verified(f"{head}#{sha256(head.read_bytes()).hexdigest()}")
+    assert f": verified {head}" in line
+
+
+@pytest.mark.parametrize(
+    ("setting", "content", "said"),
+    [
+        ("tabpfn", "missing", "no such file or folder"),
+        ("tabpfn", "code", "could run code, and is refused"),
+        ("tabpfn", "few columns", "at most 29 feature columns, the adapter makes 30"),
+        ("tabpfn", "few rows", "setting context_rows: the head reads at most 31 rows, not 32"),
+        ("tabpfn", "checksum", "wrong checksum"),
+        ("adapter", "missing", "no such file or folder"),
+        ("adapter", "code", "could run code, and is refused"),
+        ("adapter", "hidden", "reads token states of 24 columns; those of backbone"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(
+    profile: Path, tmp_path: Path, setting: str, content: str, said: str
+) -> None:
+    path = tmp_path / "given.pt"
+    value = str(path)
+    limits = {"few columns": "FEATURES", "few rows": "SAMPLES"}
+    if content in limits:
+        most = {f"MAX_NUMBER_OF_{limits[content]}": 29 if content == "few columns" else 31}
+        save_tiny_tabpfn(path, inference_config=most)
+    elif content == "code":
+        torch.save({"model_state_dict": Evil(tmp_path / "touched")}, path)
+    elif content == "checksum":
+        value = f"{save_tiny_tabpfn(path)}#{'0' * 64}"
+    elif content == "hidden":
+        save_released_file(path, trained_adapter(replace(ADAPTER, hidden=24)))
+    # What ``vzero serve`` prints in a line before it exits.
+    with pytest.raises((CheckpointError, WeightsError), match=said):
+        load_models(settings_of(profile, tmp_path, **{setting: value}))
+    assert not (tmp_path / "touched").exists()
+
+
 def test_loading_touches_no_network(
     profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,5 +284,7 @@ def test_convert_writes_the_other_kind(
     assert "is there already" in capsys.readouterr().err
     assert convert(source, target, "--force", "--without-backbone") == 0
     assert convert(source, tmp_path / "v0.bin") == 2
+    assert convert(source, tmp_path / "not" / "there.pt") == 2
+    assert "there is no folder" in capsys.readouterr().err
     assert convert(tmp_path / "missing.pt", tmp_path / "x.pt") == 2
     assert "no such file" in capsys.readouterr().err

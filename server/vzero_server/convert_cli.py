@@ -26,6 +26,8 @@ def convert(
     """
     if target.suffix not in {".safetensors", ".pt"}:
         raise BadInput(f"{target}: the target must end in .safetensors or .pt")
+    if not target.parent.is_dir():
+        raise BadInput(f"{target}: there is no folder {target.parent}")
     if target.exists() and not force:
         raise BadInput(f"{target} is there already; --force writes over it")
     # Late: torch takes seconds.

@@ -70,7 +70,11 @@ def models(
             if action is Action.LIST:
                 line = _seen(setting, source, folder)
             else:
-                line = Line(setting, name, "verified", str(locate(source, folder)))
+                path = locate(source, folder)
+                # A path of this machine is what somebody put there, whatever that is.
+                known = source.local is None or source.checksum
+                state = "verified" if known else "present, no checksum to verify it by"
+                line = Line(setting, name, state, str(path))
         except WeightsError as error:
             line, missing = Line(setting, name, str(error)), True
         missing = missing or line.state == "missing"

@@ -65,6 +65,22 @@ def test_converting_there_and_back_changes_nothing(tmp_path: Path, with_backbone
     assert same(read_adapter(tmp_path / "again.pt"), theirs)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_an_adapter_in_half_precision_is_converted(tmp_path: Path, dtype: torch.dtype) -> None:
+    """It computes in float32 and is written as it computes; that is what the fingerprint says."""
+    theirs = read_adapter(save_released_file(tmp_path / "v0.pt", trained_adapter().to(dtype)))
+    save_adapter(tmp_path / "v0.safetensors", theirs)
+    assert same(read_adapter(tmp_path / "v0.safetensors"), theirs)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    adapter = trained_adapter()
+    with torch.no_grad():
+        adapter.proj_kv.weight[0, 0] = float("nan")
+    with pytest.raises(CheckpointError, match=r"adapter_layer.proj_kv.weight holds NaN"):
+        read_adapter(save_released_file(tmp_path / "v0.pt", adapter))
+
+
 def test_files_that_are_no_adapter_are_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.pt"
     with pytest.raises(CheckpointError, match=r"missing.pt: no such file"):
@@ -89,6 +105,10 @@ def test_files_that_are_no_adapter_are_named(tmp_path: Path) -> None:
     save_released_file(path, args={"num_heads": 4})
     with pytest.raises(CheckpointError, match="4 heads do not divide"):
         read_adapter(path)
+    for heads in ("3", 3.0):
+        save_released_file(path, args={"num_heads": heads})
+        with pytest.raises(CheckpointError, match="heads must be a whole number from 1"):
+            read_adapter(path)
 
 
 def test_an_altered_file_of_ours_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import socket
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -38,7 +39,9 @@ def test_a_source_is_a_path_or_of_the_hub(tmp_path: Path) -> None:
     assert Source.parse("some/body").revision == "main"
 
 
-@pytest.mark.parametrize("text", ["", "name", "some/body@", "some/body#123", "a b/c"])
+@pytest.mark.parametrize(
+    "text", ["", "name", "some/body@", "some/body#123", "a b/c", "~nobody-of-that-name/x", "a\0b"]
+)
 def test_what_is_neither_is_named(text: str) -> None:
     with pytest.raises(WeightsError):
         Source.parse(text)
@@ -119,11 +122,20 @@ def test_a_hub_that_does_not_deliver_is_named(hub: TinyHub, tmp_path: Path) -> N
     assert "licence must be accepted first" in error("some/body")
 
 
+def test_a_hub_that_is_not_there_is_named(hub: TinyHub, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(WeightsError, match="some/body: the hub did not deliver: "):
+            pull(Source.parse("some/body"), tmp_path, endpoint=endpoint)
+
+
 def test_the_list_says_what_was_fetched(hub: TinyHub, tmp_path: Path) -> None:
     source = Source.parse("some/body@v1")
     pull(source, tmp_path, endpoint=hub.url)
     listed = json.loads((tmp_path / "some/body/v1/.vzero-files.json").read_text())
     assert listed["commit"] == COMMIT
+    assert not list((tmp_path / "some/body/v1").glob("*.partial"))
     assert listed["files"]["config.json"] == [2, sha256(b"{}").hexdigest()]
 
 

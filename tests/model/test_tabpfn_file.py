@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from tabpfn.checkpoint import save_as_safetensors
 
 from tests.tiny_tabpfn import SMALL, save_tiny_tabpfn
 from vzero_server.model.checkpoint import CheckpointError
-from vzero_server.model.tabpfn_file import LICENCES, load_pickled, read_tabpfn
+from vzero_server.model.tabpfn_file import LICENCES, load_pickled, read_tabpfn, save_tabpfn
 
 
 class Evil:
@@ -93,3 +94,55 @@ def test_files_that_are_no_head_are_named(tmp_path: Path) -> None:
     torch.save(content | {"config": content["config"] | {"max_num_classes": 0}}, cut)
     with pytest.raises(CheckpointError, match="of a regressor"):
         read_tabpfn(cut)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"config": {"emsize": "wide"}}, "its settings make no tabpfn_v2_5: .*emsize"),
+        ({"config": 3}, "its settings make no tabpfn_v2_5"),
+        ({"config": {"max_num_classes": 2, "emsize": 25}}, "its settings make no tabpfn_v2_5"),
+        ({"inference_config": 3}, "its settings make no tabpfn_v2_5"),
+        ({"inference_config": {"SOFTMAX_TEMPERATURE": "hot"}}, "its settings make no .*hot"),
+        ({"inference_config": {"SOFTMAX_TEMPERATURE": 0}}, "a temperature of 0.0 is none"),
+        ({"inference_config": {"MAX_NUMBER_OF_SAMPLES": None}}, "its settings make no"),
+        ({"state_dict": 3}, "state_dict holds a int, not tensors"),
+        ({"state_dict": {"emsize": 3}}, "the weights are not those of tabpfn_v2_5"),
+        ({"state_dict": {3: torch.zeros(1)}}, "the weights are not those of tabpfn_v2_5"),
+    ],
+)
+def test_what_a_file_holds_instead_is_named(
+    tmp_path: Path, wrong: dict[str, Any], named: str
+) -> None:
+    path = save_tiny_tabpfn(tmp_path / "head.ckpt")
+    torch.save(torch.load(path, weights_only=True) | wrong, path)
+    with pytest.raises(CheckpointError, match=f"head.ckpt: {named}"):
+        read_tabpfn(path)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    path = save_tiny_tabpfn(tmp_path / "head.ckpt")
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["target_embedder.bias"][0] = float("nan")
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"target_embedder.bias holds NaN"):
+        read_tabpfn(path)
+
+
+@pytest.mark.parametrize("architecture", LICENCES)
+def test_what_is_saved_is_read_again(tmp_path: Path, architecture: str) -> None:
+    named = {"SOFTMAX_TEMPERATURE": 0.7, "MAX_NUMBER_OF_SAMPLES": 99, "MAX_NUMBER_OF_FEATURES": 98}
+    path = save_tiny_tabpfn(tmp_path / "head.ckpt", architecture, inference_config=named)
+    file, again = read_tabpfn(path), tmp_path / "again.safetensors"
+    save_tabpfn(again, file, note="tuned")
+    read = read_tabpfn(again)
+    assert replace(read, net=file.net, path=path) == file
+    assert all(
+        torch.equal(weight, read.net.state_dict()[name])
+        for name, weight in file.net.state_dict().items()
+    )
+
+
+def test_weights_may_be_under_a_licence_of_their_own(tmp_path: Path) -> None:
+    file = read_tabpfn(save_tiny_tabpfn(tmp_path / "head.ckpt", licence="CC0-1.0"))
+    assert (file.licence, file.commercial) == ("CC0-1.0", True)

@@ -146,7 +146,7 @@ def test_what_was_trained_is_served(
         tmp_path / name for name in ("qwen", "own.safetensors", "own-head.safetensors")
     )
     save_tiny_qwen(backbone, hidden=HIDDEN)
-    save_adapter(adapter_path, AdapterFile(adapter, {}, "").alone())
+    save_adapter(adapter_path, AdapterFile.of(adapter))
     save_tabpfn(head_path, tuned.file())
     profile = tmp_path / "own.toml"
     profile.write_text(

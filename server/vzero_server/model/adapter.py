@@ -21,8 +21,8 @@ class AdapterConfig:
         dropout: Share of the bottleneck that is dropped while training, in [0, 1).
 
     Raises:
-        ValueError: A size that is not positive, heads that do not divide the width, or a
-            dropout outside [0, 1).
+        ValueError: A size that is no whole number or not positive, heads that do not divide
+            the width, or a dropout outside [0, 1).
     """
 
     hidden: int
@@ -34,8 +34,11 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         for entry in fields(self):
-            if entry.name != "dropout" and getattr(self, entry.name) < 1:
-                raise ValueError(f"{entry.name} must be at least 1")
+            size = getattr(self, entry.name)
+            if entry.name == "dropout":
+                continue
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"{entry.name} must be a whole number from 1, not {size!r}")
         if self.width % self.heads:
             raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
         if not 0.0 <= self.dropout < 1.0:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,17 +35,31 @@ class AdapterFile:
     Attributes:
         adapter: In evaluation mode.
         backbone: Weights of the backbone by name; empty if the file has none.
-        fingerprint: Hex digest of all weights, the same for either kind of file.
+        fingerprint: Hex digest of all weights, the adapter's in float32 as it computes; the
+            same for either kind of file.
     """
 
     adapter: ResidualQueryAdapter
     backbone: Mapping[str, Tensor]
     fingerprint: str
 
-    def alone(self) -> "AdapterFile":
+    @classmethod
+    def of(
+        cls, adapter: ResidualQueryAdapter, backbone: Mapping[str, Tensor] | None = None
+    ) -> Self:
+        """An adapter, and what comes with it, to be written or served.
+
+        Args:
+            adapter: It is put into evaluation mode.
+            backbone: Weights of the backbone by name, if they are not those of its folder.
+        """
+        backbone = backbone or {}
+        fingerprint = _fingerprint(_named(adapter, backbone), adapter.config)
+        return cls(adapter.eval(), backbone, fingerprint)
+
+    def alone(self) -> Self:
         """The adapter without the weights of a backbone."""
-        tensors = _named(self.adapter, {})
-        return AdapterFile(self.adapter, {}, _fingerprint(tensors, self.adapter.config))
+        return self.of(self.adapter)
 
 
 def read_adapter(path: Path) -> AdapterFile:
@@ -65,7 +80,10 @@ def read_adapter(path: Path) -> AdapterFile:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{path}: the adapter has other tensors: {reason}") from error
-    return AdapterFile(adapter, _below(_BACKBONE, tensors), _fingerprint(tensors, config))
+    for name, tensor in adapter.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {_ADAPTER}{name} holds NaN or infinite values")
+    return AdapterFile.of(adapter, _below(_BACKBONE, tensors))
 
 
 def save_adapter(path: Path, file: AdapterFile) -> None:

@@ -53,7 +53,10 @@ class Source:
         where, marked, checksum = text.partition("#")
         if marked and not _SHA256.fullmatch(checksum):
             raise WeightsError(f"{text}: behind the # stand the 64 hex digits of a SHA-256")
-        path = Path(where).expanduser()
+        try:
+            path = Path(where).expanduser()
+        except RuntimeError as error:
+            raise WeightsError(f"{text}: nobody has such a home directory") from error
         if where and (path.exists() or where.startswith((".", "/", "~"))):
             return cls(text, path, checksum=checksum)
         match = _HUB.fullmatch(where)
@@ -125,7 +128,7 @@ def pull(source: Source, folder: Path, *, endpoint: str | None = None) -> list[L
         raise WeightsError(f"{source.text}: a path on this machine; there is nothing to fetch")
     # Late: serving needs none of it.
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import GatedRepoError
 
     place = source.place(folder)
     try:
@@ -154,13 +157,18 @@ def pull(source: Source, folder: Path, *, endpoint: str | None = None) -> list[L
             f"{source.text}: its licence must be accepted first, on "
             f"https://huggingface.co/{source.repository}, by the account whose token is in HF_TOKEN"
         ) from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except WeightsError:
+        raise
+    except Exception as error:  # The errors of its HTTP library have no base of their own.
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise WeightsError(f"{source.text}: the hub did not deliver: {reason}") from error
     known = _read(place)
     files = known.get("files", {}) | {one.path: [one.size, one.sha256] for one in fetched}
     content = {"repository": source.repository, "commit": info.sha, "files": files}
-    (place / _LIST).write_text(json.dumps(content, indent=1, sort_keys=True))
+    # At once: a list that is cut off would make all that was fetched useless.
+    partial = place / f"{_LIST}.partial"
+    partial.write_text(json.dumps(content, indent=1, sort_keys=True))
+    partial.replace(place / _LIST)
     return fetched
 
 

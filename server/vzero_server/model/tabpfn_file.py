@@ -63,8 +63,8 @@ def read_tabpfn(path: Path) -> TabPFNFile:
 
     Raises:
         CheckpointError: The package ``tabpfn`` is not installed; the file is missing or
-            truncated, holds more than weights, is of an unknown architecture, or no
-            classifier.
+            truncated, holds more than weights, is of an unknown architecture, no
+            classifier, or holds settings or weights that make none.
     """
     try:
         # Late: it takes seconds, and is an extra.
@@ -84,22 +84,24 @@ def read_tabpfn(path: Path) -> TabPFNFile:
         raise CheckpointError(f"{path}: architecture {name!r} is unknown; there are {known}")
     if not {"state_dict", "config"} <= content.keys():
         raise CheckpointError(f"{path}: no checkpoint of TabPFN: state_dict or config is missing")
-    config, _ = ARCHITECTURES[name].parse_config(content["config"])
-    if config.max_num_classes < 2:
-        raise CheckpointError(f"{path}: the checkpoint of a regressor; a head needs a classifier")
     version = ModelVersion.V2 if name == "tabpfn_v2" else ModelVersion.V2_5
     limits = vars(InferenceConfig.get_default("multiclass", version))
-    for given in ("inference_config", _LIMITS):
-        limits |= content.get(given) or {}
-    net = ARCHITECTURES[name].get_architecture(config)
-    weights = {
-        key: value for key, value in content["state_dict"].items() if "criterion." not in key
-    }
     try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
+        config, _ = ARCHITECTURES[name].parse_config(content["config"])
+        if config.max_num_classes < 2:
+            raise CheckpointError(f"{path}: of a regressor; a head needs a classifier")
+        net = ARCHITECTURES[name].get_architecture(config)
+        for given in ("inference_config", _LIMITS):
+            limits |= content.get(given) or {}
+        temperature = float(limits["SOFTMAX_TEMPERATURE"])
+        most_rows = int(limits["MAX_NUMBER_OF_SAMPLES"])
+        most_columns = int(limits["MAX_NUMBER_OF_FEATURES"])
+    except (TypeError, ValueError, AssertionError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{path}: the weights are not those of {name}: {reason}") from error
+        raise CheckpointError(f"{path}: its settings make no {name}: {reason}") from error
+    if not (0.0 < temperature < float("inf")):
+        raise CheckpointError(f"{path}: a temperature of {temperature} is none")
+    _load(path, net, name, content["state_dict"])
     return TabPFNFile(
         path=path,
         net=net.eval().requires_grad_(False),
@@ -107,10 +109,30 @@ def read_tabpfn(path: Path) -> TabPFNFile:
         config=content["config"],
         # Weights that the architecture's makers did not train may name another.
         licence=str(content.get(_LICENCE) or LICENCES[name]),
-        temperature=float(limits["SOFTMAX_TEMPERATURE"]),
-        most_rows=int(limits["MAX_NUMBER_OF_SAMPLES"]),
-        most_columns=int(limits["MAX_NUMBER_OF_FEATURES"]),
+        temperature=temperature,
+        most_rows=most_rows,
+        most_columns=most_columns,
     )
+
+
+def _load(path: Path, net: nn.Module, name: str, weights: object) -> None:
+    """Put weights into a network.
+
+    Raises:
+        CheckpointError: They are not those of such a network, or not all finite.
+    """
+    if not isinstance(weights, dict):
+        raise CheckpointError(f"{path}: state_dict holds a {type(weights).__name__}, not tensors")
+    # Of a training there may be more than the network.
+    own = {key: value for key, value in weights.items() if "criterion." not in str(key)}
+    try:
+        net.load_state_dict(own)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{path}: the weights are not those of {name}: {reason}") from error
+    for key, tensor in net.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {key} holds NaN or infinite values")
 
 
 def save_tabpfn(path: Path, file: TabPFNFile, **further: Any) -> None:  # noqa: ANN401
