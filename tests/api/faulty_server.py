@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import typer
 
 from vzero_server.cli import serve
@@ -14,6 +15,7 @@ from vzero_server.contexts import log
 from vzero_server.engine.estimators.nearest import NearestNeighbours
 from vzero_server.local import LocalServer
 from vzero_server.model.prompt_encoder import PromptEncoder
+from vzero_server.model.tabpfn import TabPFNHead
 
 POISON_TOKENISER, POISON_DEVICE, POISON_HEAD = "poison tokeniser", "poison device", "poison head"
 HANG_TOKENISER, HANG_DEVICE, HANG_HEAD = "hang tokeniser", "hang device", "hang head"
@@ -23,6 +25,10 @@ HANG_CONTEXT, HANG_WRITER, KILL_WRITER = "hang context", "hang writer", "kill wr
 REWARDS = {POISON_HEAD: 0.125, HANG_HEAD: 0.25, HANG_CONTEXT: 0.375}
 
 _FOR_EVER = 3600.0
+
+# A device on which TabPFN has room for so many queries at once, and for contexts of so many
+# rows once others were dropped, or never.
+CROWDED_QUERIES, CROWDED_ONCE, CROWDED_FOR_EVER = 16, 13, 14
 
 
 class FaultyServer(LocalServer):
@@ -79,7 +85,30 @@ def _append(_: Any, policy_id: str, *__: Any) -> None:
         _fail(policy_id == how, how)
 
 
+def _out_of_memory(found: bool) -> None:
+    if found:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+_crowded: set[int] = set()
+
+
+def _encode_crowded(_: TabPFNHead, features: Any, __: Any) -> None:
+    """Out of memory for a context of so many rows, the first time or always."""
+    rows = len(features)
+    first = rows == CROWDED_ONCE and rows not in _crowded
+    _crowded.add(rows)
+    _out_of_memory(first or rows == CROWDED_FOR_EVER)
+
+
+def _predict_crowded(_: TabPFNHead, __: Any, queries: Any) -> None:
+    """Out of memory for more queries than fit."""
+    _out_of_memory(queries.shape[0] * queries.shape[1] > CROWDED_QUERIES)
+
+
 if __name__ == "__main__":
+    _before(TabPFNHead, "encode", _encode_crowded)
+    _before(TabPFNHead, "predict", _predict_crowded)
     _before(PromptEncoder, "tokenize", _tokenize)
     _before(PromptEncoder, "embed", _embed)
     _before(NearestNeighbours, "encode", _encode)

@@ -14,15 +14,20 @@ from vzero_server.engine.estimators.estimator import Question
 from vzero_server.engine.estimators.within_memory import WithinMemory
 from vzero_server.engine.value import Basis, Values
 
+OUT_OF_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory.\nA long tale.")
+
 
 class Crowded:
     """Has room for so many queries at once, and for a context once contexts were dropped."""
 
     depth = None
 
-    def __init__(self, room: int, *, full: bool = False) -> None:
+    def __init__(
+        self, room: int, *, full: bool = False, error: RuntimeError = OUT_OF_MEMORY
+    ) -> None:
         self.room = room
         self.full = full
+        self.error = error
         self.dropped = 0
         self.passes: list[int] = []
 
@@ -32,7 +37,7 @@ class Crowded:
 
     def encode(self, window: ContextWindow) -> str:
         if self.full or self.room == 0:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nA long tale.")
+            raise self.error
         return "context"
 
     def quick(self, question: Question) -> bool:
@@ -42,7 +47,7 @@ class Crowded:
         queries = [question.queries[:, 0].astype(np.float64) for question in questions]
         self.passes.append(sum(map(len, queries)))
         if self.passes[-1] > self.room:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+            raise self.error
         return [Values(one, one, one, one, Basis.TABPFN) for one in queries]
 
 
@@ -70,6 +75,30 @@ def test_a_context_is_read_once_room_was_made() -> None:
     window = ContextWindow.empty(3)
     assert WithinMemory(crowded, crowded.make_room).encode(window) == "context"
     assert crowded.dropped == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: out of memory\nCUDA kernel errors might be reported asynchronously",
+    ],
+)
+def test_libraries_that_find_no_memory_are_heard(text: str) -> None:
+    crowded = Crowded(room=16, error=RuntimeError(text))
+    (values,) = WithinMemory(crowded, crowded.make_room).predict(questions(20))
+    np.testing.assert_array_equal(values.mean, np.arange(20))
+    assert (crowded.dropped, crowded.passes) == (1, [20, 16, 4])
+
+
+def test_other_errors_are_not_taken_for_it() -> None:
+    crowded = Crowded(room=0, full=True, error=RuntimeError("shapes do not match"))
+    guarded = WithinMemory(crowded, crowded.make_room)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        guarded.predict(questions(2))
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        guarded.encode(ContextWindow.empty(3))
+    assert crowded.dropped == 0
 
 
 def test_what_does_not_fit_is_refused_and_may_be_sent_again() -> None:

@@ -22,8 +22,10 @@ class TokenBackbone:
     """A transformer of the Qwen3 kind, in the steps the engine schedules.
 
     Prompts are padded on the left, so that the last state of every row is that of its last
-    token; a prompt longer than the window loses its end, as with the paper's authors, but not
-    the token that closes it.
+    token. A prompt longer than the window loses its end, but not the token that closes it:
+    the paper does not say, but its authors' code cuts there, and so their adapter was trained.
+    ``Backbone`` keeps both ends instead: its window is an eighth of this one, so that many
+    prompts are cut, and our heads were trained on prompts cut that way.
 
     Attributes:
         name: What it was loaded from.

@@ -106,14 +106,13 @@ class Study:
             variants: Fields of the config that differ, by name of the variant.
             tabpfn: What all heads begin as; an ``InContextHead`` pre-trained here by default.
         """
-        seeds = range(self.config.seed, self.config.seed + SEEDS)
-        total = len(variants) * len(seeds) * self.config.steps
+        total = len(variants) * SEEDS * self.config.steps
         report = self._reported("connectors trained")
-        trainings: dict[str, list[Training]] = {}
+        trainings: dict[str, list[Training]] = {name: [] for name in variants}
         done = 0
-        for name, changes in variants.items():
-            trainings[name] = []
-            for seed in seeds:
+        # All variants with the first seed, then with the next: what is stopped can be compared.
+        for seed in range(self.config.seed, self.config.seed + SEEDS):
+            for name, changes in variants.items():
                 config = replace(self.config, seed=seed, **changes)  # type: ignore[arg-type]
 
                 def on_step(step: int, _: float, done: int = done) -> None:

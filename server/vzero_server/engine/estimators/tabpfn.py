@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 # Rewards from here on are successes (section 5.1).
 _SUCCESS = 0.5
-# Cells (queries times columns times members) of one pass.
+# Cells (queries times columns times members) up to which questions share a pass. One question
+# alone may have more: the engine asks for at most some hundred queries at once.
 _BATCH_CELLS = 1 << 22
 # Contexts of one pass.
 _BATCH_CONTEXTS = 32
@@ -75,7 +76,8 @@ class TabPFN:
             rows: Most rows of a context it reads.
             selection: Which, of a longer window.
             neighbours: See the class.
-            batch_cells: Most numbers of one pass: queries times columns times members.
+            batch_cells: Numbers up to which questions share a pass: queries times columns times
+                members.
 
         Raises:
             CheckpointError: The head was not trained for so many rows; or rows would depend on

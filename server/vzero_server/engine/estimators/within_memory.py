@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 # Queries of one pass when memory was short.
 _FEW = 16
+_SIGNS = ("CUDA out of memory", "CUDA error: out of memory", "ALLOC_FAILED")
 
 
 class WithinMemory:
@@ -30,7 +31,7 @@ class WithinMemory:
         """Watch over an estimator.
 
         Args:
-            estimator: May raise ``torch.cuda.OutOfMemoryError``.
+            estimator: May run out of memory.
             make_room: Drops kept contexts; called on the thread of the estimator.
         """
         self._estimator = estimator
@@ -49,13 +50,14 @@ class WithinMemory:
         """
         try:
             return self._estimator.encode(window)
-        except torch.cuda.OutOfMemoryError as error:
-            reason = str(error).partition("\n")[0]
+        except RuntimeError as error:
+            reason = _reason(error)
         # Not before: the error holds what the pass had in memory.
         self._relieve(reason)
         try:
             return self._estimator.encode(window)
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:
+            _reason(error)
             raise DeviceMemoryError(f"no room for a context of {len(window)} rows") from error
 
     def predict(self, questions: Sequence[Question]) -> list[Values]:
@@ -66,13 +68,14 @@ class WithinMemory:
         """
         try:
             return self._estimator.predict(questions)
-        except torch.cuda.OutOfMemoryError as error:
-            reason = str(error).partition("\n")[0]
+        except RuntimeError as error:
+            reason = _reason(error)
         # Not before: the error holds what the pass had in memory.
         self._relieve(reason)
         try:
             return [self._piecewise(question) for question in questions]
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:
+            _reason(error)
             raise DeviceMemoryError(f"no room for {_FEW} queries on one context") from error
 
     def quick(self, question: Question) -> bool:
@@ -91,3 +94,12 @@ class WithinMemory:
         self._make_room()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _reason(error: RuntimeError) -> str:
+    """What an error of a device without memory says, in a line; any other is raised again."""
+    text = str(error).partition("\n")[0]
+    # CUDA's libraries allocate for themselves, and torch tells of that in its own way.
+    if isinstance(error, torch.cuda.OutOfMemoryError) or any(sign in text for sign in _SIGNS):
+        return text
+    raise error

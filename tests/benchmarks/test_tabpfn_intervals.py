@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.tabpfn_intervals import figures_of, judged, seen_of
+from tests.tiny_tabpfn import save_tiny_tabpfn
+from vzero_server.engine.estimators.nearest import NearestNeighbours
+from vzero_server.engine.estimators.tabpfn import TabPFN
+from vzero_server.engine.value import Basis, beta_values
+from vzero_server.model.tabpfn import TabPFNHead
+from vzero_server.model.tabpfn_file import read_tabpfn
+from vzero_train.data.outcomes import Outcomes
+
+COLUMNS = 6
+
+
+def outcomes_of(rates: np.ndarray, rollouts: int, seed: int = 0) -> Outcomes:
+    count = len(rates)
+    names = np.full(count, "p")
+    return Outcomes(
+        texts=tuple(str(i) for i in range(count)),
+        prompt=np.arange(count),
+        policy=names,
+        benchmark=names,
+        source=names,
+        step=np.zeros(count, np.int64),
+        reward=(np.random.default_rng(seed).binomial(rollouts, rates) / rollouts).astype(
+            np.float32
+        ),
+        rollouts=np.full(count, rollouts),
+    )
+
+
+@pytest.mark.parametrize(("stated", "covered"), [(4.0, 0.9), (40.0, 0.5), (0.4, 1.0)])
+def test_coverage_tells_honest_intervals_from_others(stated: float, covered: float) -> None:
+    """Rates are drawn with concentration 4; what is stated is that, too much, too little."""
+    rates = np.random.default_rng(1).beta(1.2, 2.8, 4000)
+    outcomes = outcomes_of(rates, 10)
+    means = np.full(len(rates), 0.3)
+    values = beta_values(means, means, np.full(len(rates), stated), Basis.TABPFN)
+    rng = np.random.default_rng(2)
+    figures = figures_of(seen_of(values, outcomes, np.arange(len(rates)), rng))
+    if covered == 0.9:
+        assert figures["coverage"] == pytest.approx(0.9, abs=0.015)
+        assert figures["below"] == pytest.approx(0.05, abs=0.01)
+    else:
+        assert (figures["coverage"] < 0.75) == (covered < 0.9)
+        assert (figures["coverage"] > 0.92) == (covered > 0.9)
+    assert figures["bias"] == pytest.approx(0.0, abs=0.02)
+
+
+def test_both_estimators_are_asked_the_same(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(80, COLUMNS)).astype(np.float32)
+    outcomes = outcomes_of(1.0 / (1.0 + np.exp(-2.0 * vectors[:, 0])), 10)
+    head = TabPFNHead(read_tabpfn(save_tiny_tabpfn(tmp_path / "h.ckpt")), columns=COLUMNS)
+    estimators = {"tabpfn": TabPFN(head, rows=40), "knn": NearestNeighbours(8)}
+    found = judged(outcomes, vectors, estimators, 40)
+    assert found.keys() == estimators.keys()
+    for figures in found.values():
+        parts = figures["coverage"] + figures["below"] + figures["above"]
+        assert parts == pytest.approx(1.0)
+        assert 0.0 < figures["width"] < 1.0
+    assert found["knn"]["mse"] < 0.15
