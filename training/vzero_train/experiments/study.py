@@ -98,20 +98,25 @@ class Study:
         self._heads: dict[tuple[int, int], InContextHead] = {}
 
     def trained(
-        self, variants: Mapping[str, Mapping[str, object]], tabpfn: TabPFNStart | None = None
+        self,
+        variants: Mapping[str, Mapping[str, object]],
+        *,
+        seeds: int = SEEDS,
+        tabpfn: TabPFNStart | None = None,
     ) -> dict[str, list[Training]]:
         """Trainings of every variant, one for each seed.
 
         Args:
             variants: Fields of the config that differ, by name of the variant.
+            seeds: How many.
             tabpfn: What all heads begin as; an ``InContextHead`` pre-trained here by default.
         """
-        total = len(variants) * SEEDS * self.config.steps
+        total = len(variants) * seeds * self.config.steps
         report = self._reported("connectors trained")
         trainings: dict[str, list[Training]] = {name: [] for name in variants}
         done = 0
         # All variants with the first seed, then with the next: what is stopped can be compared.
-        for seed in range(self.config.seed, self.config.seed + SEEDS):
+        for seed in range(self.config.seed, self.config.seed + seeds):
             for name, changes in variants.items():
                 config = replace(self.config, seed=seed, **changes)  # type: ignore[arg-type]
 
