@@ -4,17 +4,24 @@ import numpy as np
 import pytest
 
 from tests.tiny_model import DIMENSION, save_tiny_model
+from vzero_server.model import packing
 from vzero_server.model.backbone import Backbone
 from vzero_train.data.token_states import token_states
 
 TEXTS = ("ab", "a much longer prompt, beyond the window of the model", "xyz", "b")
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+@pytest.fixture(scope="module", params=["packed", "padded"])
+def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """As on a CPU, and as where passes go with padding."""
     folder = tmp_path_factory.mktemp("model")
     save_tiny_model(folder)
-    return Backbone.load(str(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "padded":
+            patch.setattr(packing, "can_pack", lambda *_: False)
+        loaded = Backbone.load(str(folder))
+    assert loaded.packs == (request.param == "packed")
+    return loaded
 
 
 def test_states_are_those_of_each_prompt_alone(backbone: Backbone, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vzero_server.model import packing
 from vzero_server.model.backbone import Backbone
 
 _BATCH_TOKENS = 4096
@@ -120,9 +121,11 @@ def _compute(
         while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= _BATCH_TOKENS:
             stop += 1
         chosen = order[start:stop]
-        states, mask, pooled[chosen] = _last_layer(backbone, [ids[index] for index in chosen])
-        for prompt, row, real in zip(chosen, states, mask, strict=True):
-            tokens[offsets[prompt] : offsets[prompt + 1]] = row[real]
+        states, pooled[chosen] = _last_layer(backbone, [ids[index] for index in chosen])
+        for prompt, own in zip(
+            chosen, np.split(states, np.cumsum(lengths[chosen])[:-1]), strict=True
+        ):
+            tokens[offsets[prompt] : offsets[prompt + 1]] = own
         start = stop
         if progress:
             progress(start, len(order))
@@ -136,14 +139,16 @@ def _compute(
 @torch.inference_mode()
 def _last_layer(
     backbone: Backbone, tokens: Sequence[Sequence[int]]
-) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_], npt.NDArray[np.float16]]:
-    """States ``[B, T, hidden]``, mask ``[B, T]`` and pooled states ``[B, hidden]``."""
-    batch = backbone._batch(tokens)
-    transformer: Any = backbone._model[0]
-    pooling: Any = backbone._model[1]
-    features = pooling(transformer(batch))
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
+    """States of all tokens, one prompt after another, and pooled states ``[B, hidden]``."""
+    model: Any = backbone._model
+    batch = packing.packed(tokens, model) if backbone.packs else backbone._batch(tokens)
+    # What comes behind the pooling, a normalisation, is left out.
+    features = model[1](model[0](dict(batch)))
     states, pooled = (
         features[name].float().clamp(-_LARGEST, _LARGEST).half().cpu().numpy()
         for name in ("token_embeddings", "sentence_embedding")
     )
-    return states, features["attention_mask"].bool().cpu().numpy(), pooled
+    if backbone.packs:
+        return states[0], pooled
+    return states[features["attention_mask"].bool().cpu().numpy()], pooled
