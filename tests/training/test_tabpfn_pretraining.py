@@ -162,8 +162,9 @@ def test_the_command_says_what_is_wrong(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ("train", "tabpfn", "--config", recipe, "--out", tmp_path)
-    assert run(*command, "--fold", "first") == 2
-    assert "--fold does not go with 'vzero train tabpfn'" in capsys.readouterr().err
+    for option in ("--fold", "--cache", "--backbone"):
+        assert run(*command, option, "other") == 2
+        assert f"{option} does not go with 'vzero train tabpfn'" in capsys.readouterr().err
     assert run("train", "tabpfn", "--config", tmp_path / "no.toml", "--out", tmp_path) == 2
     assert "no.toml" in capsys.readouterr().err
     state = heads.state_of(tmp_path / "tiny.safetensors")

@@ -58,13 +58,14 @@ def train(
 
     OUTCOMES: an in-context head, on a Parquet file as for `vzero eval`.
 
-    tabpfn: a small TabPFN, on synthetic tables: some ten minutes of one core. It stands in for
+    tabpfn: a small TabPFN, on synthetic tables: ten to twenty minutes of one core. It stands in for
     the weights of Prior Labs, and is no match for them.
 
     The state is kept in --out every few hundred steps; --resume goes on from it.
     """
     if what == "tabpfn":
-        for name, given in (("--fold", fold), ("--cache", cache)):
+        other = None if backbone == "packaged" else backbone
+        for name, given in (("--fold", fold), ("--cache", cache), ("--backbone", other)):
             if given is not None:
                 raise BadInput(f"{name} does not go with 'vzero train tabpfn'")
         pretraining.run(

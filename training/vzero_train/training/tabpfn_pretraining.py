@@ -2,7 +2,7 @@
 
 It stands in where the weights of Prior Labs cannot be had or may not be used, and lets all that
 is built around TabPFN run as it is. It is no match for them: it has a fraction of their
-parameters and has seen a few thousand small tables.
+parameters and has seen some ten thousand small tables.
 """
 
 import math

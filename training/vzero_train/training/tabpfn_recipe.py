@@ -6,7 +6,7 @@ from pathlib import Path
 from vzero_train.training.settings import RecipeError, checked, read_toml, types_of
 
 RECIPE = Path(__file__).parent / "recipes" / "tabpfn-small.toml"
-"""Some minutes of one core."""
+"""Ten to twenty minutes of one core."""
 
 FEWEST_ROWS, FEWEST_COLUMNS = 16, 2
 """Sizes of the smallest table."""
