@@ -53,8 +53,8 @@ class TabPFN:
     context's mean. Contexts that have equally many rows are answered from together.
 
     The interval holds the prompt's own success rate: how far those of the context lie from the
-    mean of their neighbours, each left out. TabPFN knows them better than that, so that
-    intervals are rather too wide.
+    mean of their neighbours, each left out. A head that knows them better than
+    that gets intervals wider than it needs; ``benchmarks.tabpfn_intervals`` tells.
     """
 
     # The neighbours of its rows may be any.
