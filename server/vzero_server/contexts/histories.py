@@ -1,13 +1,13 @@
 """What a policy earned on prompts before, as statements on a connection."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, func, select
 
 from vzero_server.contexts import schema
-from vzero_server.contexts.prompts import pieces
+from vzero_server.contexts.prompts import keys_of, pieces
 
 MOST_ROWS = 64
 """Newest outcomes of a prompt that are read."""
@@ -27,14 +27,9 @@ def read_histories_by_key(
     connection: Connection, policy_key: int, prompt_keys: Sequence[int], as_of_step: int | None
 ) -> dict[int, list[PastOutcome]]:
     """The newest outcomes of a policy on prompts by key; see ``read_histories``."""
-    outcome = schema.outcome.c
     found: dict[int, list[PastOutcome]] = {}
-    for piece in pieces(prompt_keys):
-        rows = select(outcome.prompt_key, *_COLUMNS).where(
-            outcome.prompt_key.in_(piece), outcome.policy_key == policy_key
-        )
-        for row in connection.execute(_newest(rows, as_of_step)):
-            found.setdefault(row[0], []).append(PastOutcome._make(row[1:]))
+    for _, key, *fields in _newest(connection, [policy_key], prompt_keys, as_of_step):
+        found.setdefault(key, []).append(PastOutcome._make(fields))
     return found
 
 
@@ -52,29 +47,39 @@ def read_histories(
         digests: Of the prompts, which need not be known.
         as_of_step: Only outcomes whose step is set and at most this.
     """
-    outcome, prompt = schema.outcome.c, schema.prompt
+    # Their keys first: for a join too SQLite would go through all outcomes of each policy.
+    digest_of = {key: digest for digest, key in keys_of(connection, digests).items()}
     found: dict[tuple[int, bytes], list[PastOutcome]] = {}
-    for some, piece in product(pieces(policy_keys), pieces(digests)):
-        rows = (
-            select(outcome.policy_key, prompt.c.digest, *_COLUMNS)
-            .join(schema.outcome, outcome.prompt_key == prompt.c.key)
-            .where(prompt.c.digest.in_(piece), outcome.policy_key.in_(some))
-        )
-        for row in connection.execute(_newest(rows, as_of_step)):
-            found.setdefault((row[0], row[1]), []).append(PastOutcome._make(row[2:]))
+    for policy, key, *fields in _newest(connection, policy_keys, list(digest_of), as_of_step):
+        found.setdefault((policy, digest_of[key]), []).append(PastOutcome._make(fields))
     return found
 
 
-_COLUMNS = [schema.outcome.c[name] for name in ("seq", "reward", "rollouts", "step", "observed_at")]
-
-
-def _newest(rows: Select[Any], as_of_step: int | None) -> Select[Any]:
-    """Of rows of some policies on some prompts, the newest of each pair, oldest first."""
-    outcome = schema.outcome.c
+def _newest(
+    connection: Connection,
+    policy_keys: Sequence[int],
+    prompt_keys: Sequence[int],
+    as_of_step: int | None,
+) -> Iterator[Sequence[Any]]:
+    """Key of the policy and of the prompt, and fields, of the newest outcomes of each pair."""
+    outcome, whole = schema.outcome.c, schema.outcome.alias()
+    # The sum is for SQLite, which would go through all outcomes of a policy to spare itself
+    # sorting those of one prompt.
+    newness = func.row_number().over(
+        partition_by=(outcome.policy_key, outcome.prompt_key), order_by=(outcome.seq + 0).desc()
+    )
+    # What this needs stands in the index of prompts; the other columns are read of few rows.
+    rows = select(outcome.policy_key, outcome.prompt_key, outcome.seq, newness.label("newness"))
     if as_of_step is not None:
         rows = rows.where(outcome.step <= as_of_step)
-    pair = (outcome.policy_key, outcome.prompt_key)
-    newness = func.row_number().over(partition_by=pair, order_by=outcome.seq.desc())
-    numbered = rows.add_columns(newness.label("newness")).subquery()
-    columns = [column for column in numbered.c if column.name != "newness"]
-    return select(*columns).where(numbered.c.newness <= MOST_ROWS).order_by(numbered.c.seq)
+    for some, piece in product(pieces(policy_keys), pieces(prompt_keys)):
+        named = outcome.prompt_key.in_(piece), outcome.policy_key.in_(some)
+        numbered = rows.where(*named).subquery()
+        same = (whole.c.policy_key == numbered.c.policy_key) & (whole.c.seq == numbered.c.seq)
+        yield from connection.execute(
+            select(numbered.c.policy_key, numbered.c.prompt_key)
+            .add_columns(*(whole.c[name] for name in PastOutcome._fields))
+            .join(whole, same)
+            .where(numbered.c.newness <= MOST_ROWS)
+            .order_by(numbered.c.seq)
+        )

@@ -21,18 +21,19 @@ def store_prompts(
 ) -> tuple[dict[str, int], list[str]]:
     """Keys of prompts by text, and the texts among them that were stored now."""
     by_digest = {prompt_digest(text): text for text in prompts}
-    keys = _keys_of(connection, list(by_digest))
+    keys = keys_of(connection, list(by_digest))
     new = [digest for digest in by_digest if digest not in keys]
     if new:
         connection.execute(
             insert(schema.prompt),
             [{"digest": digest, "text": by_digest[digest].encode()} for digest in new],
         )
-        keys |= _keys_of(connection, new)
+        keys |= keys_of(connection, new)
     return {text: keys[digest] for digest, text in by_digest.items()}, [by_digest[d] for d in new]
 
 
-def _keys_of(connection: Connection, digests: Sequence[bytes]) -> dict[bytes, int]:
+def keys_of(connection: Connection, digests: Sequence[bytes]) -> dict[bytes, int]:
+    """Keys of those of some prompts, by digest, that are stored."""
     found: dict[bytes, int] = {}
     for piece in pieces(digests):
         statement = select(schema.prompt.c.digest, schema.prompt.c.key)
