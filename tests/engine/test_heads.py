@@ -85,15 +85,15 @@ async def test_a_quick_question_that_comes_alone_is_answered_on_the_loop(
     adder = Adder(most_quick=2)
     adder.release.set()
     here = threading.current_thread()
-    await heads.values(encoded(0, adder), queries(2))
+    await ask(heads, encoded(0, adder), queries(2))
     assert adder.threads == [here]
-    await heads.values(encoded(0, adder), queries(3))
-    calls = (heads.values(encoded(i, adder), queries(1)) for i in range(2))
+    await ask(heads, encoded(0, adder), queries(3))
+    calls = (ask(heads, encoded(i, adder), queries(1)) for i in range(2))
     await asyncio.gather(*calls)
     assert adder.batches == [[2], [3], [1, 1]]
     assert here not in adder.threads[1:]
     with pytest.raises(ArithmeticError):
-        await heads.values(encoded(-1, adder), queries(1))
+        await ask(heads, encoded(-1, adder), queries(1))
 
 
 async def test_a_long_call_is_answered_in_order(heads: HeadBatcher) -> None:

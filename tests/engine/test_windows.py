@@ -13,6 +13,7 @@ from vzero_server.contexts.database import Database
 from vzero_server.contexts.outcome import prompt_digest
 from vzero_server.contexts.store import ContextStore
 from vzero_server.contexts.window import ContextWindow
+from vzero_server.engine.batch_forms import Padded
 from vzero_server.engine.batcher import Batcher
 from vzero_server.engine.features import FeatureCache
 from vzero_server.engine.windows import WindowCache
@@ -44,7 +45,7 @@ class Door:
 async def door(folder: Path, backbone: Backbone) -> AsyncIterator[Door]:
     store = ContextStore(Database(folder / "data"))
     encoder = PromptEncoder(backbone)
-    batcher = Batcher(encoder, max_batch_tokens=512, max_queued_prompts=1000)
+    batcher = Batcher(encoder, Padded(512), max_queued_prompts=1000)
     model = await store.model_key(encoder.fingerprint)
     features = FeatureCache(
         store, batcher, model_key=model, columns=encoder.columns, max_bytes=1 << 20
