@@ -28,6 +28,7 @@ from vzero_server.engine.estimators.prior import Prior
 from vzero_server.engine.estimators.within_memory import WithinMemory
 from vzero_server.engine.features import FeatureCache
 from vzero_server.engine.heads import HeadBatcher
+from vzero_server.engine.joint import JointReadings
 from vzero_server.engine.peers import Peers
 from vzero_server.engine.windows import WindowCache
 from vzero_server.metrics import Metrics
@@ -200,12 +201,15 @@ async def engine_of(
         worker=worker,
         metrics=metrics,
     )
-    peers = None
+    peers, joint, refresh = None, None, settings.peer_refresh
     if settings.peers:
-        peers = Peers(store, most=settings.peers, refresh=settings.peer_refresh, worker=worker)
+        peers = Peers(store, most=settings.peers, refresh=refresh, worker=worker)
+        joint = JointReadings(
+            store, features, pooled=models.encoder.pooled, refresh=refresh, worker=worker
+        )
     heads = HeadBatcher(metrics)
     loaded = estimators.keys()
-    engine = Engine(store, features, contexts, peers, heads, loaded, metrics, [worker])
+    engine = Engine(store, features, contexts, peers, heads, loaded, metrics, [worker], joint)
     try:
         # The first batch pays for allocations that later ones find made.
         await features.of_prompts(["What is the value of this prompt at state zero?"])

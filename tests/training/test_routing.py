@@ -25,7 +25,6 @@ from vzero_train.evaluation.routers import (
     Task,
 )
 from vzero_train.evaluation.routing import decomposed, judge, route, splits_of
-from vzero_train.evaluation.value_routers import own_weight
 
 COLOURS, NUMBERS = "name a colour of the sky", "what is the sum of the numbers"
 
@@ -143,17 +142,6 @@ def test_splits_share_no_prompt() -> None:
     assert (again[0].known != again[1].known).any()
 
 
-def test_own_parts_count_what_they_are_worth() -> None:
-    rng = np.random.default_rng(0)
-    shared, own = np.zeros((400, 5)), rng.normal(size=(400, 5))
-    right = (rng.random((400, 5)) < 1 / (1 + np.exp(-own))).astype(float)
-    noise = (rng.random((400, 5)) < 0.5).astype(float)
-    assert own_weight(shared, own, right) > 0.85
-    assert own_weight(shared, own, noise) < 0.15
-    assert own_weight(shared, own, 1 - right) == 0.0
-    assert own_weight(shared, 0 * own, right) == 1.0
-
-
 def rows(fleet: Fleet, **columns: Any) -> dict[str, Any]:
     count, policies = fleet.rewards.shape
     return {
@@ -258,9 +246,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert (size["rows"], size["asked"], size["splits"]) == (64, 86, 2)
     assert size["fleet"]["cost"] == "tokens"
     routers = {one["name"]: one for one in size["routers"]}
-    assert len(routers) == 10
+    assert len(routers) == 11
     assert routers["oracle"]["to_oracle"]["estimate"] == 0.0
-    for name in ("icl", "icl-paper", "icl-shrunk"):
+    for name in ("vzero", "icl", "icl-paper", "icl-weighted"):
         lead = routers[name]["aiq"]["estimate"] - routers["best-single"]["aiq"]["estimate"]
         assert lead > 0.02, name
         assert routers[name]["aiq"]["estimate"] <= routers["oracle"]["aiq"]["estimate"]
@@ -271,6 +259,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert (tmp_path / "pages" / "routing-made-up.png").read_bytes()[1:4] == b"PNG"
     page = (tmp_path / "pages" / "routing-made-up.md").read_text()
     assert "trained on mmlu_pro" in page
+    assert "`vzero` is what `RankModels` serves" in page
     assert COLOURS not in page
     assert ran(*arguments[:-2], "--estimators", "knn") == 0
     assert "knn" in capsys.readouterr().out

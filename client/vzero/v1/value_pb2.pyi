@@ -770,7 +770,9 @@ class RankModelsRequest(_message.Message):
     estimator: Global___Estimator.ValueType
     """What computes the values."""
     with_peers: _builtins.bool
-    """As in PredictRequest. Scores of RANK_MODE_PAPER are never corrected by peers."""
+    """As in PredictRequest; besides, policies that share prompts are read jointly, and
+    without peers each by itself. Scores of RANK_MODE_PAPER are never corrected by peers.
+    """
     with_history: _builtins.bool
     """As in PredictRequest. Scores of RANK_MODE_PAPER never rest on histories."""
     @_builtins.property
@@ -915,7 +917,9 @@ class Candidate(_message.Message):
     """Whether it passes the filters of the request."""
     @_builtins.property
     def value(self) -> Global___Value:
-        """Its estimated success rate on the prompt."""
+        """Its estimated success rate on the prompt. It can differ from that of Predict: what
+        sets the policies apart counts for what it proved worth on prompts that they share.
+        """
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from vzero_server.engine.errors import EstimatorNotLoadedError
 from vzero_server.engine.estimators.estimator import Features
 from vzero_server.engine.features import FeatureCache
 from vzero_server.engine.heads import HeadBatcher
+from vzero_server.engine.joint import JointReadings
 from vzero_server.engine.memory import Memory, remembering
 from vzero_server.engine.peers import Hearsay, Peers
 from vzero_server.engine.value import Values
@@ -49,12 +50,14 @@ class _Asking:
         asked: Digests by which peers are asked for them; None to ask none.
         remembered: Digests by which their histories are looked up; None to look up none.
         as_of_step: Histories end with this step.
+        jointly: The contexts are a fleet, read together.
     """
 
     queries: Features
     asked: Sequence[bytes] | None
     remembered: Sequence[bytes] | None
     as_of_step: int | None = None
+    jointly: bool = False
 
 
 class Engine:
@@ -74,6 +77,7 @@ class Engine:
         loaded: Collection[EstimatorName],
         metrics: Metrics | None = None,
         watched: Sequence[Watched] = (),
+        joint: JointReadings | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -86,11 +90,13 @@ class Engine:
             loaded: The estimators there are.
             metrics: Where it is measured.
             watched: Further parts that must work for it to answer.
+            joint: Reads fleets together; None to read each policy by itself.
         """
         self._store = store
         self._features = features
         self._contexts = contexts
         self._peers = peers
+        self._joint = joint
         self._memory = Memory(store)
         self._heads = heads
         self._metrics = metrics or Metrics()
@@ -153,13 +159,15 @@ class Engine:
     ) -> list[Prediction]:
         """Values of prompts under several policies, one prediction each, in order.
 
-        The prompts are embedded once, and the policies' questions answered together.
+        The prompts are embedded once, and the policies' questions answered together. Of
+        prompts on which peers have nothing to say the policies are read jointly
+        (``decisions.joint``), so that values can differ from those of ``values``.
 
         Args:
             policy_ids: The policies.
             prompts: The prompts, at least one.
             estimator: What computes the values.
-            with_peers: As in ``values``.
+            with_peers: As in ``values``; without them each policy is read by itself.
             with_history: As in ``values``.
             labels: What the estimator reads instead of the rewards of each policy's context;
                 values are then of those labels, and neither peers nor histories, which know
@@ -190,7 +198,8 @@ class Engine:
             contexts = [await one for one in reads]
         else:
             contexts = await asyncio.gather(*reads)
-        return await self._answers(contexts, _Asking(queries, asked, remembered))
+        asking = _Asking(queries, asked, remembered, jointly=asked is not None)
+        return await self._answers(contexts, asking)
 
     def _loaded(self, estimator: EstimatorName) -> EstimatorName:
         name = self._names.get(estimator)
@@ -207,6 +216,8 @@ class Engine:
         values = await self._heads.values_of_all(
             [(encoded, hearsay) for (_, encoded), hearsay in pairs], asking.queries
         )
+        if asking.jointly and self._joint is not None:
+            values = await self._joint.together(contexts, hearsays, values, asking.queries)
         if asking.remembered is not None:
             values = await self._remembering(contexts, values, asking.remembered, asking.as_of_step)
         predictions = []

@@ -9,13 +9,10 @@ import numpy as np
 import torch
 from scipy.special import expit
 
+from vzero_server.decisions.joint import CELLS, Joint
 from vzero_server.decisions.ranking import Label
 from vzero_server.model.icl import InContextHead
 from vzero_train.evaluation.routers import Array, Floats, Ints, Task
-
-# How firmly the weight of what sets policies apart is held at 1, in squared logits.
-_HOLD = 3.0
-_STEPS = 8
 
 
 class Contexts:
@@ -52,7 +49,7 @@ class Contexts:
 
 
 class InContext:
-    """Every policy valued by itself, as the server ranks."""
+    """Every policy valued by itself, as ``Predict`` does."""
 
     def __init__(self, contexts: Contexts) -> None:
         self._contexts = contexts
@@ -64,25 +61,26 @@ class InContext:
         return values
 
 
-class Shrunk:
-    """The same, with what sets policies apart counted by what it proved worth on the context.
+class Jointly:
+    """Policies read together, as the server ranks prompts that nobody tried.
 
-    A value's logit is the policy's offset, a part that all policies share and a part of its own.
-    Two policies that are much alike differ on a prompt mostly by the noise of two regressions:
-    the own parts are multiplied by one weight for the fleet, from 0 to 1, fitted to the
-    leave-one-out logits of all policies on the context (one column, logistic, held at 1).
+    What a server knows of the fleet is all there is: the contexts' own prompts.
     """
 
-    def __init__(self, contexts: Contexts) -> None:
+    def __init__(
+        self, contexts: Contexts, embeddings: Floats, counts: Sequence[int] = CELLS
+    ) -> None:
+        """Take embeddings of all prompts, ``[prompts, d]``, and numbers of cells."""
         self._contexts = contexts
+        self._embeddings = embeddings
+        self._counts = counts
 
     def __call__(self, task: Task) -> Array:
         """See ``Router``."""
-        left_out, logits, offsets = self._contexts.logits(task.known, task.rewards, task.asked)
-        shared, own = _apart(left_out, offsets)
-        weight = own_weight(shared + offsets, own, task.rewards)
-        shared, own = _apart(logits, offsets)
-        values: Array = expit(offsets + shared + weight * own)
+        left_out, logits, levels = self._contexts.logits(task.known, task.rewards, task.asked)
+        known, asked = self._embeddings[task.known], self._embeddings[task.asked]
+        joint = Joint.fit(left_out, levels, task.rewards, known, self._counts)
+        values: Array = expit(joint.logits(logits, levels, asked))
         return values
 
 
@@ -103,29 +101,6 @@ class Relabelled:
             _, logits, _ = self._contexts.logits(task.known, relabelled, task.asked)
             scores[number] = expit(logits)
         return scores
-
-
-def own_weight(shared: Array, own: Array, rewards: Array) -> float:
-    """Weight in [0, 1] of the parts that set policies apart.
-
-    Args:
-        shared: Logits without them, ``[N, P]``.
-        own: Those parts, of prompts left out of the fit, ``[N, P]``.
-        rewards: What came true, ``[N, P]``.
-    """
-    weight = 1.0
-    for _ in range(_STEPS):
-        values = expit(shared + weight * own)
-        slope = float((own * (rewards - values)).sum()) - _HOLD * (weight - 1.0)
-        weight += slope / (float((own**2 * values * (1.0 - values)).sum()) + _HOLD)
-    return min(1.0, max(0.0, weight))
-
-
-def _apart(logits: Array, offsets: Array) -> tuple[Array, Array]:
-    """What all policies share on a prompt, ``[n, 1]``, and the part of each, ``[n, P]``."""
-    beyond = logits - offsets
-    shared: Array = beyond.mean(1, keepdims=True)
-    return shared, beyond - shared
 
 
 def _stacked(columns: Sequence[torch.Tensor]) -> Array:

@@ -30,12 +30,13 @@ from vzero_train.evaluation.routing import (
     route,
     splits_of,
 )
-from vzero_train.evaluation.value_routers import Contexts, InContext, Relabelled, Shrunk
+from vzero_train.evaluation.value_routers import Contexts, InContext, Jointly, Relabelled
 from vzero_train.experiments import report
 
 NAMES = (
+    "vzero",
     "icl",
-    "icl-shrunk",
+    "icl-weighted",
     "icl-paper",
     "best-single",
     "random",
@@ -59,8 +60,9 @@ def sweeps(
     contexts = Contexts(checkpoint.head, columns.features)
     embeddings = columns.embeddings
     made: dict[str, Callable[[], Sweep]] = {
+        "vzero": lambda: decomposed(Jointly(contexts, embeddings)),
         "icl": lambda: decomposed(InContext(contexts)),
-        "icl-shrunk": lambda: decomposed(Shrunk(contexts)),
+        "icl-weighted": lambda: decomposed(Jointly(contexts, embeddings, counts=())),
         "icl-paper": lambda: Sweep(Relabelled(contexts), PAPER_BETAS),
         "best-single": lambda: decomposed(BestSingle()),
         "random": lambda: decomposed(Chance()),
@@ -173,6 +175,9 @@ def _page(
         "routed. Figures are means over splits, brackets 95 % bootstrap intervals over prompts, "
         "drawn alike for all routers; leads are paired. What routers are free to choose they "
         "choose inside the known prompts.\n\n"
+        "`vzero` is what `RankModels` serves: the policies of a fleet read jointly. `icl` is the "
+        "same without that, each policy valued by itself, and `icl-weighted` has only the weight "
+        "of what sets policies apart.\n\n"
         f"The head `{document['head']['fingerprint'][:12]}` was trained on {trained}.\n\n"
         f"`{command}`, seed {document['seed']}."
     )
