@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from cachetools import LRUCache
 from scipy.special import expit, logit
 
@@ -102,16 +103,13 @@ class JointReadings:
             for position, one in enumerate(known)
             if isinstance(one, Known) and one.basis is Basis.ICL
         ]
-        unheard = np.ones(len(queries), np.bool_)
-        for hearsay in hearsays:
-            if hearsay is not None:
-                unheard &= np.isnan(hearsay.rewards).all(axis=0)
+        unheard = _unheard(hearsays, len(queries))
         if len(members) < 2 or not unheard.any():
             return list(values)
         reading = await self._of([contexts[position] for position in members])
         if reading is None or (reading.own, reading.kinds) == (1.0, 0.0):
             return list(values)
-        levels = np.array([float(known[position].encoded.offset[0]) for position in members])
+        levels = _levels([known[position] for position in members])
         own = [values[position] for position in members]
         embeddings = queries[:, : self._pooled].astype(np.float32)
         if len(own) * len(queries) > _MANY:
@@ -203,14 +201,13 @@ class _Table:
         prompts = np.sort(prompts[order[: min(_PROMPTS, int((counts >= 2).sum()))]])
         left_out = np.full((len(prompts), len(known)), np.nan)
         rewards = left_out.copy()
-        levels = np.zeros(len(known))
+        drift = torch.cat([one.encoded.drift for one in known]).double().cpu().numpy()
         for column, (one, rows) in enumerate(zip(known, single, strict=True)):
-            levels[column] = float(one.encoded.offset[0]) - float(one.encoded.drift[0])
             rows = rows[np.isin(one.prompts[rows], prompts)]
             place = np.searchsorted(prompts, one.prompts[rows])
             left_out[place, column] = one.left_out[rows]
             rewards[place, column] = one.rewards[rows]
-        return cls(prompts, left_out, rewards, levels)
+        return cls(prompts, left_out, rewards, _levels(known) - drift)
 
     def part(self, chosen: npt.NDArray[np.bool_]) -> "_Table":
         """Some of the prompts."""
@@ -220,6 +217,23 @@ class _Table:
             left_out=self.left_out[chosen],
             rewards=self.rewards[chosen],
         )
+
+
+def _unheard(hearsays: Sequence[Hearsay | None], prompts: int) -> npt.NDArray[np.bool_]:
+    """Of which prompts no peer has anything to say, ``[prompts]``."""
+    unheard = np.ones(prompts, np.bool_)
+    for hearsay in hearsays:
+        if hearsay is not None:
+            unheard &= np.isnan(hearsay.rewards).all(axis=0)
+            if not unheard.any():
+                break
+    return unheard
+
+
+def _levels(known: Sequence[Known]) -> Array:
+    """Logits of mean rewards, of the policies as they are now, ``[P]``."""
+    levels: Array = torch.cat([one.encoded.offset for one in known]).double().cpu().numpy()
+    return levels
 
 
 def _joint(
