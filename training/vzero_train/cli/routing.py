@@ -83,6 +83,7 @@ def run(
             "--sizes": size,
             "--prompts": prompts,
             "--splits": splits,
+            "--estimators": ",".join(routers) if routers else None,
             "--checkpoint": setup.checkpoint and "...",
         }
         command = " ".join(

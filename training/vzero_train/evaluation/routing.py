@@ -1,7 +1,8 @@
-"""Routers judged on a fleet: swept over the preference, with bootstrap intervals over prompts.
+"""Routers judged on a fleet: swept over the preference, with bootstrap intervals.
 
-A prompt's outcomes under all policies are drawn together, in every split and for every router
-alike, so that differences between routers are paired.
+Prompts are drawn, and splits, since it is chance too which prompts were known. A prompt's
+outcomes under all policies are drawn together, in every split and for every router alike, so that
+differences between routers are paired.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -137,7 +138,7 @@ def judge(
     resamples: int = 500,
     seed: int = 0,
 ) -> list[Report]:
-    """Figures of all routers, with 95 % intervals over prompts.
+    """Figures of all routers, with 95 % intervals over prompts and splits.
 
     Args:
         fleet: What was routed to.
@@ -147,20 +148,19 @@ def judge(
         resamples: Of the bootstrap.
         seed: Of its draws.
     """
-    drawn = np.random.default_rng(seed).multinomial(
-        len(fleet), np.full(len(fleet), 1.0 / len(fleet)), size=resamples
-    )
-    weights = np.concatenate([np.ones((1, len(fleet))), drawn.astype(np.float64)])
+    rng = np.random.default_rng(seed)
+    weights = _draws(len(fleet), resamples, rng)
+    shares = _draws(len(routed), resamples, rng) / len(routed)
     names = list(routed[0].picks)
     found = {name: {figure: np.zeros(resamples + 1) for figure in FIGURES} for name in names}
     curves = {name: np.zeros((len(picks), 2)) for name, picks in routed[0].picks.items()}
-    for one in routed:
+    for one, share in zip(routed, shares.T, strict=True):
         sample = _Sample.of(fleet, one.task, weights)
         points = {name: sample.points(fleet, picks) for name, picks in one.picks.items()}
         for name, (costs, rewards) in points.items():
             curves[name] += np.stack([costs[0], rewards[0]], axis=1) / len(routed)
             for figure, replicates in _figures(sample, costs, rewards).items():
-                found[name][figure] += replicates / len(routed)
+                found[name][figure] += replicates * share
     for figures in found.values():
         best = found[oracle]
         figures["to_oracle"] = best["aiq"] - figures["aiq"]
@@ -174,6 +174,12 @@ def judge(
         )
         for name, figures in found.items()
     ]
+
+
+def _draws(count: int, resamples: int, rng: np.random.Generator) -> Array:
+    """How often each of ``count`` things is drawn, ``[1 + resamples, count]``: first once each."""
+    drawn = rng.multinomial(count, np.full(count, 1.0 / count), size=resamples)
+    return np.concatenate([np.ones((1, count)), drawn.astype(np.float64)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,14 @@ class Contexts:
         self._head = head.eval()
         with torch.inference_mode():
             self._rows = self._head.rows(torch.from_numpy(features.astype(np.float32)))
+        # Several routers ask the same of every split.
+        self._last: tuple[Task, tuple[Array, Array, Array]] | None = None
+
+    def of_task(self, task: Task) -> tuple[Array, Array, Array]:
+        """``logits`` of a split."""
+        if self._last is None or self._last[0] is not task:
+            self._last = task, self.logits(task.known, task.rewards, task.asked)
+        return self._last[1]
 
     @torch.inference_mode()
     def logits(self, known: Ints, labels: Array, asked: Ints) -> tuple[Array, Array, Array]:
@@ -56,7 +64,7 @@ class InContext:
 
     def __call__(self, task: Task) -> Array:
         """See ``Router``."""
-        _, logits, _ = self._contexts.logits(task.known, task.rewards, task.asked)
+        _, logits, _ = self._contexts.of_task(task)
         values: Array = expit(logits)
         return values
 
@@ -77,7 +85,7 @@ class Jointly:
 
     def __call__(self, task: Task) -> Array:
         """See ``Router``."""
-        left_out, logits, levels = self._contexts.logits(task.known, task.rewards, task.asked)
+        left_out, logits, levels = self._contexts.of_task(task)
         known, asked = self._embeddings[task.known], self._embeddings[task.asked]
         joint = Joint.fit(left_out, levels, task.rewards, known, self._counts)
         values: Array = expit(joint.logits(logits, levels, asked))
