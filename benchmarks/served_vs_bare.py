@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.served_vs_bare [--quick] [--json]``. Headline: ``ratio``. Served: 64
 concurrent calls of ``Predict`` with one new prompt each, from a client process: prompts of the
-policy zoo made new by a number, and longer made-up ones. Bare: the backbone on prompts of the same
-kind, all there at once and sorted by length into batches of the same budget, with as many threads;
+policy zoo made new by a number, and longer made-up ones. Bare: the backbone on the same prompts,
+all there at once and sorted by length into batches of the same budget, with as many threads;
 nothing of the in-context head. The client shares the cores: ``client_cores`` says how much of
 them it takes. Rounds alternate.
 """
@@ -78,10 +78,11 @@ class ServedVsBare:
 
     def one_round(self, number: int) -> dict[str, float]:
         """All figures once; ``number`` is that of the round."""
-        single = [[prompt] for prompt in mixed_prompts(self.count, f"served {number}")]
+        prompts = mixed_prompts(self.count, f"round {number}")
+        single = [[prompt] for prompt in prompts]
         found = self.client.run(calls.ask, self.address, POLICY, single, CONCURRENCY)
         served = self.count / found["seconds"]
-        bare = self.count / self.model.seconds(mixed_prompts(self.count, f"bare {number}"))
+        bare = self.count / self.model.seconds(prompts)
         return {
             "ratio": served / bare,
             "served_prompts_per_s": served,
