@@ -182,11 +182,16 @@ class EncodedContexts:
             if encoded.summary.version >= head.version:
                 return encoded
 
-    def ready(self, head: Head, name: EstimatorName, label: Label | None = None) -> bool:
-        """Whether ``get`` would answer from memory."""
+    def peek(self, head: Head, name: EstimatorName, label: Label | None = None) -> Encoded | None:
+        """The context that ``get`` would answer with at once, and not read again; else None."""
         key = _Key(head.key, None, name, label)
         kept = self._kept.get(key)
-        return kept is not None and self._will_do(key, kept, head, None)
+        if kept is None or not self._will_do(key, kept, head, None):
+            return None
+        if kept.summary.version < head.version and _age(kept) > _REFRESH_AFTER:
+            return None
+        self._metrics.encoded.hit(1)
+        return kept
 
     def _will_do(self, key: _Key, kept: Encoded, head: Head, min_version: int | None) -> bool:
         if kept.summary.version >= head.version:

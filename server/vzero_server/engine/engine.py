@@ -137,12 +137,14 @@ class Engine:
         digests = [prompt_digest(prompt) for prompt in prompts]
         asked = digests if with_peers and as_of_step is None else None
         remembered = digests if with_history else None
-        reading = self._contexts.get(
-            policy_id, head, as_of_step, name, min_version, opened=self._opened(asked)
-        )
-        if as_of_step is None and self._contexts.ready(head, name):
-            encoded, queries = await reading, await self._features.of_prompts(prompts)
+        newest = as_of_step is None and min_version is None
+        kept = self._contexts.peek(head, name) if newest else None
+        if kept is not None:
+            encoded, queries = kept, await self._features.of_prompts(prompts)
         else:
+            reading = self._contexts.get(
+                policy_id, head, as_of_step, name, min_version, opened=self._opened(asked)
+            )
             encoded, queries = await asyncio.gather(reading, self._features.of_prompts(prompts))
         asking = _Asking(queries, asked, remembered, as_of_step)
         return (await self._answers([(head, encoded)], asking))[0]
@@ -186,20 +188,22 @@ class Engine:
         asked = digests if with_peers and labels is None else None
         remembered = digests if with_history and labels is None else None
 
-        async def read(policy_id: str, head: Head, label: Label | None) -> tuple[Head, Encoded]:
+        async def read(policy_id: str, head: Head, label: Label | None) -> Encoded:
             opened = self._opened(asked)
-            return head, await self._contexts.get(
-                policy_id, head, None, name, label=label, opened=opened
-            )
+            return await self._contexts.get(policy_id, head, None, name, label=label, opened=opened)
 
-        reads = map(read, policy_ids, heads, own)
-        if all(map(self._contexts.ready, heads, repeat(name), own)):
-            # Tasks would take longer than the contexts, which are there.
-            contexts = [await one for one in reads]
-        else:
-            contexts = await asyncio.gather(*reads)
-        asking = _Asking(queries, asked, remembered, jointly=asked is not None)
-        return await self._answers(contexts, asking)
+        # A task takes longer than a context that is there.
+        kept = [*map(self._contexts.peek, heads, repeat(name), own)]
+        lacking = [
+            read(policy_id, head, label)
+            for policy_id, head, label, there in zip(policy_ids, heads, own, kept, strict=True)
+            if there is None
+        ]
+        rest = iter(await asyncio.gather(*lacking) if lacking else ())
+        contexts = [(head, there or next(rest)) for head, there in zip(heads, kept, strict=True)]
+        return await self._answers(
+            contexts, _Asking(queries, asked, remembered, jointly=asked is not None)
+        )
 
     def _loaded(self, estimator: EstimatorName) -> EstimatorName:
         name = self._names.get(estimator)

@@ -111,6 +111,8 @@ class LatestReadings(Generic[K, T]):
         if patience is not None and not task.done():
             await asyncio.wait([task], timeout=patience)
             return task.result().value if task.done() else None
+        if task.done():
+            return task.result().value
         # Shielded: others may wait for the same reading.
         return (await asyncio.shield(task)).value
 
