@@ -212,7 +212,7 @@ class InContextHead(nn.Module):
         apart = (block == numbers.unsqueeze(1)).unsqueeze(1) * scaled.unsqueeze(1)
         masked = apart.flatten(1, 2)
         pairs = zip(masked, contexts, strict=True)
-        products = _padded([(own @ context.rows[0].T).T for own, context in pairs])
+        products = _padded([context.rows[0] @ own.T for own, context in pairs])
         products = products.transpose(1, 2).reshape(len(contexts), len(sizes), queries, -1)
         norms = _padded([context.norms[0] for context in contexts]).transpose(1, 2).unsqueeze(2)
         weights = _padded([context.weights[0].T for context in contexts]).transpose(1, 2)
