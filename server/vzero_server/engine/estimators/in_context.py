@@ -29,7 +29,7 @@ _BATCH_ENTRIES = 1 << 19
 # Queries up to which many contexts are not worth copying into one batch.
 _FEW_QUERIES = 8
 # Queries times context rows of a quick question.
-_QUICK_ENTRIES = 4096
+_QUICK_ENTRIES = 512
 # A success rate at the very edge has no Beta distribution.
 _EDGE = 1e-4
 
