@@ -169,10 +169,9 @@ class EncodedContexts:
                 )
             return encoded
 
-        kept = self._kept.get(key)
-        if kept is not None and self._will_do(key, kept, head, min_version):
-            stale = kept.summary.version < head.version
-            if stale and _age(kept) > _REFRESH_AFTER:
+        kept = self._usable(key, head, min_version)
+        if kept is not None:
+            if _is_due(kept, head):
                 self._reading.refresh(key, read)
             self._metrics.encoded.hit(1)
             return kept
@@ -182,22 +181,28 @@ class EncodedContexts:
             if encoded.summary.version >= head.version:
                 return encoded
 
-    def peek(self, head: Head, name: EstimatorName, label: Label | None = None) -> Encoded | None:
+    def peek(
+        self,
+        head: Head,
+        as_of_step: int | None,
+        name: EstimatorName,
+        min_version: int | None = None,
+        label: Label | None = None,
+    ) -> Encoded | None:
         """The context that ``get`` would answer with at once, and not read again; else None."""
-        key = _Key(head.key, None, name, label)
-        kept = self._kept.get(key)
-        if kept is None or not self._will_do(key, kept, head, None):
-            return None
-        if kept.summary.version < head.version and _age(kept) > _REFRESH_AFTER:
+        kept = self._usable(_Key(head.key, as_of_step, name, label), head, min_version)
+        if kept is None or _is_due(kept, head):
             return None
         self._metrics.encoded.hit(1)
         return kept
 
-    def _will_do(self, key: _Key, kept: Encoded, head: Head, min_version: int | None) -> bool:
-        if kept.summary.version >= head.version:
-            return True
+    def _usable(self, key: _Key, head: Head, min_version: int | None) -> Encoded | None:
+        """What is kept, if it may be answered from."""
+        kept = self._kept.get(key)
+        if kept is None or kept.summary.version >= head.version:
+            return kept
         most = _STALE_WHILE_READ if key in self._reading else _STALE_AFTER
-        return _may_be_stale(kept, min_version) and _age(kept) < most
+        return kept if _may_be_stale(kept, min_version) and _age(kept) < most else None
 
     def drop(self) -> None:
         """Forget all contexts, to make room; whoever answers from one keeps it until done."""
@@ -220,6 +225,11 @@ class EncodedContexts:
 def _age(kept: Encoded) -> float:
     """How long ago it was read, in the time that took."""
     return (time.monotonic() - kept.read_at) / kept.seconds
+
+
+def _is_due(kept: Encoded, head: Head) -> bool:
+    """Whether it is to be read again in the background."""
+    return kept.summary.version < head.version and _age(kept) > _REFRESH_AFTER
 
 
 def _may_be_stale(kept: Encoded, min_version: int | None) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, repeat
+from itertools import accumulate
 
 from vzero_server.contexts.histories import PastOutcome
 from vzero_server.contexts.log import Appended
@@ -137,8 +137,7 @@ class Engine:
         digests = [prompt_digest(prompt) for prompt in prompts]
         asked = digests if with_peers and as_of_step is None else None
         remembered = digests if with_history else None
-        newest = as_of_step is None and min_version is None
-        kept = self._contexts.peek(head, name) if newest else None
+        kept = self._contexts.peek(head, as_of_step, name, min_version)
         if kept is not None:
             encoded, queries = kept, await self._features.of_prompts(prompts)
         else:
@@ -193,7 +192,10 @@ class Engine:
             return await self._contexts.get(policy_id, head, None, name, label=label, opened=opened)
 
         # A task takes longer than a context that is there.
-        kept = [*map(self._contexts.peek, heads, repeat(name), own)]
+        kept = [
+            self._contexts.peek(head, None, name, label=label)
+            for head, label in zip(heads, own, strict=True)
+        ]
         lacking = [
             read(policy_id, head, label)
             for policy_id, head, label, there in zip(policy_ids, heads, own, kept, strict=True)
