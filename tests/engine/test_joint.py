@@ -6,11 +6,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from tests.engine.test_engine import running
 from tests.outcomes import outcome
-from tests.tiny_head import save_tiny_head
 from vzero_server.engine.encoded import EstimatorName
 from vzero_server.engine.engine import Engine
 from vzero_server.engine.value import Basis
@@ -29,13 +27,6 @@ NAMES = ("one", "two", "three")
 # Each is good at another kind, but for chance.
 RATES = np.where(np.arange(96)[:, None] % 3 == np.arange(3), 0.9, 0.4)
 REWARDS = np.random.default_rng(0).random((96, 3)) < RATES
-
-
-@pytest.fixture
-def head(tmp_path: Path, tiny_backbone: Backbone) -> Path:
-    path = tmp_path / "head.safetensors"
-    save_tiny_head(path, tiny_backbone)
-    return path
 
 
 @asynccontextmanager

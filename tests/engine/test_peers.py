@@ -10,23 +10,14 @@ import pytest
 
 from tests.engine.test_engine import running
 from tests.outcomes import outcome
-from tests.tiny_head import save_tiny_head
 from vzero_server.engine.encoded import EstimatorName
 from vzero_server.engine.engine import Engine
-from vzero_server.model.backbone import Backbone
 from vzero_train.evaluation.metrics import auc
 
 PROMPTS = [f"prompt {i}" for i in range(120)]
 # Nothing in the text tells the hard prompts from the easy ones.
 EASY = np.random.default_rng(0).random(len(PROMPTS)) < 0.5
 CONTEXT, ASKED = slice(0, 60), slice(60, 120)
-
-
-@pytest.fixture
-def head(tmp_path: Path, tiny_backbone: Backbone) -> Path:
-    path = tmp_path / "head.safetensors"
-    save_tiny_head(path, tiny_backbone)
-    return path
 
 
 @asynccontextmanager

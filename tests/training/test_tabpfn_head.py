@@ -10,6 +10,7 @@ import torch
 import vzero
 from tests.tiny_qwen import save_tiny_qwen
 from tests.tiny_tabpfn import save_tiny_tabpfn
+from tests.training.interrupted import Stopped, stop_at
 from tests.training.test_connector import (
     CONFIG,
     HIDDEN,
@@ -80,15 +81,8 @@ def test_an_interrupted_tuning_goes_on_as_if_it_had_not_been(
     whole.train()
     state = tmp_path / "state.pt"
 
-    class Stopped(Exception):
-        pass
-
-    def stop(step: int, _: float) -> None:
-        if step == 3:
-            raise Stopped
-
     with pytest.raises(Stopped):
-        make_trainer(config, head=head).train(state=state, on_step=stop)
+        make_trainer(config, head=head).train(state=state, on_step=stop_at(3))
     again = make_trainer(config, head=head)
     again.train(state=state)
     assert again.curve == whole.curve

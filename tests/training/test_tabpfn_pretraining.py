@@ -9,6 +9,7 @@ import pytest
 import torch
 from tabpfn import TabPFNClassifier
 
+from tests.training.interrupted import Stopped, stop_at
 from vzero.cli import main
 from vzero_server.model.tabpfn_file import read_tabpfn, save_tabpfn
 from vzero_train.cli import heads
@@ -53,15 +54,8 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -
     whole.train()
     state = tmp_path / "state.pt"
 
-    class Stopped(Exception):
-        pass
-
-    def stop(step: int, _: float) -> None:
-        if step == 3:
-            raise Stopped
-
     with pytest.raises(Stopped):
-        TabPFNPretraining(TINY).train(state=state, on_step=stop)
+        TabPFNPretraining(TINY).train(state=state, on_step=stop_at(3))
     again = TabPFNPretraining(TINY)
     steps: list[int] = []
     again.train(state=state, on_step=lambda step, _: steps.append(step))
