@@ -1,5 +1,6 @@
 """Passes without padding are held against those with it, on the same weights."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from torch.overrides import TorchFunctionMode
 from transformers import (
     BertConfig,
     MPNetConfig,
@@ -18,6 +20,7 @@ from transformers import (
 from transformers.models.auto import AutoModel, AutoTokenizer
 
 from tests.tiny_model import DIMENSION, WINDOW
+from vzero_server.model import packing
 from vzero_server.model.backbone import Backbone
 
 PROMPTS = ["a", "some prompt", "some prompt", "longer than the window " * 4, "1 + 2 = ?"]
@@ -95,3 +98,46 @@ def test_a_kind_that_reads_positions_elsewhere_is_padded(tiny_model: Path, tmp_p
     assert not backbone.packs
     tokens = backbone.tokenize(PROMPTS)
     np.testing.assert_allclose(backbone.embed(tokens), with_padding(folder, tokens)[0], atol=1e-5)
+
+
+class Calls(TorchFunctionMode):
+    """Counts what Python asks of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.number += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_pass_leaves_the_interpreter_alone(tiny_backbone: Backbone) -> None:
+    """Each call of Python's takes the lock that the threads of the server share."""
+    tokens = tiny_backbone.tokenize(PROMPTS)
+    tiny_backbone.states(tokens, (0, 1))
+    calls = []
+    for rows in (tokens, tokens * 10):
+        with Calls() as counted:
+            tiny_backbone.states(rows, (0, 1))
+        calls.append(counted.number)
+    assert calls[0] == calls[1] < 30
+
+
+def test_a_pass_that_cannot_be_traced_is_run_as_it_is(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def with_a_constant(states: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        # A trace keeps the number of prompts of its example.
+        return means(states, batch)[: len(batch["cu_seq_lens_q"].tolist()) - 1]
+
+    expected, odd = Backbone.load(str(tiny_model)), Backbone.load(str(tiny_model))
+    tokens = odd.tokenize(PROMPTS)
+    wanted = expected.states(tokens, (0, 1))
+    means = packing.means
+    monkeypatch.setattr(packing, "means", with_a_constant)
+    for found, right in zip(odd.states(tokens, (0, 1)), wanted, strict=True):
+        np.testing.assert_allclose(found, right, atol=1e-5)
+    assert "not traced" in caplog.text

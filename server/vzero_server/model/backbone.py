@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from vzero_server.model import compiled, packing
 from vzero_server.model.compiled import CompiledPasses
+from vzero_server.model.traced import Batch, TracedPasses
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -63,8 +64,9 @@ class Backbone:
         self.name = name
         self.fingerprint = fingerprint
         self.weights = weights
-        self._model = model.eval()
+        self._model = model.eval().requires_grad_(False)
         self._compiled: CompiledPasses | None = None
+        self._traced: TracedPasses | None = None
         self.packs = False
         # A copy: the model's own is set to cut and pad whenever the model encodes.
         self._tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
@@ -139,6 +141,7 @@ class Backbone:
             )
         elif packing.can_pack(model, device):
             packing.pack(model)
+            backbone._traced = TracedPasses(backbone._packed, packing.examples(model))
             backbone.packs = True
         return backbone
 
@@ -176,8 +179,8 @@ class Backbone:
             Pooled embeddings ``[len(tokens), dimension]`` and the means of ``layers``, not
             normalised, ``[len(tokens), len(layers) * hidden]``. Not thread-safe.
         """
-        if self.packs:
-            pooled, means = self._packed(tokens, layers)
+        if self._traced is not None:
+            pooled, means = self._traced(packing.packed(tokens, self._model), layers)
         else:
             batch = self._batch(tokens)
             if self._compiled is not None:
@@ -192,20 +195,15 @@ class Backbone:
         pooled, hidden = self._run(batch, layers)
         mask = batch["attention_mask"].unsqueeze(-1).float()
         means = [(states.float() * mask).sum(1) / mask.sum(1) for states in hidden]
-        return pooled, torch.cat([pooled.new_empty((len(pooled), 0)), *means], -1)
+        return pooled, torch.cat([pooled[:, :0], *means], -1)
 
-    def _packed(
-        self, tokens: Sequence[Sequence[int]], layers: Sequence[int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The pass without padding."""
-        batch = packing.packed(tokens, self._model)
+    def _packed(self, batch: Batch, layers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The pass without padding, on a batch of ``packing.packed``."""
         pooled, hidden = self._run(batch, layers)
         means = [packing.means(states, batch) for states in hidden]
-        return pooled, torch.cat([pooled.new_empty((len(pooled), 0)), *means], -1)
+        return pooled, torch.cat([pooled[:, :0], *means], -1)
 
-    def _run(
-        self, batch: dict[str, torch.Tensor], layers: Sequence[int]
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _run(self, batch: Batch, layers: Sequence[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Pooled embeddings of a batch, and its hidden states."""
         self._transformer.auto_model.config.output_hidden_states = bool(layers)
         out: dict[str, Any] = self._model(dict(batch))

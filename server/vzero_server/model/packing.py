@@ -1,6 +1,8 @@
 """Passes without padding: the prompts of a batch in one row, each attending to itself alone."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +16,8 @@ _KINDS = {"bert", "roberta", "xlm-roberta"}
 # What may follow the transformer: modules that can do without padding, or see no tokens.
 _MODULES = {"Pooling", "Normalize", "Dense"}
 _ATTENTION = "vzero_packed"
+# Lengths of the prompts of some batches, for whoever wants to try the model.
+_EXAMPLES = ((3, 5), (1,), (2, 7, 4))
 
 
 def can_pack(model: "SentenceTransformer", device: str) -> bool:
@@ -60,11 +64,16 @@ def packed(
     }
 
 
+def examples(model: "SentenceTransformer") -> list[dict[str, torch.Tensor]]:
+    """Batches of unlike numbers of prompts and tokens."""
+    return [packed([[0] * length for length in lengths], model) for lengths in _EXAMPLES]
+
+
 def means(states: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Mean state of each prompt: ``[1, tokens, columns]`` to ``[prompts, columns]``."""
     lengths = batch["cu_seq_lens_q"].diff()
-    sums = torch.zeros((len(lengths), states.shape[-1]))
-    sums.index_add_(0, batch["seq_idx"][0], states[0].float())
+    sums = torch.zeros((lengths.shape[0], states.shape[-1]))
+    sums = sums.index_add(0, batch["seq_idx"][0], states[0].float())
     return sums / lengths[:, None]
 
 
@@ -84,7 +93,33 @@ def _attention(
     The signature is that of the attention functions of transformers. One prompt after the
     other: the products of a layer take nearly all of its time, and they are done together.
     """
-    lengths = cu_seq_lens_q.diff().tolist()
-    prompts = zip(*(torch.split(part, lengths, 2) for part in (query, key, value)), strict=True)
-    found = [scaled_dot_product_attention(q, k, v, scale=scaling) for q, k, v in prompts]
-    return torch.cat(found, 2).transpose(1, 2), None
+    return _script()(query, key, value, cu_seq_lens_q.diff(), scaling).transpose(1, 2), None
+
+
+@cache
+def _script() -> Callable[..., torch.Tensor]:
+    """``_each`` as a program: a trace would take the number of its prompts for a constant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        program: Callable[..., torch.Tensor] = torch.jit.script(_each)
+    return program
+
+
+def _each(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    lengths: torch.Tensor,
+    scaling: float,
+) -> torch.Tensor:
+    # ``torch.split``: the method of tensors is written in Python, and untyped.
+    sizes: list[int] = lengths.tolist()
+    queries = torch.split(query, sizes, 2)
+    keys = torch.split(key, sizes, 2)
+    values = torch.split(value, sizes, 2)
+    found: list[torch.Tensor] = []
+    for place in range(len(sizes)):
+        found.append(
+            scaled_dot_product_attention(queries[place], keys[place], values[place], scale=scaling)
+        )
+    return torch.cat(found, 2)
