@@ -7,7 +7,7 @@ from benchmarks.tabpfn_intervals import figures_of, judged, seen_of
 from tests.tiny_tabpfn import save_tiny_tabpfn
 from vzero_server.engine.estimators.nearest import NearestNeighbours
 from vzero_server.engine.estimators.tabpfn import TabPFN
-from vzero_server.engine.value import Basis, beta_values
+from vzero_server.engine.value import Basis, Values
 from vzero_server.model.tabpfn import TabPFNHead
 from vzero_server.model.tabpfn_file import read_tabpfn
 from vzero_train.data.outcomes import Outcomes
@@ -38,7 +38,7 @@ def test_coverage_tells_honest_intervals_from_others(stated: float, covered: flo
     rates = np.random.default_rng(1).beta(1.2, 2.8, 4000)
     outcomes = outcomes_of(rates, 10)
     means = np.full(len(rates), 0.3)
-    values = beta_values(means, means, np.full(len(rates), stated), Basis.TABPFN)
+    values = Values(means, means, np.full(len(rates), stated), Basis.TABPFN)
     rng = np.random.default_rng(2)
     figures = figures_of(seen_of(values, outcomes, np.arange(len(rates)), rng))
     if covered == 0.9:

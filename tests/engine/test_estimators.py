@@ -9,7 +9,7 @@ from vzero_server.decisions.spread import concentration
 from vzero_server.engine.estimators.estimator import Estimator, Question
 from vzero_server.engine.estimators.nearest import NearestNeighbours
 from vzero_server.engine.estimators.prior import Prior
-from vzero_server.engine.value import Basis, Values, beta_values
+from vzero_server.engine.value import Basis, Values
 
 
 def window_of(rewards: np.ndarray, rollouts: int = 10, dimension: int = 4) -> ContextWindow:
@@ -59,7 +59,7 @@ def test_the_prior_is_wide_and_draws_towards_one_half() -> None:
 )
 def test_intervals_hold_their_mean(cases: list[tuple[float, float, float]]) -> None:
     mean, centre, kappa = (np.array(column) for column in zip(*cases, strict=True))
-    values = beta_values(mean, centre, kappa, Basis.KNN)
+    values = Values(mean, centre, kappa, Basis.KNN)
     for column in (values.lower, values.upper):
         assert np.isfinite(column).all()
     assert (values.lower >= 0).all()

@@ -48,7 +48,7 @@ class Crowded:
         self.passes.append(sum(map(len, queries)))
         if self.passes[-1] > self.room:
             raise self.error
-        return [Values(one, one, one, one, Basis.TABPFN) for one in queries]
+        return [Values(one, one, one, Basis.TABPFN) for one in queries]
 
 
 def questions(*sizes: int) -> list[Question]:

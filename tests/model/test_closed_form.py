@@ -6,7 +6,7 @@ from vzero_server.model.closed_form import blend, fit_experts, squared_distances
 def make_problem(count: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     points = torch.randn(1, count, 3, dtype=torch.float64)
-    kernel = torch.exp(-squared_distances(points, points)).unsqueeze(1)
+    kernel = torch.exp(-squared_distances(points, points, points.square().sum(-1))).unsqueeze(1)
     return kernel, torch.randn(1, 1, count, dtype=torch.float64)
 
 

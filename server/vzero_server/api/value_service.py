@@ -20,6 +20,8 @@ from vzero_server.engine.value import Basis
 
 # Chunks of one stream on their way to the disk at once, so that a commit can hold several.
 _CHUNKS_IN_FLIGHT = 8
+# Prompts whose reply takes longer to write than the event loop may halt.
+_MANY_PROMPTS = 256
 # Preference of a ranking that names none.
 _BETA = 0.7
 
@@ -44,6 +46,8 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
     ) -> value_pb2.PredictResponse:
         """Values of prompts, in order."""
         prediction = await self._prediction(request)
+        if len(request.prompts) > _MANY_PROMPTS:
+            return await asyncio.to_thread(convert.predict_response, prediction)
         return convert.predict_response(prediction)
 
     async def AllocateBudget(

@@ -25,6 +25,7 @@ Shapes: n prompts, k past visits of them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,8 @@ _LEAST = 0.25
 # Iterations of a fit.
 _ITERATIONS = 12
 _TINY = 1e-9
+# Fits that are kept ready for use.
+_FITS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +94,12 @@ def fuse(
         past: Visits of these prompts.
         dynamics: How the policy moves, or for each prompt how its policy does, ``[n]``.
     """
-    if isinstance(dynamics, Dynamics):
-        vector = _vector(dynamics)
+    distinct = {dynamics} if isinstance(dynamics, Dynamics) else set(dynamics)
+    if len(distinct) == 1:
+        vector = _vector(distinct.pop())
     else:
-        vectors = {one: _vector(one) for one in set(dynamics)}
-        vector = np.stack([vectors[one] for one in dynamics], axis=1)
+        assert not isinstance(dynamics, Dynamics)
+        vector = np.stack([_vector(one) for one in dynamics], axis=1)
     found = _Mixture(values, concentration, past, vector)
     return Fused(
         np.where(past.known, found.mean, values),
@@ -132,7 +136,7 @@ def fit(
         spread: Standard deviations of the belief, ``[5]``, in the order of ``Dynamics``: of
             log lambda, logit rho, log M, delta, log beta; ``SPREAD`` by default.
     """
-    centre = _vector(shared or SHARED)
+    centre = _vector(shared or SHARED).copy()
     width = (SPREAD if spread is None else spread).copy()
     if not shift:
         centre[3:], width[3:] = 0.0, _TINY
@@ -244,8 +248,9 @@ class _Mixture:
         return size, bent * (1.0 + self._share * (self._slope - 1.0)) + share * self._shift
 
 
+@lru_cache(_FITS)
 def _vector(dynamics: Dynamics) -> Array:
-    """On a scale where every number is allowed."""
+    """On a scale where every number is allowed; not to be written to."""
     return np.array(
         [
             np.log(dynamics.weight),

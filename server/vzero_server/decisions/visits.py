@@ -5,6 +5,7 @@ its own. Ages count visits, the newest is 1: how long ago a visit was says less 
 worth (`docs/history.md` has the figures), and no unit of time has to be known.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -54,6 +55,34 @@ class Past:
             len(chosen),
         )
 
+    def apart(self) -> "list[Past]":
+        """That of each prompt by itself; for a past that names one prompt after the other."""
+        sizes = np.bincount(self.owner, minlength=self.prompts)
+        ends = np.cumsum(sizes).tolist()
+        return [
+            Past(
+                np.zeros(end - begin, np.int64),
+                self.rewards[begin:end],
+                self.rollouts[begin:end],
+                self.ages[begin:end],
+                1,
+            )
+            for begin, end in zip([0, *ends[:-1]], ends, strict=True)
+        ]
+
+    @classmethod
+    def together(cls, pasts: "Sequence[Past]") -> "Past":
+        """That of prompts whose pasts are known one by one."""
+        if len(pasts) == 1:
+            return pasts[0]
+        return cls(
+            np.repeat(np.arange(len(pasts)), [len(past.owner) for past in pasts]),
+            np.concatenate([past.rewards for past in pasts]),
+            np.concatenate([past.rollouts for past in pasts]),
+            np.concatenate([past.ages for past in pasts]),
+            len(pasts),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Visits:
@@ -73,7 +102,7 @@ class _Visits:
 
 
 def past_of(owner: Ints, steps: Ints, rewards: Array, rollouts: Array, prompts: int) -> Past:
-    """What prompts have behind them.
+    """What prompts have behind them, one prompt after the other.
 
     Args:
         owner: Which prompt each outcome is of, ``[m]``, from 0 to ``prompts - 1``; those of one

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from vzero_server.contexts.histories import PastOutcome
 from vzero_server.contexts.log import Appended
 from vzero_server.contexts.outcome import Outcome, prompt_digest
 from vzero_server.contexts.store import ContextStore, Head
@@ -19,7 +18,7 @@ from vzero_server.engine.estimators.estimator import Features
 from vzero_server.engine.features import FeatureCache
 from vzero_server.engine.heads import HeadBatcher
 from vzero_server.engine.joint import JointReadings
-from vzero_server.engine.memory import Memory, remembering
+from vzero_server.engine.memory import Memory, Remembered, remembering
 from vzero_server.engine.peers import Hearsay, Peers
 from vzero_server.engine.value import Values
 from vzero_server.metrics import Metrics
@@ -254,19 +253,20 @@ class Engine:
         as_of_step: int | None,
     ) -> list[Values]:
         """Values under each context combined with the histories of their prompts."""
-        pasts: list[Sequence[PastOutcome]] = []
+        pasts: list[Remembered] = []
         dynamics: list[Dynamics] = []
         histories = await self._memory.histories(contexts, digests, as_of_step)
         for (head, encoded), own in zip(contexts, histories, strict=True):
             pasts.extend(own)
             found = SHARED
-            if any(own):
+            if any(one.rows for one in own):
                 found = await self._memory.dynamics(head, encoded, as_of_step)
             dynamics.extend([found] * len(own))
-        if not any(pasts):
+        rows = sum(len(one.rows) for one in pasts)
+        if not rows:
             return list(values)
         joined = Values.joined(values)
-        if sum(map(len, pasts)) > _MANY_ROWS:
+        if rows > _MANY_ROWS:
             combined = await asyncio.to_thread(remembering, joined, pasts, dynamics)
         else:
             combined = remembering(joined, pasts, dynamics)

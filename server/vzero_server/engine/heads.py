@@ -56,6 +56,8 @@ class HeadBatcher:
         self._waiting: list[_Piece] = []
         self._numbers = itertools.count()
         self._arrived = asyncio.Event()
+        # Whether the dispatcher has a batch at an estimator.
+        self._running = False
         self._worker = Worker("head")
         self._dispatcher = asyncio.get_running_loop().create_task(self._dispatch())
         dispatcher = WatchedTask("dispatcher of questions", self._dispatcher)
@@ -101,8 +103,15 @@ class HeadBatcher:
         ]
         for piece in pieces:
             heapq.heappush(self._waiting, piece)
-        self._arrived.set()
         try:
+            if self._waiting == pieces and not self._running:
+                # Whoever else is about to ask comes first, and shares the batch.
+                await asyncio.sleep(0)
+            if self._waiting == pieces and not self._running and _quick(pieces):
+                # The dispatcher would have to be woken, and to wake this task in turn.
+                await self._run(list(self._next()))
+            else:
+                self._arrived.set()
             answers = [await piece.answer for piece in pieces]
             if wanted():
                 _trace(now, pieces)
@@ -120,18 +129,24 @@ class HeadBatcher:
             await self._arrived.wait()
             self._arrived.clear()
             while batch := list(self._next()):
-                began = time.monotonic()
-                for piece in batch:
-                    piece.began = began
-                    # The later pieces of a long call are not late before they are due.
-                    self._metrics.question_queue_seconds.observe(max(0.0, began - piece.due))
-                await self._answer(batch)
-                ended = time.monotonic()
-                for piece in batch:
-                    piece.ended = ended
-                self._metrics.head_seconds.observe(ended - began)
-                queries = sum(len(piece.question.queries) for piece in batch)
-                self._metrics.head_batch_queries.observe(queries)
+                self._running = True
+                await self._run(batch)
+                self._running = False
+
+    async def _run(self, batch: list[_Piece]) -> None:
+        """Answer a batch, and measure what that takes."""
+        began = time.monotonic()
+        for piece in batch:
+            piece.began = began
+            # The later pieces of a long call are not late before they are due.
+            self._metrics.question_queue_seconds.observe(max(0.0, began - piece.due))
+        await self._answer(batch)
+        ended = time.monotonic()
+        for piece in batch:
+            piece.ended = ended
+        self._metrics.head_seconds.observe(ended - began)
+        queries = sum(len(piece.question.queries) for piece in batch)
+        self._metrics.head_batch_queries.observe(queries)
 
     def _next(self) -> Iterator[_Piece]:
         """The pieces of the next batch, all for one estimator."""
@@ -154,7 +169,7 @@ class HeadBatcher:
         questions = [piece.question for piece in batch]
         estimator = batch[0].encoded.estimator
         try:
-            if len(questions) == 1 and estimator.quick(questions[0]):
+            if _quick(batch):
                 answers = estimator.predict(questions)
             else:
                 answers = await asyncio.get_running_loop().run_in_executor(
@@ -174,6 +189,11 @@ class HeadBatcher:
         for piece, answer in zip(batch, answers, strict=True):
             if not piece.answer.done():
                 piece.answer.set_result(answer)
+
+
+def _quick(batch: Sequence[_Piece]) -> bool:
+    """Whether to answer a batch on the loop."""
+    return len(batch) == 1 and batch[0].encoded.estimator.quick(batch[0].question)
 
 
 def _question(

@@ -19,7 +19,7 @@ from vzero_server.engine.estimators.estimator import Features
 from vzero_server.engine.estimators.in_context import Known
 from vzero_server.engine.features import FeatureCache
 from vzero_server.engine.peers import Hearsay
-from vzero_server.engine.value import Array, Basis, Values, beta_values
+from vzero_server.engine.value import Array, Basis, Values
 
 # Fleets whose reading is kept, and prompts it is made from at most.
 _FLEETS, _PROMPTS = 256, 1024
@@ -247,11 +247,9 @@ def _joint(
     before = Values.joined(values)
     means = before.mean.reshape(len(values), -1).T.clip(_TINY, 1.0 - _TINY)
     mean = expit(reading.logits(logit(means), levels, embeddings)).T.ravel()
-    after = beta_values(
-        mean, mean.clip(_EDGE, 1.0 - _EDGE), before.effective_sample_size, before.basis
-    )
+    after = Values(mean, mean.clip(_EDGE, 1.0 - _EDGE), before.effective_sample_size, before.basis)
     keep = np.tile(~chosen, len(values))
-    for field in ("mean", "lower", "upper"):
+    for field in ("mean", "centre"):
         getattr(after, field)[keep] = getattr(before, field)[keep]
     prompts = len(chosen)
     return [

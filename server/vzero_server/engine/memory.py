@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from cachetools import LRUCache
@@ -13,16 +13,30 @@ from vzero_server.contexts.histories import PastOutcome
 from vzero_server.contexts.store import ContextStore, Head
 from vzero_server.contexts.window import Summary
 from vzero_server.decisions.fusion import SHARED, STILL, Dynamics, fit, fuse
-from vzero_server.decisions.visits import past_of, past_of_rows
+from vzero_server.decisions.visits import Past, past_of, past_of_rows
 from vzero_server.engine.encoded import Encoded
 from vzero_server.engine.estimators.in_context import Known
 from vzero_server.engine.readings import LatestReadings
-from vzero_server.engine.value import History, Values, beta_values
+from vzero_server.engine.value import History, Values
 
 # Prompts whose history is kept in memory.
-_KEPT = 65_536
+_KEPT = 32_768
 # Share of a core that fits to one policy may cost.
 _SHARE = 0.02
+
+
+@dataclass(slots=True)
+class Remembered:
+    """What a policy earned on a prompt, oldest first; what counts of it, once that was asked."""
+
+    rows: Sequence[PastOutcome]
+    past: Past | None = None
+
+    def until(self, version: int) -> "Remembered":
+        """What of it was known at a version of the log."""
+        if not self.rows or self.rows[-1].seq <= version:
+            return self
+        return Remembered([row for row in self.rows if row.seq <= version])
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +44,7 @@ class _Entry:
     """The history of a prompt; nothing of it is missing up to a version of the log."""
 
     version: int
-    rows: Sequence[PastOutcome]
+    own: Remembered
 
 
 class Memory:
@@ -90,7 +104,7 @@ class Memory:
         contexts: Sequence[tuple[Head, Encoded]],
         digests: Sequence[bytes],
         as_of_step: int | None,
-    ) -> list[list[list[PastOutcome]]]:
+    ) -> list[list[Remembered]]:
         """Past outcomes of prompts by digest under each context, oldest first, none newer than it.
 
         The log is asked once, however many contexts there are.
@@ -100,7 +114,7 @@ class Memory:
             digests: Of the prompts, ``[n]``.
             as_of_step: Only outcomes whose step is set and at most this.
         """
-        found: dict[tuple[int, bytes], Sequence[PastOutcome]] = {}
+        found: dict[tuple[int, bytes], Remembered] = {}
         missing: dict[tuple[int, bytes], int] = {}
         for head, encoded in contexts:
             version = encoded.summary.version
@@ -108,7 +122,7 @@ class Memory:
                 pair = head.key, digest
                 entry = self._entries.get(pair) if as_of_step is None else None
                 if entry and entry.version >= version:
-                    found[pair] = entry.rows
+                    found[pair] = entry.own
                 else:
                     # What was committed when the context was read is there when this is.
                     missing[pair] = max(version, head.version)
@@ -116,14 +130,11 @@ class Memory:
             keys, lacking = (list(dict.fromkeys(part)) for part in zip(*missing, strict=True))
             read = await self._store.histories(keys, lacking, as_of_step)
             for pair, complete in missing.items():
-                found[pair] = read.get(pair, ())
+                found[pair] = Remembered(read.get(pair, ()))
                 if as_of_step is None:
                     self._entries[pair] = _Entry(complete, found[pair])
         return [
-            [
-                [row for row in found[head.key, digest] if row.seq <= encoded.summary.version]
-                for digest in digests
-            ]
+            [found[head.key, digest].until(encoded.summary.version) for digest in digests]
             for head, encoded in contexts
         ]
 
@@ -159,44 +170,51 @@ def _fitted(
 
 
 def remembering(
-    values: Values, histories: Sequence[Sequence[PastOutcome]], dynamics: Sequence[Dynamics]
+    values: Values, histories: Sequence[Remembered], dynamics: Sequence[Dynamics]
 ) -> Values:
     """Values combined with the histories of their prompts, ``[n]``.
 
     Args:
         values: Of the prompts, ``[n]``.
-        histories: Past outcomes of each, oldest first.
+        histories: Of each.
         dynamics: Fitted to the policy of each, ``[n]``.
     """
-    rows = [row for own in histories for row in own]
-    if not rows:
+    if not any(own.rows for own in histories):
         return values
-    owner = np.repeat(np.arange(len(histories)), [len(own) for own in histories])
-    rollouts = np.array([row.rollouts for row in rows], np.float64)
-    past = past_of(
-        owner,
-        np.array([-1 if row.step is None else row.step for row in rows], np.int64),
-        np.array([row.reward for row in rows], np.float64),
-        rollouts,
-        len(histories),
-    )
+    past = _past(histories)
     fused = fuse(values.mean, values.effective_sample_size, past, dynamics)
-    known = past.known
-    found = beta_values(
-        fused.mean, fused.mean.clip(1e-4, 1.0 - 1e-4), fused.concentration, values.basis
-    )
     history = History(
-        rollouts=np.bincount(owner, rollouts, len(histories)).astype(np.int64),
+        rollouts=np.array([sum(row.rollouts for row in own.rows) for own in histories]),
         weight=fused.evidence,
         newest_step=tuple(
-            max((row.step for row in own if row.step is not None), default=None)
+            max((row.step for row in own.rows if row.step is not None), default=None)
             for own in histories
         ),
-        newest_observed_at=tuple(own[-1].observed_at if own else None for own in histories),
+        newest_observed_at=tuple(
+            own.rows[-1].observed_at if own.rows else None for own in histories
+        ),
     )
-    return replace(
-        found,
-        lower=np.where(known, found.lower, values.lower),
-        upper=np.where(known, found.upper, values.upper),
+    return Values(
+        mean=fused.mean,
+        centre=np.where(past.known, fused.mean.clip(1e-4, 1.0 - 1e-4), values.centre),
+        effective_sample_size=fused.concentration,
+        basis=values.basis,
         history=history,
     )
+
+
+def _past(histories: Sequence[Remembered]) -> Past:
+    """What counts of histories; worked out together where it was not before."""
+    new = [own for own in histories if own.past is None]
+    if new:
+        rows = [row for own in new for row in own.rows]
+        together = past_of(
+            np.repeat(np.arange(len(new)), [len(own.rows) for own in new]),
+            np.array([-1 if row.step is None else row.step for row in rows], np.int64),
+            np.array([row.reward for row in rows], np.float64),
+            np.array([row.rollouts for row in rows], np.float64),
+            len(new),
+        )
+        for own, past in zip(new, together.apart(), strict=True):
+            own.past = past
+    return Past.together([own.past for own in histories if own.past is not None])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -48,34 +49,52 @@ class History:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Values:
     """Estimated success rates of ``n`` prompts under one policy.
 
+    The success rate of each is distributed as Beta(κc, κ(1-c)). Its interval is computed when it
+    is asked for: that costs more than the rest, and most values are corrected before they are
+    told to anybody.
+
     Attributes:
         mean: The estimates, ``[n]``, in [0, 1].
-        lower: Lower ends of the 90 % intervals, ``[n]``, in [0, mean].
-        upper: Upper ends, ``[n]``, in [mean, 1].
-        effective_sample_size: How many rollouts of the very prompt each estimate is
-            worth, ``[n]``: the sum of the parameters of the Beta distribution.
+        centre: c, ``[n]``, strictly between 0 and 1: the mean, drawn inwards as far as what it
+            was averaged over demands.
+        effective_sample_size: κ, ``[n]``, positive: how many rollouts of the very prompt each
+            estimate is worth.
         basis: What they rest on.
         history: What they remember of the prompts; None if nothing.
     """
 
     mean: Array
-    lower: Array
-    upper: Array
+    centre: Array
     effective_sample_size: Array
     basis: Basis
     history: History | None = None
+
+    @cached_property
+    def lower(self) -> Array:
+        """Lower ends of the 90 % intervals, ``[n]``, in [0, mean]."""
+        return np.minimum(self._quantile(0.05), self.mean)
+
+    @cached_property
+    def upper(self) -> Array:
+        """Upper ends of the 90 % intervals, ``[n]``, in [mean, 1]."""
+        return np.maximum(self._quantile(0.95), self.mean)
+
+    def _quantile(self, share: float) -> Array:
+        size = self.effective_sample_size
+        a, b = size * self.centre, size * (1.0 - self.centre)
+        found: Array = betaincinv(a, b, share)
+        return found
 
     @classmethod
     def joined(cls, parts: Sequence["Values"]) -> "Values":
         """One after the other; the parts rest on the same, and remember nothing."""
         return cls(
             mean=np.concatenate([part.mean for part in parts]),
-            lower=np.concatenate([part.lower for part in parts]),
-            upper=np.concatenate([part.upper for part in parts]),
+            centre=np.concatenate([part.centre for part in parts]),
             effective_sample_size=np.concatenate([part.effective_sample_size for part in parts]),
             basis=parts[0].basis,
         )
@@ -84,29 +103,8 @@ class Values:
         """Some of the prompts, whose values rest on ``basis``."""
         return Values(
             mean=self.mean[rows],
-            lower=self.lower[rows],
-            upper=self.upper[rows],
+            centre=self.centre[rows],
             effective_sample_size=self.effective_sample_size[rows],
             basis=basis,
             history=self.history.part(rows) if self.history else None,
         )
-
-
-def beta_values(mean: Array, centre: Array, effective_sample_size: Array, basis: Basis) -> Values:
-    """Values whose success rate is distributed as Beta(κc, κ(1-c)).
-
-    Args:
-        mean: What to report, ``[n]``, in [0, 1].
-        centre: c, ``[n]``, strictly between 0 and 1: the mean, drawn inwards as far as
-            what it was averaged over demands.
-        effective_sample_size: κ, ``[n]``, positive.
-        basis: What the values rest on.
-    """
-    a, b = effective_sample_size * centre, effective_sample_size * (1.0 - centre)
-    return Values(
-        mean=mean,
-        lower=np.minimum(betaincinv(a, b, 0.05), mean),
-        upper=np.maximum(betaincinv(a, b, 0.95), mean),
-        effective_sample_size=effective_sample_size,
-        basis=basis,
-    )

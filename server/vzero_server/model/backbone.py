@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from vzero_server.model import compiled, packing
 from vzero_server.model.compiled import CompiledPasses
-from vzero_server.model.traced import Batch, TracedPasses
+from vzero_server.model.traced import Program, Tensors, traced
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -66,7 +66,7 @@ class Backbone:
         self.weights = weights
         self._model = model.eval().requires_grad_(False)
         self._compiled: CompiledPasses | None = None
-        self._traced: TracedPasses | None = None
+        self._programs: dict[tuple[int, ...], Program] = {}
         self.packs = False
         # A copy: the model's own is set to cut and pad whenever the model encodes.
         self._tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
@@ -141,7 +141,6 @@ class Backbone:
             )
         elif packing.can_pack(model, device):
             packing.pack(model)
-            backbone._traced = TracedPasses(backbone._packed, packing.examples(model))
             backbone.packs = True
         return backbone
 
@@ -179,8 +178,8 @@ class Backbone:
             Pooled embeddings ``[len(tokens), dimension]`` and the means of ``layers``, not
             normalised, ``[len(tokens), len(layers) * hidden]``. Not thread-safe.
         """
-        if self._traced is not None:
-            pooled, means = self._traced(packing.packed(tokens, self._model), layers)
+        if self.packs:
+            pooled, means = self._packed(tuple(layers))(*packing.packed(tokens, self._model))
         else:
             batch = self._batch(tokens)
             if self._compiled is not None:
@@ -197,13 +196,22 @@ class Backbone:
         means = [(states.float() * mask).sum(1) / mask.sum(1) for states in hidden]
         return pooled, torch.cat([pooled[:, :0], *means], -1)
 
-    def _packed(self, batch: Batch, layers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The pass without padding, on a batch of ``packing.packed``."""
-        pooled, hidden = self._run(batch, layers)
-        means = [packing.means(states, batch) for states in hidden]
-        return pooled, torch.cat([pooled[:, :0], *means], -1)
+    def _packed(self, layers: tuple[int, ...]) -> Program:
+        """The pass without padding, of what ``packing.packed`` makes."""
 
-    def _run(self, batch: Batch, layers: Sequence[int]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        def run(*parts: torch.Tensor) -> Tensors:
+            batch = packing.named(parts)
+            pooled, hidden = self._run(batch, layers)
+            means = [packing.means(states, batch) for states in hidden]
+            return pooled, torch.cat([pooled[:, :0], *means], -1)
+
+        if layers not in self._programs:
+            self._programs[layers] = traced(run, packing.examples(self._model), self.name)
+        return self._programs[layers]
+
+    def _run(
+        self, batch: dict[str, torch.Tensor], layers: Sequence[int]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Pooled embeddings of a batch, and its hidden states."""
         self._transformer.auto_model.config.output_hidden_states = bool(layers)
         out: dict[str, Any] = self._model(dict(batch))

@@ -23,10 +23,16 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * weights).sum(1) / weights.sum(1).clamp_min(1.0)
 
 
-def squared_distances(left: Tensor, right: Tensor) -> Tensor:
-    """Squared Euclidean distances ``[B, L, R]`` of ``[B, L, D]`` and ``[B, R, D]``."""
-    norms = left.square().sum(-1).unsqueeze(-1) + right.square().sum(-1).unsqueeze(-2)
-    return (norms - 2.0 * left @ right.transpose(-1, -2)).clamp_min(0.0)
+def squared_distances(left: Tensor, right: Tensor, norms: Tensor) -> Tensor:
+    """Squared Euclidean distances ``[B, L, R]``.
+
+    Args:
+        left: ``[B, L, D]``.
+        right: ``[B, R, D]``.
+        norms: Squared lengths of the latter, ``[B, R]``.
+    """
+    both = left.square().sum(-1).unsqueeze(-1) + norms.unsqueeze(-2)
+    return (both - 2.0 * left @ right.transpose(-1, -2)).clamp_min(0.0)
 
 
 def fit_experts(

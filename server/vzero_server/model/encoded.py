@@ -43,16 +43,16 @@ class EncodedContext:
     @property
     def nbytes(self) -> int:
         """Memory of all tensors, in bytes."""
-        return sum(tensor.nbytes for tensor in self._tensors())
+        return sum(tensor.nbytes for tensor in self.tensors())
 
     def __getitem__(self, index: int) -> Self:
         """One context of the batch, as a batch of one that owns its memory."""
-        parts = (tensor[index : index + 1].clone() for tensor in self._tensors())
+        parts = (tensor[index : index + 1].clone() for tensor in self.tensors())
         return type(self)(*parts)
 
     def to(self, device: torch.device | str) -> Self:
         """The same contexts on another device."""
-        return type(self)(*(tensor.to(device) for tensor in self._tensors()))
+        return type(self)(*(tensor.to(device) for tensor in self.tensors()))
 
     @classmethod
     def stack(cls, contexts: "list[EncodedContext]") -> "EncodedContext":
@@ -70,10 +70,11 @@ class EncodedContext:
             padded.append(
                 replace(context, rows=rows, norms=norms, weights=weights, left_out=left_out)
             )
-        columns = zip(*(context._tensors() for context in padded), strict=True)
+        columns = zip(*(context.tensors() for context in padded), strict=True)
         return cls(*(torch.cat(column) for column in columns))
 
-    def _tensors(self) -> tuple[Tensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All attributes, in order."""
         level = (self.offset, self.drift, self.prior)
         return (
             *(self.rows, self.norms, self.centre, self.spread, self.weights),

@@ -137,7 +137,8 @@ class InContextHead(nn.Module):
         curvature = mean * (1.0 - mean)
         centre = masked_mean(rows, mask)
         scaled, spread = self._scaled(rows - centre.unsqueeze(1), mask)
-        kernels = self._kernels(scaled, scaled, spread)
+        norms = self._norms(scaled)
+        kernels = self._kernels(scaled, scaled, norms, spread)
         amplitude = F.softplus(self.amplitude)
         grams = torch.einsum("mj,bjnk->bmnk", amplitude, kernels)
 
@@ -167,8 +168,7 @@ class InContextHead(nn.Module):
         # The blend is linear in the experts, so that one set of weights per kernel is left.
         weights = torch.einsum("bm,mj,bmn->bjn", trust[:, :-1], amplitude, dual)
         prior = trust[:, :-1] @ self.belief + trust[:, -1]
-        scaled = torch.where(mask.unsqueeze(-1), scaled, 0.0)
-        norms = self._norms(scaled)
+        scaled, norms = (torch.where(mask.unsqueeze(-1), part, 0.0) for part in (scaled, norms))
         return EncodedContext(
             scaled, norms, centre, spread, weights, offset + drift, drift, prior, blended
         )
@@ -187,7 +187,7 @@ class InContextHead(nn.Module):
             )
         spread = context.spread
         scaled = (rows - context.centre.unsqueeze(1)) / self._widen(spread).unsqueeze(1)
-        kernels = self._kernels(scaled, context.rows, spread)
+        kernels = self._kernels(scaled, context.rows, context.norms, spread)
         votes = torch.einsum("bjqn,bjn->bq", kernels, context.weights)
         difficulty = self._difficulty(scaled, spread)
         return context.offset.unsqueeze(1) + context.prior.unsqueeze(1) * difficulty + votes
@@ -262,11 +262,12 @@ class InContextHead(nn.Module):
         sizes = torch.tensor(self.config.blocks, device=spread.device)
         return spread.repeat_interleave(sizes, dim=-1, output_size=self.config.row)
 
-    def _kernels(self, left: Tensor, right: Tensor, spread: Tensor) -> Tensor:
+    def _kernels(self, left: Tensor, right: Tensor, norms: Tensor, spread: Tensor) -> Tensor:
+        """Kernels ``[B, kernels, L, R]``, given the norms of the rows on the right."""
         sizes = self.config.blocks
         decay = F.softplus(self.decay)
         kernels = [
-            torch.exp(-decay[i] * squared_distances(a, b))
+            torch.exp(-decay[i] * squared_distances(a, b, norms[..., i]))
             for i, (a, b) in enumerate(
                 zip(torch.split(left, sizes, -1), torch.split(right, sizes, -1), strict=True)
             )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from vzero_server.model.traced import Tensors
+
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
@@ -44,10 +46,8 @@ def pack(model: "SentenceTransformer") -> None:
     modules[0].auto_model.set_attn_implementation(_ATTENTION)
 
 
-def packed(
-    tokens: Sequence[Sequence[int]], model: "SentenceTransformer"
-) -> dict[str, torch.Tensor]:
-    """A batch without padding, under the names that sentence-transformers gives its parts."""
+def packed(tokens: Sequence[Sequence[int]], model: "SentenceTransformer") -> Tensors:
+    """A batch without padding: its tokens, their positions, whose they are, and prompts' ends."""
     modules: Any = model
     config = modules[0].auto_model.config
     # RoBERTa counts positions from behind that of its padding.
@@ -55,16 +55,27 @@ def packed(
     lengths = torch.tensor([len(row) for row in tokens])
     ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
     within = torch.arange(int(ends[-1])) - ends[:-1].repeat_interleave(lengths)
+    return (
+        torch.tensor([[token for row in tokens for token in row]]),
+        within[None] + first,
+        torch.arange(len(lengths)).repeat_interleave(lengths)[None],
+        ends,
+    )
+
+
+def named(parts: Tensors) -> dict[str, torch.Tensor]:
+    """What ``packed`` made, under the names that sentence-transformers gives its parts."""
+    ids, positions, owners, ends = parts
     return {
-        "input_ids": torch.tensor([[token for row in tokens for token in row]]),
-        "position_ids": within[None] + first,
-        "seq_idx": torch.arange(len(lengths)).repeat_interleave(lengths)[None],
+        "input_ids": ids,
+        "position_ids": positions,
+        "seq_idx": owners,
         "cu_seq_lens_q": ends,
         "cu_seq_lens_k": ends,
     }
 
 
-def examples(model: "SentenceTransformer") -> list[dict[str, torch.Tensor]]:
+def examples(model: "SentenceTransformer") -> list[Tensors]:
     """Batches of unlike numbers of prompts and tokens."""
     return [packed([[0] * length for length in lengths], model) for lengths in _EXAMPLES]
 

@@ -142,7 +142,10 @@ def _last_layer(
 ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
     """States of all tokens, one prompt after another, and pooled states ``[B, hidden]``."""
     model: Any = backbone._model
-    batch = packing.packed(tokens, model) if backbone.packs else backbone._batch(tokens)
+    if backbone.packs:
+        batch = packing.named(packing.packed(tokens, model))
+    else:
+        batch = backbone._batch(tokens)
     # What comes behind the pooling, a normalisation, is left out.
     features = model[1](model[0](dict(batch)))
     states, pooled = (

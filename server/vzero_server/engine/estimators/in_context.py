@@ -19,9 +19,10 @@ from vzero_server.engine.estimators.population import (
 )
 from vzero_server.engine.estimators.prior import PRIOR_SAMPLE_SIZE
 from vzero_server.engine.estimators.selection import Selection, select
-from vzero_server.engine.value import Array, Basis, Values, beta_values
+from vzero_server.engine.value import Array, Basis, Values
 from vzero_server.model.encoded import EncodedContext
 from vzero_server.model.icl import InContextHead
+from vzero_server.model.traced import Program, Tensors, traced
 
 # Entries of the largest kernel matrix of a batch of contexts, padding counted: more would
 # only leave the processor's caches.
@@ -30,6 +31,8 @@ _BATCH_ENTRIES = 1 << 19
 _FEW_QUERIES = 8
 # Queries times context rows of a quick question.
 _QUICK_ENTRIES = 512
+# Contexts, their rows, and queries of each, to try the head with.
+_EXAMPLES = ((1, 5, 2), (3, 9, 1), (2, 0, 3), (1, 2, 4))
 # A success rate at the very edge has no Beta distribution.
 _EDGE = 1e-4
 
@@ -97,14 +100,17 @@ class InContext:
         """Take a head into service.
 
         Args:
-            head: In evaluation mode.
+            head: In evaluation mode; its weights are frozen.
             rows: Most rows of a context it reads.
             selection: Which, of a longer window.
             min_rows: With fewer, values are called a prior: the head's own, shifted by the
                 little that is known.
             device: Torch device.
         """
-        self._head = head.to(device)
+        self._head = head.to(device).requires_grad_(False)
+        self._program: Program = self._logits
+        if device == "cpu":
+            self._program = traced(self._logits, _examples(head), "the in-context head")
         self._rows = rows
         self._selection = selection
         self._min_rows = min_rows
@@ -149,16 +155,23 @@ class InContext:
             for row, i in zip(features, batch, strict=True):
                 queries = questions[i].queries
                 row[: len(queries)] = queries[:, -row.shape[1] :]
-            rows = self._head.rows(torch.from_numpy(features).to(self._device))
+            if not np.isfinite(features).all():
+                raise ValueError("features hold NaN or infinite values")
+            asked = torch.from_numpy(features).to(self._device)
             contexts = [known[i].encoded for i in batch]
             if len(batch) > 1 and most <= _FEW_QUERIES:
-                predicted = self._head.predict_many(contexts, rows)
+                predicted = self._head.predict_many(contexts, self._head.rows(asked))
             else:
-                predicted = self._head.predict(EncodedContext.stack(contexts), rows)
+                (predicted,) = self._program(*EncodedContext.stack(contexts).tensors(), asked)
             logits = predicted.double().cpu().numpy()
             for given, i in zip(logits, batch, strict=True):
                 answers[i] = given[: len(questions[i].queries)]
         return _values(answers, known, questions)
+
+    def _logits(self, *tensors: torch.Tensor) -> Tensors:
+        """Logits of queries: parts of contexts and the queries' features to ``[B, Q]``."""
+        *context, features = tensors
+        return (self._head.predict(EncodedContext(*context), self._head.rows(features)),)
 
     def quick(self, question: Question) -> bool:
         """See ``Estimator``; on a GPU the loop would wait for it to come to the question."""
@@ -203,6 +216,18 @@ class InContext:
     def _column(self, numbers: np.ndarray) -> torch.Tensor:
         """One number per row of one context, ``[1, N]``."""
         return torch.from_numpy(numbers).to(self._device).float().unsqueeze(0)
+
+
+@torch.inference_mode()
+def _examples(head: InContextHead) -> list[Tensors]:
+    """What the head may be asked, of unlike sizes."""
+    random = torch.Generator().manual_seed(0)
+    found = []
+    for contexts, rows, queries in _EXAMPLES:
+        features = torch.rand(contexts, rows + queries, head.config.features, generator=random)
+        read = head.encode(head.rows(features[:, :rows]), features[:, :rows, 0])
+        found.append((*read.tensors(), features[:, rows:]))
+    return found
 
 
 def correction(known: Known, others: Array, means: Array) -> Correction | None:
@@ -260,7 +285,7 @@ def _values(
             worth[i] = np.where(unknown, worth[i], hearsay.correction.kappa)
     means = expit(np.concatenate(logits))
     centres = means.clip(_EDGE, 1.0 - _EDGE)
-    together = beta_values(means, centres, np.concatenate(worth), Basis.ICL)
+    together = Values(means, centres, np.concatenate(worth), Basis.ICL)
     ends = np.cumsum([len(own) for own in logits]).tolist()
     return [
         together.part(slice(end - len(own), end), one.basis)

@@ -7,7 +7,7 @@ import numpy as np
 from vzero_server.contexts.window import ContextWindow
 from vzero_server.decisions.spread import concentration
 from vzero_server.engine.estimators.estimator import Features, Question
-from vzero_server.engine.value import Basis, Values, beta_values
+from vzero_server.engine.value import Basis, Values
 
 # Queries of a quick question: one takes some 0.1 ms.
 _QUICK = 8
@@ -44,4 +44,4 @@ class NearestNeighbours:
         mean = rewards.mean(axis=1)
         centre = (rewards.sum(axis=1) + 0.5) / (rewards.shape[1] + 1.0)
         kappa = concentration(rewards, window.rollouts[positions], mean[:, None])
-        return beta_values(mean, centre, kappa, Basis.KNN)
+        return Values(mean, centre, kappa, Basis.KNN)

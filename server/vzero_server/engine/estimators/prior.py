@@ -7,7 +7,7 @@ import numpy as np
 
 from vzero_server.contexts.window import ContextWindow
 from vzero_server.engine.estimators.estimator import Question
-from vzero_server.engine.value import Basis, Values, beta_values
+from vzero_server.engine.value import Basis, Values
 
 PRIOR_SAMPLE_SIZE = 2.0
 """What a prior is worth, in rollouts of the very prompt."""
@@ -34,7 +34,7 @@ class Prior:
         for question in questions:
             means = np.full(len(question.queries), question.context.value)
             worth = np.full(len(means), PRIOR_SAMPLE_SIZE)
-            answers.append(beta_values(means, means, worth, Basis.PRIOR))
+            answers.append(Values(means, means, worth, Basis.PRIOR))
         return answers
 
     def quick(self, question: Question) -> bool:

@@ -14,7 +14,7 @@ from vzero_server.decisions.spread import concentration
 from vzero_server.engine.estimators.estimator import Features, Question
 from vzero_server.engine.estimators.prior import Prior
 from vzero_server.engine.estimators.selection import Selection, select
-from vzero_server.engine.value import Array, Basis, Values, beta_values
+from vzero_server.engine.value import Array, Basis, Values
 from vzero_server.model.checkpoint import CheckpointError
 from vzero_server.model.tabpfn import TabPFNHead
 from vzero_server.model.tabpfn_context import TabPFNContext
@@ -176,4 +176,4 @@ class TabPFN:
 
 def _values(means: Array, kappa: float) -> Values:
     worth = np.full(len(means), kappa)
-    return beta_values(means, means.clip(_EDGE, 1.0 - _EDGE), worth, Basis.TABPFN)
+    return Values(means, means.clip(_EDGE, 1.0 - _EDGE), worth, Basis.TABPFN)
