@@ -3,7 +3,7 @@
 ``python -m benchmarks.overload [--quick] [--json]``. Headlines: ``goodput_ratio``, prompts answered
 per second over those at full load, and ``admitted_p99_ratio``, the p99 of calls that were answered
 over that at full load. Full load is a closed loop, before and after the overload: callers with
-their next call as soon as one is answered, as many as keep the backbone 2.5 s late, of the 5 s
+their next call as soon as one is answered, as many as keep the backbone 3 s late, of the 5 s
 after which the server refuses. Calls carry four prompts. Every refusal must be RESOURCE_EXHAUSTED
 and say when to come again; the server's memory is read before and after.
 """
@@ -28,7 +28,7 @@ from vzero_server.local import LocalServer
 POLICY, ROWS = "asked", 256
 PROMPTS, TIMES = 4, 10
 # Seconds of work that wait at full load, of the 5 after which the server refuses.
-DELAY, MAX_DELAY = 2.5, 5.0
+DELAY, MAX_DELAY = 3.0, 5.0
 
 
 def main() -> None:

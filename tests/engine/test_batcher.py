@@ -12,6 +12,7 @@ from vzero_server.contexts.outcome import prompt_digest
 from vzero_server.engine.batch_forms import Packed, Padded
 from vzero_server.engine.batcher import Batcher
 from vzero_server.engine.errors import OverloadedError
+from vzero_server.engine.prompt_queue import Pace
 from vzero_server.model.backbone import Backbone
 
 POISON = "poison"
@@ -178,8 +179,8 @@ async def test_a_full_queue_refuses_at_once(batcher: Batcher, watched: Watched) 
 
 
 async def test_calls_are_refused_while_many_prompts_are_due(watched: Watched) -> None:
-    # At first it expects 100 prompts a second of the device.
-    batcher = Batcher(watched, Padded(64), max_queued_prompts=100, max_delay=0.3)
+    # At first it expects 5,000 tokens a second of the device.
+    batcher = Batcher(watched, Padded(64), max_queued_prompts=100, max_delay=0.1)
     waiting = [asyncio.create_task(batcher.embed(prompts(f"first {i}"))) for i in range(60)]
     await settle()
     with pytest.raises(OverloadedError) as refused:
@@ -192,6 +193,41 @@ async def test_calls_are_refused_while_many_prompts_are_due(watched: Watched) ->
     await asyncio.gather(*waiting)
     await batcher.embed(prompts("too late"))
     await batcher.close()
+
+
+async def test_prompts_that_have_no_tokens_yet_count_as_well(watched: Watched) -> None:
+    held = threading.Event()
+
+    class Slow(Watched):
+        def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
+            held.wait(10)
+            return super().tokenize(prompts)
+
+    watched.release.set()
+    batcher = Batcher(
+        Slow(watched.backbone, release=watched.release),
+        Padded(64),
+        max_queued_prompts=100,
+        max_delay=0.1,
+    )
+    waiting = [asyncio.create_task(batcher.embed(prompts(f"first {i}"))) for i in range(60)]
+    await settle()
+    with pytest.raises(OverloadedError):
+        await batcher.embed(prompts("too late"))
+    held.set()
+    await asyncio.gather(*waiting)
+    await batcher.embed(prompts("too late"))
+    await batcher.close()
+
+
+def test_the_pace_is_one_of_tokens() -> None:
+    pace = Pace()
+    for _ in range(200):
+        pace.record(prompts=10, tokens=100, seconds=0.1)
+    assert pace.prompts_per_second == pytest.approx(100)
+    # A prompt that is ten times as long takes ten times as long.
+    assert pace.seconds(tokens=100, prompts=0) == pytest.approx(0.1)
+    assert pace.seconds(tokens=0, prompts=10) == pytest.approx(0.1)
 
 
 async def test_a_large_call_makes_nobody_late(watched: Watched) -> None:

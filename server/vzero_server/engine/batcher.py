@@ -78,7 +78,9 @@ class Batcher:
         self._background = PromptQueue()
         self._arrived = asyncio.Event()
         self._pace = Pace()
+        # Tokens on the device, and prompts that have none yet.
         self._running = 0
+        self._tokenising: set[Item] = set()
         self._device = Worker("engine")
         self._tokenisers = Worker("tokenise")
         self._metrics = metrics or Metrics()
@@ -127,7 +129,9 @@ class Batcher:
             vector = loop.create_future()
             self._items[digest] = Item(digest, prompts[digest], due, background, vector, asked=now)
         if new:
-            self._spawn(self._tokenise([self._items[digest] for digest in new]))
+            coming = [self._items[digest] for digest in new]
+            self._tokenising.update(coming)
+            self._spawn(self._tokenise(coming))
         items = [self._items[digest] for digest in prompts]
         for item in items:
             item.waiters += 1
@@ -149,8 +153,9 @@ class Batcher:
         Raises:
             OverloadedError: It would not.
         """
-        ahead = self._urgent.due(time.monotonic()) + self._running
-        delay = ahead / self._pace.prompts_per_second
+        now = time.monotonic()
+        coming = sum(item.due <= now and not item.background for item in self._tokenising)
+        delay = self._pace.seconds(self._urgent.due(now) + self._running, coming)
         if delay > self._max_delay:
             raise OverloadedError(self._retry_after())
 
@@ -177,6 +182,7 @@ class Batcher:
                 began = time.monotonic()
                 await self._tokenise_piece(piece)
                 self._metrics.tokenise_seconds.observe(time.monotonic() - began)
+            self._tokenising.difference_update(items[start : start + _TOKENISE])
 
     async def _tokenise_piece(self, piece: list[Item]) -> None:
         prompts = [item.prompt for item in piece]
@@ -212,7 +218,7 @@ class Batcher:
             for item in batch:
                 item.began = started
                 self._metrics.prompt_queue_seconds.observe(started - item.asked)
-            self._running = len(batch)
+            tokens = self._running = sum(len(item.tokens) for item in batch)
             await self._run(batch)
             self._running = 0
             ended = time.monotonic()
@@ -220,8 +226,8 @@ class Batcher:
                 item.ended = ended
             self._metrics.inference_seconds.observe(ended - started)
             self._metrics.batch_prompts.observe(len(batch))
-            self._metrics.batch_tokens.observe(sum(len(item.tokens) for item in batch))
-            self._pace.record(len(batch), ended - started)
+            self._metrics.batch_tokens.observe(tokens)
+            self._pace.record(len(batch), tokens, ended - started)
 
     async def _run(self, batch: Sequence[Item]) -> None:
         tokens = [item.tokens for item in batch]

@@ -42,39 +42,55 @@ class PromptQueue:
     """Items by the time they are due; equals in the order they came."""
 
     def __init__(self) -> None:
-        # In order, not a heap: how many are due by now is asked for with every call.
+        # In order, not a heap: how much is due by now is asked for with every call.
         self._items: list[tuple[float, int, Item]] = []
+        self._tokens = 0
         self._number = itertools.count()
 
     def __len__(self) -> int:
         return len(self._items)
 
     def due(self, now: float) -> int:
-        """How many were due before now."""
-        return bisect.bisect_left(self._items, (now,))
+        """Tokens of those that were due before now."""
+        place = bisect.bisect_left(self._items, (now,))
+        # Nearly all are, unless a long call waits.
+        return self._tokens - sum(len(item.tokens) for _, _, item in self._items[place:])
 
     def push(self, item: Item) -> None:
         """Put one in its place."""
         bisect.insort(self._items, (item.due, next(self._number), item))
+        self._tokens += len(item.tokens)
 
     def pop(self) -> Item:
         """Take the one that is due first."""
-        return self._items.pop(0)[2]
+        item = self._items.pop(0)[2]
+        self._tokens -= len(item.tokens)
+        return item
 
 
 class Pace:
-    """How many prompts a second the device takes, of late."""
+    """How fast the device has been over some twenty batches.
+
+    Judged by tokens: prompts may be short today and long tomorrow.
+    """
 
     def __init__(self) -> None:
-        self._prompts, self._seconds = 100.0, 1.0
+        # Of some hundred prompts a second, until more is known.
+        self._prompts, self._tokens, self._seconds = 100.0, 5000.0, 1.0
 
     @property
     def prompts_per_second(self) -> float:
-        """Over the last some twenty batches."""
+        """Prompts as they have been."""
         return self._prompts / self._seconds
 
-    def record(self, prompts: int, seconds: float) -> None:
+    def seconds(self, tokens: int, prompts: int) -> float:
+        """What the device takes for some tokens, and for prompts whose tokens are not known."""
+        tokens_of_prompts = prompts * self._tokens / self._prompts
+        return (tokens + tokens_of_prompts) * self._seconds / self._tokens
+
+    def record(self, prompts: int, tokens: int, seconds: float) -> None:
         """Take a batch into account."""
-        # Sums, not a mean of rates: that of a batch of short prompts says little of long ones.
+        # Sums, not a mean of rates: that of a small batch says little of a large one.
         self._prompts = _REMEMBERED * self._prompts + prompts
+        self._tokens = _REMEMBERED * self._tokens + tokens
         self._seconds = _REMEMBERED * self._seconds + seconds
