@@ -2,6 +2,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -179,15 +180,20 @@ async def test_a_full_queue_refuses_at_once(batcher: Batcher, watched: Watched) 
 
 
 async def test_calls_are_refused_while_many_prompts_are_due(watched: Watched) -> None:
-    # At first it expects 5,000 tokens a second of the device.
-    batcher = Batcher(watched, Padded(64), max_queued_prompts=100, max_delay=0.1)
-    waiting = [asyncio.create_task(batcher.embed(prompts(f"first {i}"))) for i in range(60)]
-    await settle()
-    with pytest.raises(OverloadedError) as refused:
-        await batcher.embed(prompts("too late"))
-    assert refused.value.retry_after > 0
+    # At first it expects 5,000 tokens a second of the device: 500 make it late.
+    batcher = Batcher(watched, Padded(64), max_queued_prompts=1000, max_delay=0.1)
+    text = "a prompt of some length {}"
+    length = len(watched.tokenize([text.format(100)])[0])
+    waiting: list[asyncio.Task[Any]] = []
+    while not (waiting and waiting[-1].done()):
+        waiting.append(asyncio.create_task(batcher.embed(prompts(text.format(100 + len(waiting))))))
+        await asyncio.sleep(0.01)
+    refused = waiting.pop().exception()
+    assert isinstance(refused, OverloadedError)
+    assert refused.retry_after > 0
+    assert 0.8 * 500 <= len(waiting) * length <= 1.2 * 500
     # What waits already costs nothing more.
-    waiting.append(asyncio.create_task(batcher.embed(prompts("first 59"))))
+    waiting.append(asyncio.create_task(batcher.embed(prompts(text.format(105)))))
     await settle()
     watched.release.set()
     await asyncio.gather(*waiting)
@@ -204,19 +210,16 @@ async def test_prompts_that_have_no_tokens_yet_count_as_well(watched: Watched) -
             return super().tokenize(prompts)
 
     watched.release.set()
-    batcher = Batcher(
-        Slow(watched.backbone, release=watched.release),
-        Padded(64),
-        max_queued_prompts=100,
-        max_delay=0.1,
-    )
-    waiting = [asyncio.create_task(batcher.embed(prompts(f"first {i}"))) for i in range(60)]
+    slow = Slow(watched.backbone, release=watched.release)
+    # At first it expects 100 prompts a second.
+    batcher = Batcher(slow, Padded(64), max_queued_prompts=100, max_delay=0.1)
+    calls = [asyncio.create_task(batcher.embed(prompts(f"prompt {i}"))) for i in range(60)]
     await settle()
-    with pytest.raises(OverloadedError):
-        await batcher.embed(prompts("too late"))
     held.set()
-    await asyncio.gather(*waiting)
-    await batcher.embed(prompts("too late"))
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [isinstance(one, OverloadedError) for one in found]
+    assert refused.index(True) in range(9, 13)
+    assert all(refused[refused.index(True) :])
     await batcher.close()
 
 
@@ -224,10 +227,10 @@ def test_the_pace_is_one_of_tokens() -> None:
     pace = Pace()
     for _ in range(200):
         pace.record(prompts=10, tokens=100, seconds=0.1)
-    assert pace.prompts_per_second == pytest.approx(100)
+    assert pace.prompts_per_second == pytest.approx(100, rel=1e-2)
     # A prompt that is ten times as long takes ten times as long.
-    assert pace.seconds(tokens=100, prompts=0) == pytest.approx(0.1)
-    assert pace.seconds(tokens=0, prompts=10) == pytest.approx(0.1)
+    assert pace.seconds(tokens=100, prompts=0) == pytest.approx(0.1, rel=1e-2)
+    assert pace.seconds(tokens=0, prompts=10) == pytest.approx(0.1, rel=1e-2)
 
 
 async def test_a_large_call_makes_nobody_late(watched: Watched) -> None:
