@@ -150,6 +150,11 @@ def test_questions_of_many_policies_are_answered_as_alone() -> None:
         window = window_of(estimator, vectors(size, number), generator.random(size), 1, steps)
         queries = vectors(int(generator.integers(1, 20)), 1000 + number)
         questions.append(Question(estimator.encode(window), queries))
+    # Some contexts are asked more than once.
+    questions += [
+        Question(questions[number].context, vectors(3 + number, 2000 + number))
+        for number in (0, 5, 5, 17)
+    ]
     together = estimator.predict(questions)
     for question, values in zip(questions, together, strict=True):
         alone = estimator.predict([question])[0]

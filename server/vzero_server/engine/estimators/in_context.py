@@ -149,24 +149,30 @@ class InContext:
         """See ``Estimator``."""
         known = [self._for(question) for question in questions]
         answers: list[Array] = [np.empty(0)] * len(questions)
-        for batch in _batches(known, questions):
-            most = max(len(questions[i].queries) for i in batch)
-            features = np.zeros((len(batch), most, self._head.config.features), np.float32)
-            for row, i in zip(features, batch, strict=True):
-                queries = questions[i].queries
-                row[: len(queries)] = queries[:, -row.shape[1] :]
-            if not np.isfinite(features).all():
-                raise ValueError("features hold NaN or infinite values")
-            asked = torch.from_numpy(features).to(self._device)
-            contexts = [known[i].encoded for i in batch]
-            if len(batch) > 1 and most <= _FEW_QUERIES:
-                predicted = self._head.predict_many(contexts, self._head.rows(asked))
-            else:
-                (predicted,) = self._program(*EncodedContext.stack(contexts).tensors(), asked)
-            logits = predicted.double().cpu().numpy()
-            for given, i in zip(logits, batch, strict=True):
-                answers[i] = given[: len(questions[i].queries)]
+        asked = _asked(known, questions)
+        for batch in _batches(asked):
+            for own, logits in zip(batch, self._answered(batch), strict=True):
+                parts = np.split(logits, np.cumsum(own.lengths)[:-1])
+                for i, part in zip(own.questions, parts, strict=True):
+                    answers[i] = part
         return _values(answers, known, questions)
+
+    def _answered(self, batch: Sequence["_Asked"]) -> list[Array]:
+        """Logits of the queries of each."""
+        most = max(len(own.queries) for own in batch)
+        features = np.zeros((len(batch), most, self._head.config.features), np.float32)
+        for row, own in zip(features, batch, strict=True):
+            row[: len(own.queries)] = own.queries[:, -row.shape[1] :]
+        if not np.isfinite(features).all():
+            raise ValueError("features hold NaN or infinite values")
+        queries = torch.from_numpy(features).to(self._device)
+        contexts = [own.known.encoded for own in batch]
+        if len(batch) > 1 and most <= _FEW_QUERIES:
+            predicted = self._head.predict_many(contexts, self._head.rows(queries))
+        else:
+            (predicted,) = self._program(*EncodedContext.stack(contexts).tensors(), queries)
+        logits = predicted.double().cpu().numpy()
+        return [given[: len(own.queries)] for given, own in zip(logits, batch, strict=True)]
 
     def _logits(self, *tensors: torch.Tensor) -> Tensors:
         """Logits of queries: parts of contexts and the queries' features to ``[B, Q]``."""
@@ -293,20 +299,51 @@ def _values(
     ]
 
 
-def _batches(known: Sequence[Known], questions: Sequence[Question]) -> Iterator[list[int]]:
-    """Questions that are answered together: like sizes, so that little is padding."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A context, and all that is asked of it.
 
-    def size(i: int) -> tuple[int, int]:
-        return known[i].encoded.rows.shape[1], len(questions[i].queries)
+    Attributes:
+        known: The context.
+        queries: Feature vectors, ``[m, columns]``.
+        questions: Which questions they come from.
+        lengths: Queries of each.
+    """
 
-    batch: list[int] = []
+    known: Known
+    queries: Features
+    questions: Sequence[int]
+    lengths: Sequence[int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows of the context, and queries."""
+        return self.known.encoded.rows.shape[1], len(self.queries)
+
+
+def _asked(known: Sequence[Known], questions: Sequence[Question]) -> list[_Asked]:
+    """Questions by their contexts: the rows of one are read once for all that ask of it."""
+    groups: dict[int, list[int]] = {}
+    for i, one in enumerate(known):
+        groups.setdefault(id(one), []).append(i)
+    found = []
+    for own in groups.values():
+        parts = [questions[i].queries for i in own]
+        queries = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        found.append(_Asked(known[own[0]], queries, own, [len(part) for part in parts]))
+    return found
+
+
+def _batches(asked: Sequence[_Asked]) -> Iterator[list[_Asked]]:
+    """What is answered together: like sizes, so that little is padding."""
+    batch: list[_Asked] = []
     most = 0
-    for i in sorted(range(len(questions)), key=size):
-        rows, queries = size(i)
+    for own in sorted(asked, key=lambda own: own.size):
+        rows, queries = own.size
         most = max(most, queries)
         if batch and (len(batch) + 1) * max(rows, 1) * most > _BATCH_ENTRIES:
             yield batch
             batch, most = [], queries
-        batch.append(i)
+        batch.append(own)
     if batch:
         yield batch
