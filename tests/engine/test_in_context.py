@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -155,6 +157,18 @@ def test_questions_of_many_policies_are_answered_as_alone() -> None:
         Question(questions[number].context, vectors(3 + number, 2000 + number))
         for number in (0, 5, 5, 17)
     ]
+    check_against_each_alone(estimator, questions)
+
+
+@pytest.mark.parametrize("prompts", [1, 20])
+def test_a_ranking_is_answered_as_each_of_its_policies_alone(prompts: int) -> None:
+    estimator, queries = InContext(HEAD), vectors(prompts, 7)
+    windows = [window_of(estimator, vectors(n, n), np.full(n, 0.5)) for n in (0, 9, 30)]
+    questions = [Question(estimator.encode(window), queries) for window in windows]
+    check_against_each_alone(estimator, questions)
+
+
+def check_against_each_alone(estimator: InContext, questions: Sequence[Question]) -> None:
     together = estimator.predict(questions)
     for question, values in zip(questions, together, strict=True):
         alone = estimator.predict([question])[0]

@@ -90,16 +90,18 @@ class HeadBatcher:
         now = time.monotonic()
         loop = asyncio.get_running_loop()
         starts = range(0, len(queries), _PIECE)
+        # Cut once, so that an estimator can tell that many contexts are asked the same.
+        parts = [queries[start : start + _PIECE] for start in starts]
         pieces = [
             _Piece(
                 due=now + index * _PIECE_SECONDS,
                 number=next(self._numbers),
                 encoded=encoded,
-                question=_question(encoded, queries, hearsay, slice(start, start + _PIECE)),
+                question=Question(encoded.context, part, _of(hearsay, index, parts)),
                 answer=loop.create_future(),
             )
             for encoded, hearsay in contexts
-            for index, start in enumerate(starts)
+            for index, part in enumerate(parts)
         ]
         for piece in pieces:
             heapq.heappush(self._waiting, piece)
@@ -138,8 +140,10 @@ class HeadBatcher:
         began = time.monotonic()
         for piece in batch:
             piece.began = began
-            # The later pieces of a long call are not late before they are due.
-            self._metrics.question_queue_seconds.observe(max(0.0, began - piece.due))
+        # Once for a call about many contexts; the later pieces of a long one are not late
+        # before they are due.
+        for due in {piece.due for piece in batch}:
+            self._metrics.question_queue_seconds.observe(max(0.0, began - due))
         await self._answer(batch)
         ended = time.monotonic()
         for piece in batch:
@@ -196,12 +200,12 @@ def _quick(batch: Sequence[_Piece]) -> bool:
     return len(batch) == 1 and batch[0].encoded.estimator.quick(batch[0].question)
 
 
-def _question(
-    encoded: Encoded, queries: Features, hearsay: Hearsay | None, piece: slice
-) -> Question:
-    if hearsay is not None:
-        hearsay = replace(hearsay, rewards=hearsay.rewards[:, piece])
-    return Question(encoded.context, queries[piece], hearsay)
+def _of(hearsay: Hearsay | None, index: int, parts: Sequence[Features]) -> Hearsay | None:
+    """What others say of one part of the queries."""
+    if hearsay is None or len(parts) == 1:
+        return hearsay
+    first = index * _PIECE
+    return replace(hearsay, rewards=hearsay.rewards[:, first : first + len(parts[index])])
 
 
 def _trace(asked: float, pieces: Sequence[_Piece]) -> None:

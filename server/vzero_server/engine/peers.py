@@ -240,15 +240,16 @@ def _said(
     for digest in digests:
         if digest not in kept:
             own = earned.get(digest, {})
-            known = not own.keys().isdisjoint(view.peers)
-            column = np.array([own.get(key, np.nan) for key in view.peers]) if known else None
+            heard = not own.keys().isdisjoint(view.peers)
+            column = np.array([own.get(key, np.nan) for key in view.peers]) if heard else None
             kept[digest] = view.rewards[digest] = column
-    columns = [kept[digest] for digest in digests]
-    if all(column is None for column in columns):
-        return None
-    unknown = np.full(len(view.peers), np.nan)
-    stacked = [unknown if column is None else column for column in columns]
-    return Hearsay(view.correction, np.stack(stacked, axis=1))
+    rewards = np.full((len(view.peers), len(digests)), np.nan)
+    known = False
+    for place, digest in enumerate(digests):
+        if (column := kept[digest]) is not None:
+            rewards[:, place] = column
+            known = True
+    return Hearsay(view.correction, rewards) if known else None
 
 
 def _fitted(known: Known, peers: Sequence[Peer], earned: Rewards) -> Correction | None:

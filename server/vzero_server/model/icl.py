@@ -200,7 +200,7 @@ class InContextHead(nn.Module):
 
         Args:
             contexts: B of them, each a batch of one.
-            rows: Query rows of each, ``[B, Q, row]``.
+            rows: Query rows of each, ``[B, Q, row]``, or of all, ``[1, Q, row]``.
         """
         centre = torch.cat([context.centre for context in contexts])
         spread = torch.cat([context.spread for context in contexts])

@@ -160,8 +160,11 @@ class InContext:
     def _answered(self, batch: Sequence["_Asked"]) -> list[Array]:
         """Logits of the queries of each."""
         most = max(len(own.queries) for own in batch)
-        features = np.zeros((len(batch), most, self._head.config.features), np.float32)
-        for row, own in zip(features, batch, strict=True):
+        # A ranking asks all contexts the same.
+        same = all(own.queries is batch[0].queries for own in batch)
+        asked = batch[:1] if same else batch
+        features = np.zeros((len(asked), most, self._head.config.features), np.float32)
+        for row, own in zip(features, asked, strict=True):
             row[: len(own.queries)] = own.queries[:, -row.shape[1] :]
         if not np.isfinite(features).all():
             raise ValueError("features hold NaN or infinite values")
