@@ -25,12 +25,16 @@ from vzero_server.engine.engine import Engine
 from vzero_server.engine.estimators.estimator import Estimator
 from vzero_server.engine.estimators.nearest import NearestNeighbours
 from vzero_server.engine.estimators.prior import Prior
-from vzero_server.engine.estimators.within_memory import WithinMemory
 from vzero_server.engine.features import FeatureCache
 from vzero_server.engine.heads import HeadBatcher
 from vzero_server.engine.joint import JointReadings
 from vzero_server.engine.peers import Peers
 from vzero_server.engine.windows import WindowCache
+from vzero_server.engine.within_memory import (
+    DeviceMemory,
+    EncoderWithinMemory,
+    EstimatorWithinMemory,
+)
 from vzero_server.metrics import Metrics
 from vzero_server.models import Models, load_models, threads
 from vzero_server.tracing import Traces
@@ -41,7 +45,7 @@ log = logging.getLogger(__name__)
 
 # Seconds beyond those of draining that a server with a fault gets to end itself.
 _FAULT_GRACE = 5.0
-# Seconds an estimator without memory waits for contexts to be dropped.
+# Seconds a model without memory waits for contexts to be dropped.
 _ROOM_TIMEOUT = 10.0
 
 
@@ -148,8 +152,19 @@ async def engine_of(
     models = await asyncio.to_thread(load_models, settings)
     encoder = models.encoder
     model_key = await store.model_key(encoder.fingerprint)
+    loop = asyncio.get_running_loop()
+
+    def make_room() -> None:
+        """For a worker thread: contexts belong to the loop, and are gone when this returns."""
+
+        async def drop() -> None:
+            contexts.drop()
+
+        asyncio.run_coroutine_threadsafe(drop(), loop).result(_ROOM_TIMEOUT)
+
+    memory = DeviceMemory(make_room)
     batcher = Batcher(
-        encoder,
+        EncoderWithinMemory(encoder, memory),
         _form_of_batches(settings, models),
         max_queued_prompts=settings.max_queued_prompts,
         max_delay=settings.max_queue_delay,
@@ -175,23 +190,13 @@ async def engine_of(
         reader=models.reader,
         metrics=metrics,
     )
-    loop = asyncio.get_running_loop()
-
-    def make_room() -> None:
-        """For a worker thread: contexts belong to the loop, and are gone when this returns."""
-
-        async def drop() -> None:
-            contexts.drop()
-
-        asyncio.run_coroutine_threadsafe(drop(), loop).result(_ROOM_TIMEOUT)
-
     estimators: dict[EstimatorName, Estimator] = {
         EstimatorName.KNN: NearestNeighbours(settings.knn_k)
     }
     if models.icl:
         estimators[EstimatorName.ICL] = models.icl
     if models.tabpfn:
-        estimators[EstimatorName.TABPFN] = WithinMemory(models.tabpfn, make_room)
+        estimators[EstimatorName.TABPFN] = EstimatorWithinMemory(models.tabpfn, memory)
     contexts = EncodedContexts(
         windows,
         estimators,

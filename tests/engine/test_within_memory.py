@@ -4,15 +4,22 @@ from collections.abc import Sequence
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 from vzero_server.api.status import to_status
 from vzero_server.contexts.window import ContextWindow
+from vzero_server.engine.batch_forms import Padded
+from vzero_server.engine.batcher import Batcher
 from vzero_server.engine.errors import DeviceMemoryError
 from vzero_server.engine.estimators.estimator import Question
-from vzero_server.engine.estimators.within_memory import WithinMemory
 from vzero_server.engine.value import Basis, Values
+from vzero_server.engine.within_memory import (
+    DeviceMemory,
+    EncoderWithinMemory,
+    EstimatorWithinMemory,
+)
 
 OUT_OF_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory.\nA long tale.")
 
@@ -51,20 +58,24 @@ class Crowded:
         return [Values(one, one, one, Basis.TABPFN) for one in queries]
 
 
+def guarded(crowded: Crowded) -> EstimatorWithinMemory:
+    return EstimatorWithinMemory(crowded, DeviceMemory(crowded.make_room))
+
+
 def questions(*sizes: int) -> list[Question]:
     return [Question("context", np.arange(size)[:, None].astype(np.float16)) for size in sizes]
 
 
 def test_nothing_is_dropped_while_there_is_room() -> None:
     crowded = Crowded(room=50)
-    answers = WithinMemory(crowded, crowded.make_room).predict(questions(20, 30))
+    answers = guarded(crowded).predict(questions(20, 30))
     assert [len(values.mean) for values in answers] == [20, 30]
     assert (crowded.dropped, crowded.passes) == (0, [50])
 
 
 def test_questions_are_answered_in_small_pieces_once_room_was_made() -> None:
     crowded = Crowded(room=16)
-    answers = WithinMemory(crowded, crowded.make_room).predict(questions(40, 3))
+    answers = guarded(crowded).predict(questions(40, 3))
     np.testing.assert_array_equal(answers[0].mean, np.arange(40))
     np.testing.assert_array_equal(answers[1].mean, np.arange(3))
     assert (crowded.dropped, crowded.passes) == (1, [43, 16, 16, 8, 3])
@@ -73,7 +84,7 @@ def test_questions_are_answered_in_small_pieces_once_room_was_made() -> None:
 def test_a_context_is_read_once_room_was_made() -> None:
     crowded = Crowded(room=16, full=True)
     window = ContextWindow.empty(3)
-    assert WithinMemory(crowded, crowded.make_room).encode(window) == "context"
+    assert guarded(crowded).encode(window) == "context"
     assert crowded.dropped == 1
 
 
@@ -86,30 +97,60 @@ def test_a_context_is_read_once_room_was_made() -> None:
 )
 def test_libraries_that_find_no_memory_are_heard(text: str) -> None:
     crowded = Crowded(room=16, error=RuntimeError(text))
-    (values,) = WithinMemory(crowded, crowded.make_room).predict(questions(20))
+    (values,) = guarded(crowded).predict(questions(20))
     np.testing.assert_array_equal(values.mean, np.arange(20))
     assert (crowded.dropped, crowded.passes) == (1, [20, 16, 4])
 
 
 def test_other_errors_are_not_taken_for_it() -> None:
     crowded = Crowded(room=0, full=True, error=RuntimeError("shapes do not match"))
-    guarded = WithinMemory(crowded, crowded.make_room)
+    estimator = guarded(crowded)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        guarded.predict(questions(2))
+        estimator.predict(questions(2))
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        guarded.encode(ContextWindow.empty(3))
+        estimator.encode(ContextWindow.empty(3))
     assert crowded.dropped == 0
 
 
 def test_what_does_not_fit_is_refused_and_may_be_sent_again() -> None:
     crowded = Crowded(room=0)
-    guarded = WithinMemory(crowded, crowded.make_room)
+    estimator = guarded(crowded)
     with pytest.raises(DeviceMemoryError, match="a context of 0 rows"):
-        guarded.encode(ContextWindow.empty(3))
+        estimator.encode(ContextWindow.empty(3))
     with pytest.raises(DeviceMemoryError, match="16 queries") as refused:
-        guarded.predict(questions(1))
+        estimator.predict(questions(1))
     assert crowded.dropped == 2
     status = to_status(refused.value)
     assert status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert status.details[0].reason == "DEVICE_MEMORY_FULL"  # type: ignore[attr-defined]
     assert status.retry_after is not None
+
+
+class CrowdedEncoder(Crowded):
+    """Has room for so many prompts at once."""
+
+    def tokenize(self, prompts: Sequence[str]) -> list[str]:
+        return list(prompts)
+
+    def embed(self, prompts: Sequence[str]) -> npt.NDArray[np.float16]:
+        self.passes.append(len(prompts))
+        if len(prompts) > self.room:
+            raise self.error
+        return np.array([[len(prompt)] for prompt in prompts], np.float16)
+
+
+def test_prompts_are_embedded_one_by_one_once_room_was_made() -> None:
+    crowded = CrowdedEncoder(room=1)
+    encoder = EncoderWithinMemory(crowded, DeviceMemory(crowded.make_room))
+    vectors = encoder.embed(encoder.tokenize(["a", "bcd"]))
+    np.testing.assert_array_equal(vectors, [[1], [3]])
+    assert (crowded.dropped, crowded.passes) == (1, [2, 1, 1])
+
+
+async def test_a_prompt_that_does_not_fit_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    crowded = CrowdedEncoder(room=0)
+    encoder = EncoderWithinMemory(crowded, DeviceMemory(crowded.make_room))
+    batcher = Batcher(encoder, Padded(64), max_queued_prompts=10)
+    with pytest.raises(DeviceMemoryError, match="a prompt of up to 3 tokens"):
+        await batcher.embed({b"digest": "abc"})
+    await batcher.close()

@@ -1,6 +1,7 @@
 """Between protobuf messages and the domain."""
 
 import time
+from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -91,33 +92,39 @@ def chunk_from(policy_id: str, outcomes: list[Outcome]) -> value_pb2.UpdateConte
 
 def predict_response(prediction: Prediction) -> value_pb2.PredictResponse:
     """The reply of ``Predict``."""
-    return value_pb2.PredictResponse(
-        values=value_messages(prediction.values), context=context_message(prediction)
+    (values,) = value_messages([prediction.values])
+    return value_pb2.PredictResponse(values=values, context=context_message(prediction))
+
+
+def value_messages(parts: Sequence[Values]) -> list[list[value_pb2.Value]]:
+    """One message per value, in order, for the values under each of some policies."""
+    # Their intervals are computed at once.
+    together = Values.joined(parts)
+    numbers = zip(
+        together.mean.tolist(),
+        together.lower.tolist(),
+        together.upper.tolist(),
+        together.effective_sample_size.tolist(),
+        strict=True,
     )
-
-
-def value_messages(values: Values) -> list[value_pb2.Value]:
-    """One message per value, in order."""
-    basis = _BASES[values.basis]
-    histories = _history_messages(values.history, len(values.mean))
-    return [
-        value_pb2.Value(
-            mean=mean,
-            lower=lower,
-            upper=upper,
-            effective_sample_size=effective_sample_size,
-            basis=basis,
-            history=history,
-        )
-        for mean, lower, upper, effective_sample_size, history in zip(
-            values.mean.tolist(),
-            values.lower.tolist(),
-            values.upper.tolist(),
-            values.effective_sample_size.tolist(),
-            histories,
-            strict=True,
-        )
-    ]
+    messages = []
+    for part in parts:
+        basis = _BASES[part.basis]
+        own = []
+        for history in _history_messages(part.history, len(part.mean)):
+            mean, lower, upper, effective_sample_size = next(numbers)
+            own.append(
+                value_pb2.Value(
+                    mean=mean,
+                    lower=lower,
+                    upper=upper,
+                    effective_sample_size=effective_sample_size,
+                    basis=basis,
+                    history=history,
+                )
+            )
+        messages.append(own)
+    return messages
 
 
 def _history_messages(history: History | None, count: int) -> list[value_pb2.History | None]:

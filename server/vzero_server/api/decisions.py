@@ -88,9 +88,10 @@ def allocated(
 def _allocate_response(
     found: Allocation, prediction: Prediction
 ) -> value_pb2.AllocateBudgetResponse:
+    (values,) = convert.value_messages([prediction.values])
     return value_pb2.AllocateBudgetResponse(
         rollouts=found.rollouts.tolist(),
-        values=convert.value_messages(prediction.values),
+        values=values,
         utility=found.utility,
         upper_bound=found.upper_bound,
         spent=found.spent,
@@ -149,7 +150,7 @@ def rank_response(
         predictions: Their values, ``[P]``.
         costs: Expected cost of a rollout of each, ``[P]``, None if unknown.
     """
-    values = [convert.value_messages(prediction.values) for prediction in predictions]
+    values = convert.value_messages([prediction.values for prediction in predictions])
     rankings = []
     for prompt, first in enumerate(ranking.order[0]):
         scores = ranking.scores[:, prompt]
