@@ -39,6 +39,17 @@ def fused(value: float, own: list[tuple[float, int, int]], how: Dynamics) -> Fus
     return fuse(np.array([value]), np.array([2.0]), past(own), how)
 
 
+def test_pasts_can_be_kept_one_by_one() -> None:
+    whole = past([(0.5, 2, 1), (1.0, 1, 3), (0.0, 1, 3)], [], [(1.0, 4, -1)], [])
+    again = Past.together(whole.apart())
+    for field in ("owner", "rewards", "rollouts", "ages", "known"):
+        np.testing.assert_array_equal(getattr(again, field), getattr(whole, field))
+    assert again.prompts == 4
+    (lone,) = whole.apart()[2:3]
+    np.testing.assert_array_equal(lone.rewards, [1.0])
+    assert Past.together([lone]) is lone
+
+
 @given(value=rates, how=dynamics)
 def test_without_history_a_value_stays_as_it_is(value: float, how: Dynamics) -> None:
     found = fused(value, [], how)

@@ -177,6 +177,11 @@ def check_against_each_alone(estimator: InContext, questions: Sequence[Question]
         np.testing.assert_allclose(values.upper, alone.upper, atol=1e-4)
 
 
+def test_the_head_becomes_a_program(caplog: pytest.LogCaptureFixture) -> None:
+    InContext(HEAD)
+    assert "not traced" not in caplog.text
+
+
 @pytest.mark.parametrize("size", [0, 1, 7])
 def test_few_rows_give_a_wide_prior(size: int) -> None:
     estimator = InContext(HEAD, min_rows=8)
