@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 _KEPT = 1024
 # Seconds a call waits for what peers say of a context nobody asked about lately: that is read
 # from the disk, and a policy's first answer must not wait for it.
-_PATIENCE = 0.02
+_PATIENCE = 0.05
 # Reading what peers say of a context is repeated so rarely that it costs this share of a core.
 _SHARE = 0.02
 # Contexts that are being read, whose peers are looked up meanwhile.
