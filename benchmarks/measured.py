@@ -23,22 +23,21 @@ def mean_of(server: LocalServer, histogram: str) -> Iterator[Mean]:
 
     Args:
         server: The server.
-        histogram: Name of the metric, without labels.
+        histogram: Name of the metric, which has no labels.
     """
     mean = Mean()
-    count, total = _totals(server, histogram)
+    count, total = (metric(server, f"{histogram}_{part}") for part in ("count", "sum"))
     yield mean
-    last_count, last_total = _totals(server, histogram)
+    last_count, last_total = (metric(server, f"{histogram}_{part}") for part in ("count", "sum"))
     mean.value = (last_total - total) / max(last_count - count, 1.0)
 
 
-def _totals(server: LocalServer, histogram: str) -> tuple[float, float]:
-    """Count and sum of all observations so far."""
+def metric(server: LocalServer, name: str, **labels: str) -> float:
+    """The value of one sample; 0 if it is not there."""
     with urllib.request.urlopen(f"http://{server.admin_address}/metrics", timeout=10) as reply:
         text = reply.read().decode()
-    found = {f"{histogram}_count": 0.0, f"{histogram}_sum": 0.0}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name in found:
-                found[sample.name] += sample.value
-    return found[f"{histogram}_count"], found[f"{histogram}_sum"]
+            if (sample.name, sample.labels) == (name, labels):
+                return float(sample.value)
+    return 0.0

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import grpc
 
-from tests.api.admin import get, metric
+from benchmarks.measured import metric
+from tests.api.admin import get
 from tests.api.calls import Stubs, refused
 from tests.outcomes import chunk, sums
 from vzero_server.local import LocalServer

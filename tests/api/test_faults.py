@@ -11,7 +11,8 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.api.admin import get, metric
+from benchmarks.measured import metric
+from tests.api.admin import get
 from tests.api.calls import Stubs, detail, refused
 from tests.api.faulty_server import (
     HANG_CONTEXT,

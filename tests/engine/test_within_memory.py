@@ -147,7 +147,7 @@ def test_prompts_are_embedded_one_by_one_once_room_was_made() -> None:
     assert (crowded.dropped, crowded.passes) == (1, [2, 1, 1])
 
 
-async def test_a_prompt_that_does_not_fit_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_prompt_that_does_not_fit_is_refused() -> None:
     crowded = CrowdedEncoder(room=0)
     encoder = EncoderWithinMemory(crowded, DeviceMemory(crowded.make_room))
     batcher = Batcher(encoder, Padded(64), max_queued_prompts=10)

@@ -94,12 +94,11 @@ def fuse(
         past: Visits of these prompts.
         dynamics: How the policy moves, or for each prompt how its policy does, ``[n]``.
     """
-    distinct = {dynamics} if isinstance(dynamics, Dynamics) else set(dynamics)
-    if len(distinct) == 1:
-        vector = _vector(distinct.pop())
+    each = [dynamics] if isinstance(dynamics, Dynamics) else dynamics
+    if len(set(each)) == 1:
+        vector = _vector(each[0])
     else:
-        assert not isinstance(dynamics, Dynamics)
-        vector = np.stack([_vector(one) for one in dynamics], axis=1)
+        vector = np.stack([_vector(one) for one in each], axis=1)
     found = _Mixture(values, concentration, past, vector)
     return Fused(
         np.where(past.known, found.mean, values),

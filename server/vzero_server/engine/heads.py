@@ -89,9 +89,8 @@ class HeadBatcher:
         """
         now = time.monotonic()
         loop = asyncio.get_running_loop()
-        starts = range(0, len(queries), _PIECE)
         # Cut once, so that an estimator can tell that many contexts are asked the same.
-        parts = [queries[start : start + _PIECE] for start in starts]
+        parts = [queries[at : at + _PIECE] for at in range(0, len(queries), _PIECE)]
         pieces = [
             _Piece(
                 due=now + index * _PIECE_SECONDS,
@@ -106,10 +105,10 @@ class HeadBatcher:
         for piece in pieces:
             heapq.heappush(self._waiting, piece)
         try:
-            if self._waiting == pieces and not self._running:
+            if quick := _quick(pieces):
                 # Whoever else is about to ask comes first, and shares the batch.
                 await asyncio.sleep(0)
-            if self._waiting == pieces and not self._running and _quick(pieces):
+            if quick and self._waiting == pieces and not self._running:
                 # The dispatcher would have to be woken, and to wake this task in turn.
                 await self._run(list(self._next()))
             else:
@@ -121,10 +120,10 @@ class HeadBatcher:
             for piece in pieces:
                 # What nobody waits for any more is not computed.
                 piece.answer.cancel()
-        if len(starts) == 1:
+        if len(parts) == 1:
             return answers
-        own = range(0, len(answers), len(starts))
-        return [Values.joined(answers[at : at + len(starts)]) for at in own]
+        own = range(0, len(answers), len(parts))
+        return [Values.joined(answers[at : at + len(parts)]) for at in own]
 
     async def _dispatch(self) -> None:
         while True:

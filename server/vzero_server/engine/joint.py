@@ -247,10 +247,13 @@ def _joint(
     before = Values.joined(values)
     means = before.mean.reshape(len(values), -1).T.clip(_TINY, 1.0 - _TINY)
     mean = expit(reading.logits(logit(means), levels, embeddings)).T.ravel()
-    after = Values(mean, mean.clip(_EDGE, 1.0 - _EDGE), before.effective_sample_size, before.basis)
-    keep = np.tile(~chosen, len(values))
-    for field in ("mean", "centre"):
-        getattr(after, field)[keep] = getattr(before, field)[keep]
+    jointly = np.tile(chosen, len(values))
+    after = Values(
+        np.where(jointly, mean, before.mean),
+        np.where(jointly, mean.clip(_EDGE, 1.0 - _EDGE), before.centre),
+        before.effective_sample_size,
+        before.basis,
+    )
     prompts = len(chosen)
     return [
         after.part(slice(at * prompts, (at + 1) * prompts), one.basis)

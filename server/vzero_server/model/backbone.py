@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -190,38 +190,34 @@ class Backbone:
     def forward(
         self, batch: dict[str, torch.Tensor], layers: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The pass itself, on a padded batch: embeddings and layer means, as ``states``."""
-        pooled, hidden = self._run(batch, layers)
-        mask = batch["attention_mask"].unsqueeze(-1).float()
-        means = [(states.float() * mask).sum(1) / mask.sum(1) for states in hidden]
+        """The pass itself, on a batch padded or not: embeddings and layer means, as ``states``."""
+        self._transformer.auto_model.config.output_hidden_states = bool(layers)
+        out: dict[str, Any] = self._model(dict(batch))
+        pooled: torch.Tensor = out["sentence_embedding"]
+        mean = packing.means if self.packs else _masked_means
+        means = [mean(out["all_layer_embeddings"][layer], batch) for layer in layers]
         return pooled, torch.cat([pooled[:, :0], *means], -1)
 
     def _packed(self, layers: tuple[int, ...]) -> Program:
         """The pass without padding, of what ``packing.packed`` makes."""
 
         def run(*parts: torch.Tensor) -> Tensors:
-            batch = packing.named(parts)
-            pooled, hidden = self._run(batch, layers)
-            means = [packing.means(states, batch) for states in hidden]
-            return pooled, torch.cat([pooled[:, :0], *means], -1)
+            return self.forward(packing.named(parts), layers)
 
         if layers not in self._programs:
             self._programs[layers] = traced(run, packing.examples(self._model), self.name)
         return self._programs[layers]
 
-    def _run(
-        self, batch: dict[str, torch.Tensor], layers: Sequence[int]
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Pooled embeddings of a batch, and its hidden states."""
-        self._transformer.auto_model.config.output_hidden_states = bool(layers)
-        out: dict[str, Any] = self._model(dict(batch))
-        pooled: torch.Tensor = out["sentence_embedding"]
-        return pooled, [out["all_layer_embeddings"][layer] for layer in layers]
-
     def _batch(self, tokens: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         """Tokenised prompts padded to the longest, with their mask, on the device."""
         batch = self._model.tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt")
         return {key: value.to(self._model.device) for key, value in batch.items()}
+
+
+def _masked_means(states: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Mean state of each prompt of a padded batch, ``[prompts, columns]``."""
+    mask = batch["attention_mask"].unsqueeze(-1).float()
+    return (states.float() * mask).sum(1) / mask.sum(1)
 
 
 def number_format(name: str, device: str) -> str:

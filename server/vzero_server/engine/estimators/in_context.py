@@ -166,6 +166,7 @@ class InContext:
         features = np.zeros((len(asked), most, self._head.config.features), np.float32)
         for row, own in zip(features, asked, strict=True):
             row[: len(own.queries)] = own.queries[:, -row.shape[1] :]
+        # Here, since a program would not look.
         if not np.isfinite(features).all():
             raise ValueError("features hold NaN or infinite values")
         queries = torch.from_numpy(features).to(self._device)
