@@ -23,7 +23,7 @@ from benchmarks.model import InProcessModel
 from benchmarks.paper_profile import TRUE, backbone_config
 from benchmarks.zoo_prompts import mixed_prompts
 from vzero_server.model.backbone import AUTO, DTYPES, number_format
-from vzero_server.model.token_backbone import TokenBackbone
+from vzero_server.paper.token_backbone import TokenBackbone
 
 PROMPTS = 512
 TOKENS, BATCH = 128, 16

@@ -24,7 +24,7 @@ from load_tests.prompts import common_prompts
 from vzero.v1 import value_pb2, value_pb2_grpc
 from vzero_server.decisions.allocation import Allocation, Constraints, allocate
 from vzero_server.decisions.utility import Objective
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 POLICIES, ROWS = 100, 256
 BETAS = 21

@@ -12,8 +12,8 @@ import torch
 from benchmarks import report
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import load_checkpoint
-from vzero_server.model.encoded import EncodedContext
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.head_state import HeadState
+from vzero_server.model.in_context_head import InContextHead
 from vzero_server.model.prompt_encoder import PromptEncoder
 
 QUERIES = 8
@@ -52,7 +52,7 @@ class HeadBench:
             rows = self._rows(size)
             rewards = torch.rand(1, size, generator=self._generator)
             queries = self._rows(QUERIES)
-            contexts: list[EncodedContext] = []
+            contexts: list[HeadState] = []
             encode = report.milliseconds(lambda: contexts.append(self._head.encode(rows, rewards)))
             predict = report.milliseconds(lambda: self._head.predict(contexts[0], queries))
             return {

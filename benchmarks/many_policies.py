@@ -18,7 +18,7 @@ from load_tests import fleet, sigterm
 from load_tests.messages import predict_request
 from load_tests.prompts import PromptSource, common_prompts
 from vzero.v1 import value_pb2, value_pb2_grpc
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 COUNTS, ROWS = (1, 10, 100, 500), 256
 _MOST = 250

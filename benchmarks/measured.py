@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 
 @dataclass(slots=True)

@@ -7,10 +7,11 @@ import numpy.typing as npt
 import torch
 
 from load_tests.prompts import PromptSource
-from vzero_server.config import Settings
 from vzero_server.model.length_batches import length_batches
-from vzero_server.model.prompt_encoder import Features, TokenisedPrompt
+from vzero_server.model.prompt_encoder import TokenisedPrompt
 from vzero_server.models import load_models, threads
+from vzero_server.settings import Settings
+from vzero_server.types import Features
 
 
 class InProcessModel:

@@ -23,7 +23,7 @@ from benchmarks.client import ClientProcess
 from benchmarks.flood import flood
 from benchmarks.zoo_prompts import new_zoo_prompts
 from load_tests import fleet, sigterm
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 POLICY, ROWS = "asked", 256
 PROMPTS, TIMES = 4, 10

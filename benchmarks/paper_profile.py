@@ -22,13 +22,13 @@ from tokenizers import Tokenizer, models
 from transformers import Qwen3Config, Qwen3Model
 
 from benchmarks import report
-from vzero_server.model.adapter import RELEASED, AdapterConfig, ResidualQueryAdapter
-from vzero_server.model.adapter_encoder import AdapterEncoder
-from vzero_server.model.adapter_file import AdapterFile
-from vzero_server.model.tabpfn import TabPFNHead
-from vzero_server.model.tabpfn_context import TabPFNContext
-from vzero_server.model.tabpfn_file import TabPFNFile
-from vzero_server.model.token_backbone import TokenBackbone
+from vzero_server.paper.adapter import RELEASED, AdapterConfig, ResidualQueryAdapter
+from vzero_server.paper.adapter_encoder import AdapterEncoder
+from vzero_server.paper.adapter_file import AdapterFile
+from vzero_server.paper.tabpfn import TabPFNHead
+from vzero_server.paper.tabpfn_context import TabPFNContext
+from vzero_server.paper.tabpfn_file import TabPFNFile
+from vzero_server.paper.token_backbone import TokenBackbone
 
 ROWS, QUERIES, TOKENS, MEMBERS = 256, 8, 128, 4
 

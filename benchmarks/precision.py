@@ -18,7 +18,7 @@ import torch
 
 from benchmarks import report
 from vzero_server.demo import zoo
-from vzero_server.model import compiled
+from vzero_server.model import openvino as compiled
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import Checkpoint, load_checkpoint
 from vzero_server.model.prompt_encoder import PromptEncoder

@@ -26,7 +26,7 @@ from load_tests import fleet, sigterm
 from load_tests.messages import predict_request
 from load_tests.prompts import common_prompts
 from vzero.v1 import value_pb2_grpc
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 ASKED = 10
 """Random policies that are asked for after a start."""

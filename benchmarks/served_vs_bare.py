@@ -20,7 +20,7 @@ from benchmarks import calls, report
 from benchmarks.client import ClientProcess
 from benchmarks.zoo_prompts import mixed_prompts
 from load_tests import fleet, sigterm
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 if TYPE_CHECKING:
     from benchmarks.model import InProcessModel

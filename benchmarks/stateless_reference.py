@@ -23,9 +23,9 @@ from benchmarks.zoo_prompts import new_zoo_prompts
 from load_tests import sigterm
 from load_tests.messages import check_acks, chunks, predict_request
 from vzero.v1 import value_pb2_grpc
-from vzero_server.local import LocalServer
 from vzero_server.model.checkpoint import load_checkpoint
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
+from vzero_server.testing.local_server import LocalServer
 
 POLICY, ROWS, QUERIES = "asked", 256, 8
 

@@ -18,16 +18,16 @@ import numpy.typing as npt
 from scipy.stats import betabinom
 
 from benchmarks import report
-from vzero_server.contexts.log import Row
-from vzero_server.contexts.window import ContextWindow
 from vzero_server.demo import zoo
-from vzero_server.engine.estimators.estimator import Estimator, Question
-from vzero_server.engine.estimators.nearest import NearestNeighbours
-from vzero_server.engine.estimators.tabpfn import TabPFN
-from vzero_server.engine.value import Values
+from vzero_server.engine.context.window import ContextWindow
+from vzero_server.engine.estimators.base import Estimator, Question
+from vzero_server.engine.estimators.knn import NearestNeighbours
 from vzero_server.model.backbone import Backbone
-from vzero_server.model.tabpfn import TabPFNHead
-from vzero_server.model.tabpfn_file import read_tabpfn
+from vzero_server.paper.estimator import TabPFN
+from vzero_server.paper.tabpfn import TabPFNHead
+from vzero_server.paper.tabpfn_file import read_tabpfn
+from vzero_server.storage.sql.log import Row
+from vzero_server.values.values import Values
 from vzero_train.data.outcomes import Outcomes, load_outcomes
 
 ASKED = 200

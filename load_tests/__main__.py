@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from load_tests import generator, sigterm
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 # Refusals of a full server are what it should do.
 EXPECTED = {"RESOURCE_EXHAUSTED"}

@@ -43,7 +43,7 @@ RUN = f"{time.time_ns():x}"
 FLEET = [f"load-router-{RUN}-{number}" for number in range(4)]
 """Policies that routers choose between."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _numbers = itertools.count()
 
 
@@ -188,6 +188,6 @@ def _judge(environment: Environment, **_: Any) -> None:  # noqa: ANN401
         if not any(f"{code}:" in str(error.error) for code in EXPECTED)
     ]
     for error in unexpected:
-        log.error("%s %s: %d times %s", error.method, error.name, error.occurrences, error.error)
+        logger.error("%s %s: %d times %s", error.method, error.name, error.occurrences, error.error)
     crashed = bool(environment.runner and environment.runner.exceptions)
     environment.process_exit_code = int(bool(unexpected) or crashed)

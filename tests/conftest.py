@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_model import save_tiny_model
-from vzero_server.contexts.database import Database
-from vzero_server.local import LocalServer
 from vzero_server.model.backbone import Backbone
+from vzero_server.storage.sqlite import Database
+from vzero_server.testing.local_server import LocalServer
 
 
 @pytest.fixture

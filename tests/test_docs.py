@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from vzero_server.config import Settings
+from vzero_server.settings import Settings
 from vzero_train.cli.tables import NAMES
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 import vzero
-from tests.model.test_tabpfn_file import Evil
+from tests.paper.test_tabpfn_file import Evil
 from tests.tiny_hub import tiny_hub
 from tests.tiny_qwen import (
     ADAPTER,
@@ -26,16 +26,16 @@ from tests.tiny_qwen import (
 )
 from tests.tiny_tabpfn import save_tiny_tabpfn
 from vzero.cli import main
-from vzero_server.config import PROFILES, Settings
-from vzero_server.local import LocalServer
-from vzero_server.model.adapter_encoder import AdapterEncoder
-from vzero_server.model.adapter_file import read_adapter
 from vzero_server.model.checkpoint import CheckpointError
 from vzero_server.model.hub import WeightsError
-from vzero_server.model.tabpfn import TabPFNHead
-from vzero_server.model.tabpfn_file import read_tabpfn
-from vzero_server.model.token_backbone import TokenBackbone
 from vzero_server.models import load_models
+from vzero_server.paper.adapter_encoder import AdapterEncoder
+from vzero_server.paper.adapter_file import read_adapter
+from vzero_server.paper.tabpfn import TabPFNHead
+from vzero_server.paper.tabpfn_file import read_tabpfn
+from vzero_server.paper.token_backbone import TokenBackbone
+from vzero_server.settings import PROFILES, Settings
+from vzero_server.testing.local_server import LocalServer
 
 NAMES = {
     "backbone": "tiny/qwen",

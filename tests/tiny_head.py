@@ -8,7 +8,7 @@ from tests.tiny_model import DIMENSION
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import BackboneSpec, save_checkpoint
 from vzero_server.model.head_config import Group, HeadConfig
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
 from vzero_server.model.text_columns import NAMES
 
 

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
-from vzero_server.model.adapter import AdapterConfig, ResidualQueryAdapter
+from vzero_server.paper.adapter import AdapterConfig, ResidualQueryAdapter
 
 HIDDEN = 16
 ADAPTER = AdapterConfig(hidden=HIDDEN, queries=5, width=6, heads=3, bottleneck=8)

@@ -24,7 +24,7 @@ from vzero.spool import DEFAULT_BYTES, Spool
 from vzero.v1 import value_pb2
 from vzero.values import Ack
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _INTERNAL_ATTEMPTS = 5
 
@@ -177,7 +177,7 @@ class Courier:
         try:
             return self._spool.write(chunk.number, chunk.request), None
         except SpoolError as error:
-            log.warning("%s", error)
+            logger.warning("%s", error)
             return None, error
 
     def settle(self) -> None:
@@ -199,7 +199,7 @@ class Courier:
         undelivered = self.undelivered()
         if undelivered.spooled is None:
             raise undelivered
-        log.warning("%s", undelivered)
+        logger.warning("%s", undelivered)
 
     def _reject(self, error: InvalidArgument) -> float:
         """Find the chunk that the server refuses: it is the one when it is alone in flight."""

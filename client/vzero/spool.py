@@ -22,7 +22,7 @@ from vzero.errors import SpoolError, SpoolFull
 from vzero.files import sync_folder, write_whole
 from vzero.v1 import value_pb2
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 DEFAULT_BYTES = 1 << 30
 _FORMAT = 1
@@ -124,7 +124,7 @@ class Spool:
             DecodeError,
             msgpack.UnpackException,
         ) as e:
-            log.warning("spooled chunk %s is damaged and set aside: %s", path, e)
+            logger.warning("spooled chunk %s is damaged and set aside: %s", path, e)
             self.set_aside(path, "damaged")
             return None
 
@@ -135,7 +135,7 @@ class Spool:
             path.unlink(missing_ok=True)
         except OSError as error:
             # It will be sent again by the next stream, which does no harm.
-            log.warning("cannot remove %s: %s", path, error)
+            logger.warning("cannot remove %s: %s", path, error)
 
     def set_aside(self, path: Path, why: str) -> None:
         """Keep a chunk that cannot be delivered, but do not try it again.
@@ -148,7 +148,7 @@ class Spool:
         try:
             path.rename(path.with_suffix(f".{why}"))
         except OSError as error:
-            log.warning("cannot rename %s: %s", path, error)
+            logger.warning("cannot rename %s: %s", path, error)
 
     def close(self) -> None:
         """Let another stream use the folder."""

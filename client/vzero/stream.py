@@ -17,7 +17,7 @@ from vzero.progress import Progress
 from vzero.retry import Deadline
 from vzero.v1 import value_pb2
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TICK = 1.0
 
@@ -185,7 +185,7 @@ class Stream(Progress):
         except VzeroError as problem:
             if error is None:
                 raise
-            log.error("while another error ended the stream: %s", problem)
+            logger.error("while another error ended the stream: %s", problem)
 
     def _check(self) -> None:
         self._courier.check()
@@ -206,7 +206,7 @@ class Stream(Progress):
             while self._await_work(pause):
                 pause = self._converse()
         except Exception as error:
-            log.exception("the stream broke down")
+            logger.exception("the stream broke down")
             self._courier.failed = VzeroError(f"the stream broke down: {error!r}")
         finally:
             with self._changed:

@@ -17,7 +17,7 @@ from examples.grpo_budget.training import Record, train, warm_started
 from vzero import Client
 from vzero.errors import NotFound
 from vzero_server.decisions.utility import Objective
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 Report = Callable[[str, int, int], None]
 """Called with the arm, the seed, and the steps done."""

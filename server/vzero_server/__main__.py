@@ -2,7 +2,7 @@
 
 import typer
 
-from vzero_server.cli import serve
+from vzero_server.cli.serve import serve
 
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

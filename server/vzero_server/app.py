@@ -13,35 +13,35 @@ from dataclasses import dataclass
 import faiss
 import torch
 
-from vzero_server.admin import AdminServer
 from vzero_server.api.server import ApiServer
-from vzero_server.config import Settings
-from vzero_server.contexts.database import Database
-from vzero_server.contexts.store import ContextStore
-from vzero_server.engine.batch_forms import BatchForm, Packed, Padded
-from vzero_server.engine.batcher import Batcher
-from vzero_server.engine.encoded import EncodedContexts, EstimatorName
-from vzero_server.engine.engine import Engine
-from vzero_server.engine.estimators.estimator import Estimator
-from vzero_server.engine.estimators.nearest import NearestNeighbours
-from vzero_server.engine.estimators.prior import Prior
-from vzero_server.engine.features import FeatureCache
-from vzero_server.engine.heads import HeadBatcher
-from vzero_server.engine.joint import JointReadings
-from vzero_server.engine.peers import Peers
-from vzero_server.engine.windows import WindowCache
-from vzero_server.engine.within_memory import (
+from vzero_server.engine.adjust.fleet import FleetCalibrations
+from vzero_server.engine.adjust.peers import Peers
+from vzero_server.engine.context.context_cache import ContextCache, EstimatorName
+from vzero_server.engine.context.window_cache import WindowCache
+from vzero_server.engine.embedding.batch_forms import BatchForm, Packed, Padded
+from vzero_server.engine.embedding.batcher import EmbeddingBatcher
+from vzero_server.engine.embedding.feature_cache import FeatureCache
+from vzero_server.engine.estimators.base import Estimator
+from vzero_server.engine.estimators.batcher import EstimatorBatcher
+from vzero_server.engine.estimators.knn import NearestNeighbours
+from vzero_server.engine.estimators.oom import (
     DeviceMemory,
     EncoderWithinMemory,
     EstimatorWithinMemory,
 )
-from vzero_server.metrics import Metrics
+from vzero_server.engine.estimators.prior import Prior
+from vzero_server.engine.predictor import Predictor
 from vzero_server.models import Models, load_models, threads
-from vzero_server.tracing import Traces
-from vzero_server.watchdog import Watchdog, leave_now
-from vzero_server.watched import Worker
+from vzero_server.observability.admin import AdminServer
+from vzero_server.observability.liveness import Worker
+from vzero_server.observability.metrics import Metrics
+from vzero_server.observability.tracing import Traces
+from vzero_server.observability.watchdog import Watchdog, leave_now
+from vzero_server.settings import Settings
+from vzero_server.storage.cached import ContextStore
+from vzero_server.storage.sqlite import Database
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Seconds beyond those of draining that a server with a fault gets to end itself.
 _FAULT_GRACE = 5.0
@@ -114,7 +114,7 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
             admin_port = await admin.listen(settings.admin_host, settings.admin_port)
             admin_address = f"{settings.admin_host}:{admin_port}"
         async with engine_of(settings, store, metrics) as engine:
-            watchdog.watch(*store.watched, *engine.watched)
+            watchdog.watch(*store.monitored, *engine.monitored)
             try:
                 # What is loaded stays: a collection that went over all of it would halt every call.
                 gc.collect()
@@ -123,7 +123,7 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
                 seconds = time.perf_counter() - started
                 announce(Ready(f"{settings.host}:{port}", seconds, admin_address))
                 await stop.wait()
-                log.info("draining")
+                logger.info("draining")
             finally:
                 await server.drain()
                 if watchdog.fault is not None:
@@ -137,13 +137,13 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
         store.close()
         if traces is not None:
             await asyncio.to_thread(traces.close)
-    log.info("stopped")
+    logger.info("stopped")
 
 
 @asynccontextmanager
 async def engine_of(
     settings: Settings, store: ContextStore, metrics: Metrics | None = None
-) -> AsyncIterator[Engine]:
+) -> AsyncIterator[Predictor]:
     """An engine on a store, its models loaded and warm; it tells ``metrics`` of what it does."""
     metrics = metrics or Metrics()
     # Unbounded, torch and faiss each take all cores and fight over them.
@@ -163,7 +163,7 @@ async def engine_of(
         asyncio.run_coroutine_threadsafe(drop(), loop).result(_ROOM_TIMEOUT)
 
     memory = DeviceMemory(make_room)
-    batcher = Batcher(
+    batcher = EmbeddingBatcher(
         EncoderWithinMemory(encoder, memory),
         _form_of_batches(settings, models),
         max_queued_prompts=settings.max_queued_prompts,
@@ -197,7 +197,7 @@ async def engine_of(
         estimators[EstimatorName.ICL] = models.icl
     if models.tabpfn:
         estimators[EstimatorName.TABPFN] = EstimatorWithinMemory(models.tabpfn, memory)
-    contexts = EncodedContexts(
+    contexts = ContextCache(
         windows,
         estimators,
         models.icl or Prior(),
@@ -209,12 +209,12 @@ async def engine_of(
     peers, joint, refresh = None, None, settings.peer_refresh
     if settings.peers:
         peers = Peers(store, most=settings.peers, refresh=refresh, worker=worker)
-        joint = JointReadings(
+        joint = FleetCalibrations(
             store, features, pooled=models.encoder.pooled, refresh=refresh, worker=worker
         )
-    heads = HeadBatcher(metrics)
+    heads = EstimatorBatcher(metrics)
     loaded = estimators.keys()
-    engine = Engine(store, features, contexts, peers, heads, loaded, metrics, [worker], joint)
+    engine = Predictor(store, features, contexts, peers, heads, loaded, metrics, [worker], joint)
     try:
         # The first batch pays for allocations that later ones find made.
         await features.of_prompts(["What is the value of this prompt at state zero?"])

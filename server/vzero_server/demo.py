@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 import typer
 from rich.console import Console
@@ -19,7 +18,8 @@ from rich.progress import track
 from rich.table import Table
 
 from vzero import Client
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
+from vzero_server.types import FloatArray
 from vzero_train.evaluation.metrics import auc, mse
 
 # Prompts of each checkpoint whose outcomes are streamed, and others that are only asked for.
@@ -36,7 +36,7 @@ class Checkpoint:
     step: int
     prompt_ids: list[str]
     prompts: list[str]
-    rewards: npt.NDArray[np.float64]
+    rewards: FloatArray
     rollouts: list[int]
     costs: list[float]
 
@@ -142,7 +142,7 @@ def learn(
     asked, *rest = np.split(generator.permutation(count), [min(_ASKED, count // 4)])
     streamable = np.concatenate(rest)
     scores = []
-    means: dict[str, list[npt.NDArray[np.float64]]] = {}
+    means: dict[str, list[FloatArray]] = {}
     with Client(server.address) as client:
         for checkpoint in track(checkpoints, "streaming and asking", console=console):
             chosen = generator.choice(streamable, min(_STREAMED, len(streamable)), replace=False)

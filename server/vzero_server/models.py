@@ -8,22 +8,22 @@ from pathlib import Path
 
 import torch
 
-from vzero_server.config import Settings
-from vzero_server.engine.estimators.estimator import Features
-from vzero_server.engine.estimators.in_context import InContext
+from vzero_server.engine.estimators.icl import InContext
 from vzero_server.engine.estimators.selection import Selection
-from vzero_server.engine.estimators.tabpfn import TabPFN
-from vzero_server.model.adapter_encoder import AdapterEncoder
-from vzero_server.model.adapter_file import read_adapter
 from vzero_server.model.backbone import DTYPES, Backbone, number_format
 from vzero_server.model.checkpoint import SHIPPED, Checkpoint, load_checkpoint
 from vzero_server.model.hub import Source, locate
 from vzero_server.model.prompt_encoder import PromptEncoder
-from vzero_server.model.tabpfn import TabPFNHead
-from vzero_server.model.tabpfn_file import read_tabpfn
-from vzero_server.model.token_backbone import TokenBackbone
+from vzero_server.paper.adapter_encoder import AdapterEncoder
+from vzero_server.paper.adapter_file import read_adapter
+from vzero_server.paper.estimator import TabPFN
+from vzero_server.paper.tabpfn import TabPFNHead
+from vzero_server.paper.tabpfn_file import read_tabpfn
+from vzero_server.paper.token_backbone import TokenBackbone
+from vzero_server.settings import Settings
+from vzero_server.types import Features
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def _with_adapter(settings: Settings, device: str) -> Models:
         return Models(encoder, None, device)
     network = read_tabpfn(head_path)
     if not network.commercial:
-        log.warning(
+        logger.warning(
             "the weights of %s are under %s: not for commercial use without one of its own",
             head_path.name,
             network.licence,
@@ -128,7 +128,7 @@ def _head(name: str, backbone: Backbone) -> Checkpoint | None:
     shipped = load_checkpoint(SHIPPED)
     if shipped.backbone.sha256 == backbone.weights:
         return shipped
-    log.warning(
+    logger.warning(
         "backbone %s: the packaged head was made for %s; answering with KNN",
         backbone.name,
         shipped.backbone.name,

@@ -3,7 +3,7 @@
 import urllib.error
 import urllib.request
 
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 
 def get(server: LocalServer, path: str) -> tuple[int, str]:

@@ -8,7 +8,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from vzero.v1 import policy_pb2, policy_pb2_grpc, value_pb2, value_pb2_grpc
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 TIMEOUT = 60.0
 

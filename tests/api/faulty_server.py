@@ -10,12 +10,12 @@ from typing import Any
 import torch
 import typer
 
-from vzero_server.cli import serve
-from vzero_server.contexts import log
-from vzero_server.engine.estimators.nearest import NearestNeighbours
-from vzero_server.local import LocalServer
+from vzero_server.cli.serve import serve
+from vzero_server.engine.estimators.knn import NearestNeighbours
 from vzero_server.model.prompt_encoder import PromptEncoder
-from vzero_server.model.tabpfn import TabPFNHead
+from vzero_server.paper.tabpfn import TabPFNHead
+from vzero_server.storage.sql import log
+from vzero_server.testing.local_server import LocalServer
 
 POISON_TOKENISER, POISON_DEVICE, POISON_HEAD = "poison tokeniser", "poison device", "poison head"
 HANG_TOKENISER, HANG_DEVICE, HANG_HEAD = "hang tokeniser", "hang device", "hang head"

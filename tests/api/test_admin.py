@@ -12,7 +12,7 @@ from benchmarks.measured import metric
 from tests.api.admin import get
 from tests.api.calls import Stubs, refused
 from tests.outcomes import chunk, sums
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 
 def test_metrics_follow_the_calls(tmp_path: Path, tiny_model: Path) -> None:

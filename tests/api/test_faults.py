@@ -29,8 +29,8 @@ from tests.api.faulty_server import (
 )
 from tests.outcomes import chunk, outcome, sums
 from vzero.v1 import value_pb2, value_pb2_grpc
-from vzero_server.local import LocalServer
-from vzero_server.watchdog import FAULT_EXIT_CODE
+from vzero_server.observability.watchdog import FAULT_EXIT_CODE
+from vzero_server.testing.local_server import LocalServer
 
 
 def rewards_of(name: str) -> value_pb2.UpdateContextRequest:

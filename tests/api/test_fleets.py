@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2
 from tests.api.calls import TIMEOUT, Stubs, detail, refused
 from tests.outcomes import chunk, outcome
 from vzero.v1 import policy_pb2
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 BAD = grpc.StatusCode.INVALID_ARGUMENT
 MISSING = grpc.StatusCode.NOT_FOUND

@@ -5,7 +5,7 @@ import vzero
 from tests.api.calls import Stubs
 from tests.outcomes import chunk, outcome, sums
 from vzero.v1 import value_pb2
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 ASKED = "What is 3 plus 3?"
 

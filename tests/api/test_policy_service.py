@@ -8,7 +8,7 @@ import pytest
 from tests.api.calls import TIMEOUT, Stubs, refused
 from tests.outcomes import chunk, outcome, sums
 from vzero.v1 import policy_pb2
-from vzero_server.contexts import bundle
+from vzero_server.storage import bundle
 
 
 def get(stubs: Stubs, policy_id: str) -> policy_pb2.Policy:

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.api.calls import Stubs, detail, refused
 from tests.outcomes import chunk, outcome, sums
 from vzero.v1 import value_pb2
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 
 def test_health_is_told_per_service(stubs: Stubs) -> None:

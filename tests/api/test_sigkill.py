@@ -10,7 +10,7 @@ import grpc
 from tests.api.calls import Stubs
 from tests.api.test_policy_service import export, msgpack_rows
 from tests.outcomes import chunk, outcome
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 ROUNDS = 10
 CHUNK = 20

@@ -5,11 +5,11 @@ import pytest
 
 from benchmarks.tabpfn_intervals import figures_of, judged, seen_of
 from tests.tiny_tabpfn import save_tiny_tabpfn
-from vzero_server.engine.estimators.nearest import NearestNeighbours
-from vzero_server.engine.estimators.tabpfn import TabPFN
-from vzero_server.engine.value import Basis, Values
-from vzero_server.model.tabpfn import TabPFNHead
-from vzero_server.model.tabpfn_file import read_tabpfn
+from vzero_server.engine.estimators.knn import NearestNeighbours
+from vzero_server.paper.estimator import TabPFN
+from vzero_server.paper.tabpfn import TabPFNHead
+from vzero_server.paper.tabpfn_file import read_tabpfn
+from vzero_server.values.values import Basis, Values
 from vzero_train.data.outcomes import Outcomes
 
 COLUMNS = 6

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 
 @pytest.fixture

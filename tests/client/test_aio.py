@@ -9,7 +9,7 @@ import pytest
 
 import vzero
 from vzero import errors, requests
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 import vzero
 from vzero import errors, requests
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 NOWHERE = "127.0.0.1:1"
 

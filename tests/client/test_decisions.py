@@ -9,7 +9,7 @@ import vzero
 from vzero import decision_requests, errors, replies, requests
 from vzero.errors import Internal, InvalidArgument
 from vzero.v1 import value_pb2
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 KINDS = {"Say the word {}.": 0.9, "What is {} plus 3?": 0.5, "Prove that {} is prime.": 0.1}
 PROMPTS = [kind.format(number) for number in range(100, 104) for kind in KINDS]

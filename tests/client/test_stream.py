@@ -14,7 +14,7 @@ import vzero
 from vzero import errors
 from vzero.spool import Spool
 from vzero.v1 import value_pb2
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 NOWHERE = "127.0.0.1:1"
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from tests.engine.test_heads import Adder, ask, encoded, queries
-from vzero_server.contexts.outcome import prompt_digest
-from vzero_server.engine.batch_forms import Padded
-from vzero_server.engine.batcher import Batcher
-from vzero_server.engine.heads import HeadBatcher
-from vzero_server.engine.prompt_queue import Vector
-from vzero_server.metrics import Metrics
+from tests.engine.estimators.test_batcher import Adder, ask, encoded, queries
+from vzero_server.engine.embedding.batch_forms import Padded
+from vzero_server.engine.embedding.batcher import EmbeddingBatcher
+from vzero_server.engine.estimators.batcher import EstimatorBatcher
+from vzero_server.observability.metrics import Metrics
+from vzero_server.storage.outcome import prompt_digest
+from vzero_server.types import Features
 
 POISON = "poison"
 
@@ -31,7 +31,7 @@ class Picky:
             raise UnicodeError("a prompt the tokeniser cannot take")
         return list(prompts)
 
-    def embed(self, prompts: Sequence[str]) -> Vector:
+    def embed(self, prompts: Sequence[str]) -> Features:
         return np.array([[len(prompt)] for prompt in prompts], np.float16)
 
 
@@ -41,7 +41,7 @@ def prompts(*texts: str) -> dict[bytes, str]:
 
 async def test_a_prompt_that_cannot_be_tokenised_fails_its_own_call_only() -> None:
     picky, metrics = Picky(), Metrics()
-    batcher = Batcher(picky, Padded(64), max_queued_prompts=1000, metrics=metrics)
+    batcher = EmbeddingBatcher(picky, Padded(64), max_queued_prompts=1000, metrics=metrics)
     held = asyncio.create_task(batcher.embed(prompts("first")))
     await asyncio.sleep(0.05)
     texts = [f"good {i}" for i in range(100)]
@@ -63,7 +63,7 @@ async def test_a_prompt_that_cannot_be_tokenised_fails_its_own_call_only() -> No
 
 async def test_prompts_of_callers_that_left_are_counted() -> None:
     picky, metrics = Picky(), Metrics()
-    batcher = Batcher(picky, Padded(64), max_queued_prompts=1000, metrics=metrics)
+    batcher = EmbeddingBatcher(picky, Padded(64), max_queued_prompts=1000, metrics=metrics)
     held = asyncio.create_task(batcher.embed(prompts("first")))
     await asyncio.sleep(0.05)
     late = asyncio.create_task(asyncio.wait_for(batcher.embed(prompts("late", "later")), 0.05))
@@ -81,7 +81,7 @@ async def test_prompts_of_callers_that_left_are_counted() -> None:
 async def test_questions_of_callers_that_left_are_not_answered() -> None:
     """Cancelled or past their deadline: neither is computed."""
     adder, metrics = Adder(), Metrics()
-    heads = HeadBatcher(metrics)
+    heads = EstimatorBatcher(metrics)
     first = asyncio.create_task(ask(heads, encoded(0, adder), queries(1)))
     await asyncio.sleep(0.05)
     late = asyncio.create_task(asyncio.wait_for(ask(heads, encoded(1, adder), queries(5)), 0.05))

@@ -9,7 +9,7 @@ import pytest
 from vzero import Client
 from vzero.errors import InvalidArgument
 from vzero.integrations.budget import Budget
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 SUMS = [f"What is {i} plus {i + 3}?" for i in range(20)]
 PROOFS = [f"Prove theorem {i} of Euclid." for i in range(20)]

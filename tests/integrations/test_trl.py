@@ -29,7 +29,7 @@ from vzero import Client
 from vzero.errors import InvalidArgument
 from vzero.integrations.budget import Budget
 from vzero.integrations.trl import prompt_text
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 # What libraries say about each other.
 pytestmark = pytest.mark.filterwarnings(

@@ -5,7 +5,7 @@ import pytest
 
 from load_tests import generator
 from vzero.v1 import policy_pb2, policy_pb2_grpc
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 
 def run(capsys: pytest.CaptureFixture[str], server: LocalServer, *arguments: str) -> dict:

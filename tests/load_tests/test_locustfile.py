@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from tests.tiny_model import DIMENSION, WINDOW
-from vzero_server.model import compiled
+from vzero_server.model import openvino as compiled
 from vzero_server.model.backbone import PACKAGED, Backbone, BackboneError, _folder
 
 

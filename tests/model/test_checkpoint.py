@@ -6,7 +6,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.model.test_icl import CONFIG, make_context, make_head
+from tests.model.test_in_context_head import CONFIG, make_context, make_head
 from vzero_server.model.checkpoint import (
     SHIPPED,
     BackboneSpec,

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.model.test_icl import CONFIG, TOLERANCE, make_context, make_head
+from tests.model.test_in_context_head import CONFIG, TOLERANCE, make_context, make_head
 from vzero_server.model.closed_form import fit_experts
-from vzero_server.model.encoded import EncodedContext
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.head_state import HeadState
+from vzero_server.model.in_context_head import InContextHead
 from vzero_server.model.trend import TimeKernel
 
 ROWS, STEPS = 400, 10
@@ -108,7 +108,7 @@ def test_contexts_with_and_without_drift_share_a_batch(head: InContextHead) -> N
     several = queries.expand(3, -1, -1)
     for found in (
         head.predict(together, several),
-        head.predict(EncodedContext.stack(alone), several),
+        head.predict(HeadState.stack(alone), several),
         head.predict_many(alone, several),
     ):
         torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0.0)

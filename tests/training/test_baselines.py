@@ -3,7 +3,7 @@ import pytest
 
 from tests.training.made_up import made_up_outcomes, visit
 from vzero_server.model.head_config import Group, HeadConfig
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
 from vzero_train.data.columns import Columns
 from vzero_train.data.history import History
 from vzero_train.data.protocols import visits

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from vzero_server.model.connectors import CONNECTORS
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
+from vzero_server.paper.connectors import CONNECTORS
 from vzero_train.data.outcomes import Pool
 from vzero_train.data.questions import Question
 from vzero_train.data.token_states import TokenStates

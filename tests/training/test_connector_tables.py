@@ -12,7 +12,7 @@ from tests.tiny_model import DIMENSION, save_tiny_model
 from tests.tiny_tabpfn import save_tiny_tabpfn
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import CheckpointError
-from vzero_server.model.connectors import CONNECTORS
+from vzero_server.paper.connectors import CONNECTORS
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.evaluation.metrics import pairwise_accuracy
 from vzero_train.experiments import figure6, table4, table5, table6

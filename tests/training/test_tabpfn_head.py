@@ -18,14 +18,14 @@ from tests.training.test_connector import (
     make_states,
     make_trainer,
 )
-from vzero_server.local import LocalServer
-from vzero_server.model.adapter import ResidualQueryAdapter
-from vzero_server.model.adapter_encoder import AdapterEncoder
-from vzero_server.model.adapter_file import AdapterFile, read_adapter, save_adapter
 from vzero_server.model.checkpoint import CheckpointError
-from vzero_server.model.tabpfn import TabPFNHead
-from vzero_server.model.tabpfn_file import TabPFNFile, read_tabpfn, save_tabpfn
-from vzero_server.model.token_backbone import TokenBackbone
+from vzero_server.paper.adapter import ResidualQueryAdapter
+from vzero_server.paper.adapter_encoder import AdapterEncoder
+from vzero_server.paper.adapter_file import AdapterFile, read_adapter, save_adapter
+from vzero_server.paper.tabpfn import TabPFNHead
+from vzero_server.paper.tabpfn_file import TabPFNFile, read_tabpfn, save_tabpfn
+from vzero_server.paper.token_backbone import TokenBackbone
+from vzero_server.testing.local_server import LocalServer
 from vzero_train.training.connector import Check, ConnectorTrainer
 from vzero_train.training.tabpfn_head import TabPFNConnectorHead, TabPFNStart
 

@@ -11,7 +11,7 @@ from tabpfn import TabPFNClassifier
 
 from tests.training.interrupted import Stopped, stop_at
 from vzero.cli import main
-from vzero_server.model.tabpfn_file import read_tabpfn, save_tabpfn
+from vzero_server.paper.tabpfn_file import read_tabpfn, save_tabpfn
 from vzero_train.cli import heads
 from vzero_train.evaluation.pretrained import judge_pretrained
 from vzero_train.training.settings import RecipeError

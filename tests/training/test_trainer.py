@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vzero_server.model.head_config import Group, HeadConfig
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
 from vzero_train.data.outcomes import Pool
 from vzero_train.training.losses import composite_loss, rank_loss
 from vzero_train.training.projection import fit_projection

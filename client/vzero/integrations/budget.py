@@ -16,7 +16,7 @@ from vzero.errors import InvalidArgument, NotFound, VzeroError
 from vzero.stream import Stream
 from vzero.v1 import value_pb2
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Budget:
             try:
                 stream.close()
             except VzeroError as error:
-                log.warning("outcomes of %s are not all delivered: %s", self.policy_id, error)
+                logger.warning("outcomes of %s are not all delivered: %s", self.policy_id, error)
 
     def divide(self, prompts: Sequence[str], total: int) -> Division:
         """Divide rollouts among prompts: evenly while the server knows nothing or is away.
@@ -143,7 +143,7 @@ class Budget:
             return Division(even, None, time.monotonic() - started)
         except VzeroError as error:
             if not self._away:
-                log.warning("rollouts of %s are divided evenly: %s", self.policy_id, error)
+                logger.warning("rollouts of %s are divided evenly: %s", self.policy_id, error)
             self._away = True
             return Division(even, None, time.monotonic() - started)
         self._back()
@@ -188,9 +188,9 @@ class Budget:
         except InvalidArgument:
             raise
         except VzeroError as error:
-            log.warning("an outcome of %s is lost: %s", self.policy_id, error)
+            logger.warning("an outcome of %s is lost: %s", self.policy_id, error)
 
     def _back(self) -> None:
         if self._away:
-            log.warning("the server answers again: rollouts of %s follow it", self.policy_id)
+            logger.warning("the server answers again: rollouts of %s follow it", self.policy_id)
         self._away = False

@@ -7,13 +7,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from vzero.v1 import policy_pb2, value_pb2
-from vzero_server.api.status import InvalidRequestError, Violation
-from vzero_server.contexts.log import PolicyRecord
-from vzero_server.contexts.outcome import Outcome
-from vzero_server.contexts.price import Price, Unit
-from vzero_server.engine.encoded import EstimatorName
-from vzero_server.engine.engine import Prediction
-from vzero_server.engine.value import Basis, History, Values
+from vzero_server.api.errors import InvalidRequestError, Violation
+from vzero_server.engine.context.context_cache import EstimatorName
+from vzero_server.engine.predictor import Prediction
+from vzero_server.storage.outcome import Outcome
+from vzero_server.storage.price import Price, Unit
+from vzero_server.storage.sql.log import PolicyRecord
+from vzero_server.values.values import Basis, History, Values
 
 ESTIMATORS: dict[int, EstimatorName] = {
     value_pb2.ESTIMATOR_UNSPECIFIED: EstimatorName.AUTO,

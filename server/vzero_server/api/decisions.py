@@ -8,10 +8,7 @@ import numpy as np
 
 from vzero.v1 import policy_pb2, value_pb2
 from vzero_server.api import convert
-from vzero_server.api.status import InvalidRequestError, Violation
-from vzero_server.contexts.fleets import Fleet
-from vzero_server.contexts.log import PolicyRecord
-from vzero_server.contexts.price import Price, Unit
+from vzero_server.api.errors import InvalidRequestError, Violation
 from vzero_server.decisions.allocation import (
     Allocation,
     AllocationError,
@@ -21,7 +18,10 @@ from vzero_server.decisions.allocation import (
 )
 from vzero_server.decisions.ranking import Ranking, expected_cost
 from vzero_server.decisions.utility import Objective
-from vzero_server.engine.engine import Prediction
+from vzero_server.engine.predictor import Prediction
+from vzero_server.storage.price import Price, Unit
+from vzero_server.storage.sql.fleets import Fleet
+from vzero_server.storage.sql.log import PolicyRecord
 
 _OBJECTIVES: dict[int, Objective] = {
     value_pb2.OBJECTIVE_UNSPECIFIED: Objective.EXPECTED,

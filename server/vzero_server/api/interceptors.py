@@ -8,12 +8,12 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from vzero_server.api.admission import ConcurrencyLimiter
+from vzero_server.api.errors import Context, InvalidRequestError, UnavailableError, to_status
 from vzero_server.api.observed import ObservedCall
-from vzero_server.api.rooms import Room
-from vzero_server.api.status import Context, InvalidRequestError, UnavailableError, to_status
 from vzero_server.api.validation import check, explain_undecodable
-from vzero_server.metrics import Metrics
-from vzero_server.tracing import Traces
+from vzero_server.observability.metrics import Metrics
+from vzero_server.observability.tracing import Traces
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
@@ -50,8 +50,8 @@ class Edge(grpc.aio.ServerInterceptor):
         gate: Gate,
         *,
         default_timeout: float,
-        calls: Room,
-        streams: Room,
+        calls: ConcurrencyLimiter,
+        streams: ConcurrencyLimiter,
         metrics: Metrics,
         traces: Traces | None,
     ) -> None:

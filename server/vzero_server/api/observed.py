@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.rpc import error_details_pb2
 
-from vzero_server.api.status import Context, Status
-from vzero_server.metrics import Metrics
-from vzero_server.tracing import Traces
+from vzero_server.api.errors import Context, Status
+from vzero_server.observability.metrics import Metrics
+from vzero_server.observability.tracing import Traces
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

@@ -8,15 +8,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from vzero.v1 import policy_pb2, policy_pb2_grpc, value_pb2, value_pb2_grpc
+from vzero_server.api.admission import ConcurrencyLimiter
 from vzero_server.api.interceptors import Edge, Gate
-from vzero_server.api.policy_service import PolicyService
-from vzero_server.api.rooms import Room
-from vzero_server.api.value_service import ValueService
-from vzero_server.config import Settings
-from vzero_server.contexts.store import ContextStore
-from vzero_server.engine.engine import Engine
-from vzero_server.metrics import Metrics
-from vzero_server.tracing import Traces
+from vzero_server.api.services.policy_service import PolicyService
+from vzero_server.api.services.value_service import ValueService
+from vzero_server.engine.predictor import Predictor
+from vzero_server.observability.metrics import Metrics
+from vzero_server.observability.tracing import Traces
+from vzero_server.settings import Settings
+from vzero_server.storage.cached import ContextStore
 
 SERVICES = (
     value_pb2.DESCRIPTOR.services_by_name["ValueService"].full_name,
@@ -48,8 +48,12 @@ class ApiServer:
         self._settings = settings
         self._gate = Gate()
         self._health = health.aio.HealthServicer()
-        calls = Room(settings.max_concurrent_calls, kind="calls", reason="TOO_MANY_CALLS")
-        streams = Room(settings.max_open_streams, kind="streams", reason="TOO_MANY_STREAMS")
+        calls = ConcurrencyLimiter(
+            settings.max_concurrent_calls, kind="calls", reason="TOO_MANY_CALLS"
+        )
+        streams = ConcurrencyLimiter(
+            settings.max_open_streams, kind="streams", reason="TOO_MANY_STREAMS"
+        )
         metrics.read("calls_running", "Unary calls being served.", lambda: calls.taken)
         metrics.read("streams_open", "Streams open.", lambda: streams.taken)
         self._server = grpc.aio.server(
@@ -98,7 +102,7 @@ class ApiServer:
         await self._server.start()
         return port
 
-    async def serve(self, store: ContextStore, engine: Engine, spool: Path) -> None:
+    async def serve(self, store: ContextStore, engine: Predictor, spool: Path) -> None:
         """Let calls in.
 
         Args:

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError, Message
 from protovalidate import Validator
 from protovalidate import Violation as RuleViolation
 
-from vzero_server.api.status import InvalidRequestError, Violation
+from vzero_server.api.errors import InvalidRequestError, Violation
 
 # Fields named in one error: a chunk of 4,096 bad outcomes needs no 4,096 lines.
 _MOST_VIOLATIONS = 16

@@ -4,14 +4,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from vzero_server.decisions.gap import Problem, close_gap
-from vzero_server.decisions.hull import majorant_slopes
+from vzero_server.decisions.envelope import majorant_slopes
+from vzero_server.decisions.exact import Problem, close_gap
 from vzero_server.decisions.utility import Objective, tables
-
-Array = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
+from vzero_server.types import FloatArray, IntArray
 
 # Entries of the tables of one call: 32 MiB each.
 _MOST_ENTRIES = 1 << 22
@@ -58,8 +55,8 @@ class Constraints:
     minimum: int = 2
     maximum: int = 128
     multiple_of: int = 1
-    token_costs: Array | None = None
-    floors: Counts | None = None
+    token_costs: FloatArray | None = None
+    floors: IntArray | None = None
     skip: bool = False
 
 
@@ -75,21 +72,21 @@ class Allocation:
         spent: What they cost, in the unit of ``Constraints.total``.
     """
 
-    rollouts: Counts
+    rollouts: IntArray
     utility: float
     upper_bound: float
     spent: float
 
 
-def uncertainty_floors(lower: Array, upper: Array, width: float, floor: int) -> Counts:
+def uncertainty_floors(lower: FloatArray, upper: FloatArray, width: float, floor: int) -> IntArray:
     """``floor`` rollouts for prompts whose interval is at least ``width`` wide, else 0, ``[n]``."""
-    floors: Counts = np.where(upper - lower >= width, floor, 0).astype(np.int64)
+    floors: IntArray = np.where(upper - lower >= width, floor, 0).astype(np.int64)
     return floors
 
 
 def allocate(
-    mean: Array,
-    effective_sample_size: Array,
+    mean: FloatArray,
+    effective_sample_size: FloatArray,
     constraints: Constraints,
     objective: Objective = Objective.EXPECTED,
     *,
@@ -142,7 +139,7 @@ def allocate(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Grid:
-    """Counts of rollouts that are allowed: ``step`` times a column, from ``start`` on.
+    """IntArray of rollouts that are allowed: ``step`` times a column, from ``start`` on.
 
     ``start`` is 0 where a prompt may be skipped, otherwise ``least``, the lowest column with
     rollouts. ``costs`` are per column, ``[n]``, and ``budget`` is what may be spent on columns
@@ -151,11 +148,11 @@ class _Grid:
 
     step: int
     most: int
-    start: Counts
-    least: Counts
-    costs: Array
+    start: IntArray
+    least: IntArray
+    costs: FloatArray
     budget: float
-    rollout_costs: Array
+    rollout_costs: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +165,7 @@ class _Relaxed:
 
     bound: float
     price: float
-    taken: tuple[Counts, ...]
+    taken: tuple[IntArray, ...]
 
 
 def _grid(count: int, given: Constraints) -> _Grid:
@@ -216,7 +213,7 @@ def _grid(count: int, given: Constraints) -> _Grid:
     )
 
 
-def _relaxed(worth: Array, efficiency: Array, grid: _Grid) -> _Relaxed:
+def _relaxed(worth: FloatArray, efficiency: FloatArray, grid: _Grid) -> _Relaxed:
     """Take the steepest increments first until the budget cuts one."""
     count, width = efficiency.shape
     base = _worth(worth, grid.start)
@@ -247,7 +244,7 @@ def _relaxed(worth: Array, efficiency: Array, grid: _Grid) -> _Relaxed:
     return _Relaxed(bound, price, (vertex, taken) if allowed else (vertex,))
 
 
-def _greedy(worth: Array, grid: _Grid) -> Counts:
+def _greedy(worth: FloatArray, grid: _Grid) -> IntArray:
     """The paper's algorithm: one step at a time, always to the largest marginal utility.
 
     A prompt whose marginal utility rises is not left again until it falls below what made it
@@ -279,7 +276,7 @@ def _greedy(worth: Array, grid: _Grid) -> Counts:
     return _filled(worth, taken, grid)
 
 
-def _filled(worth: Array, taken: Counts, grid: _Grid) -> Counts:
+def _filled(worth: FloatArray, taken: IntArray, grid: _Grid) -> IntArray:
     """Spend what is left of the budget, always on the largest gain per cost that fits."""
     taken = taken.copy()
     rows, last = np.arange(len(taken)), worth.shape[1] - 1
@@ -297,7 +294,7 @@ def _filled(worth: Array, taken: Counts, grid: _Grid) -> Counts:
         left -= float(price[chosen])
 
 
-def _worth(worth: Array, taken: Counts) -> float:
+def _worth(worth: FloatArray, taken: IntArray) -> float:
     return float(worth[np.arange(len(taken)), taken].sum())
 
 
@@ -305,7 +302,7 @@ def _same(one: float, other: float) -> bool:
     return abs(one - other) <= _ROUNDING * max(abs(one), abs(other), 1e-300)
 
 
-def _allocation(worth: Array, taken: Counts, grid: _Grid, bound: float) -> Allocation:
+def _allocation(worth: FloatArray, taken: IntArray, grid: _Grid, bound: float) -> Allocation:
     rollouts = taken * grid.step
     reached = _worth(worth, taken)
     return Allocation(rollouts, reached, max(bound, reached), float(rollouts @ grid.rollout_costs))

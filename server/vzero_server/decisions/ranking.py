@@ -16,11 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Positions = npt.NDArray[np.int64]
+from vzero_server.types import BoolArray, FloatArray, IntArray
 
 
 class Mode(StrEnum):
@@ -51,14 +48,14 @@ class Ranking:
 
     Attributes:
         scores: ``[b, n, P]``, in [0, 1].
-        order: Positions of the policies, best first, ``[b, n, P]``: by score, the cheaper of
+        order: IntArray of the policies, best first, ``[b, n, P]``: by score, the cheaper of
             equals first; those that are not eligible come last.
         eligible: Which policies pass the filters, ``[n, P]``.
     """
 
-    scores: Array
-    order: Positions
-    eligible: Bools
+    scores: FloatArray
+    order: IntArray
+    eligible: BoolArray
 
 
 def expected_cost(
@@ -79,7 +76,7 @@ def expected_cost(
     return cost if cost is not None and math.isfinite(cost) else None
 
 
-def normalised(costs: Sequence[float | None]) -> Array:
+def normalised(costs: Sequence[float | None]) -> FloatArray:
     """Costs of a fleet on a scale from 0, the cheapest, to 1, the dearest, ``[P]``.
 
     A policy of unknown cost counts as the dearest, so that it is not chosen for its price. If
@@ -91,25 +88,25 @@ def normalised(costs: Sequence[float | None]) -> Array:
     lowest, highest = np.nanmin(known), np.nanmax(known)
     if lowest == highest:
         return np.where(np.isnan(known), 1.0, 0.0)
-    scaled: Array = np.where(np.isnan(known), 1.0, (known - lowest) / (highest - lowest))
+    scaled: FloatArray = np.where(np.isnan(known), 1.0, (known - lowest) / (highest - lowest))
     return scaled
 
 
-def decomposed_scores(values: Array, cost: Array, betas: Sequence[float]) -> Array:
+def decomposed_scores(values: FloatArray, cost: FloatArray, betas: Sequence[float]) -> FloatArray:
     """Scores beta v + (1 - beta) (1 - c~), ``[b, n, P]``, of values ``[n, P]``, costs ``[P]``."""
     weight = np.asarray(betas, np.float64)[:, None, None]
-    scores: Array = weight * values + (1.0 - weight) * (1.0 - cost)
+    scores: FloatArray = weight * values + (1.0 - weight) * (1.0 - cost)
     return scores
 
 
 def eligible(
-    values: Array,
+    values: FloatArray,
     costs: Sequence[float | None],
     *,
     min_value: float | None = None,
     max_cost: float | None = None,
     admitted: Sequence[bool] | None = None,
-) -> Bools:
+) -> BoolArray:
     """Which policies pass the filters, ``[n, P]``.
 
     Args:
@@ -129,7 +126,7 @@ def eligible(
     return passed
 
 
-def rank(scores: Array, cost: Array, passed: Bools) -> Ranking:
+def rank(scores: FloatArray, cost: FloatArray, passed: BoolArray) -> Ranking:
     """Put a fleet in order.
 
     Args:
@@ -140,5 +137,5 @@ def rank(scores: Array, cost: Array, passed: Bools) -> Ranking:
     dear = np.broadcast_to(cost, scores.shape)
     last = np.broadcast_to(~passed, scores.shape)
     # The last key counts first. Rounding must not part what is equal.
-    order: Positions = np.lexsort((dear, -scores.round(12), last), axis=-1).astype(np.int64)
+    order: IntArray = np.lexsort((dear, -scores.round(12), last), axis=-1).astype(np.int64)
     return Ranking(scores, order, passed)

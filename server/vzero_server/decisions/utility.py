@@ -18,9 +18,8 @@ cancel.
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from vzero_server.types import FloatArray
 
 # A success rate at the very edge has no Beta distribution.
 _EDGE = 1e-4
@@ -41,7 +40,9 @@ class Objective(StrEnum):
     NONZERO_GRADIENT = "nonzero_gradient"
 
 
-def tables(objective: Objective, mean: Array, effective_sample_size: Array, most: int) -> Array:
+def tables(
+    objective: Objective, mean: FloatArray, effective_sample_size: FloatArray, most: int
+) -> FloatArray:
     """What 0, 1, … ``most`` rollouts of each prompt are worth, ``[n, most + 1]``.
 
     Args:
@@ -63,53 +64,53 @@ def tables(objective: Objective, mean: Array, effective_sample_size: Array, most
     return expected_nonzero_gradient(a, b, most)
 
 
-def utility(p: Array, most: int) -> Array:
+def utility(p: FloatArray, most: int) -> FloatArray:
     """U(B, p) of Eq. 10 for B = 0, 1, … ``most``, ``[n, most + 1]``; p in [0, 1], ``[n]``."""
     return _utility(_powers(1.0 - p, most))
 
 
-def expected_utility(a: Array, b: Array, most: int) -> Array:
+def expected_utility(a: FloatArray, b: FloatArray, most: int) -> FloatArray:
     """E U(B, p) for p ~ Beta(a, b) and B = 0, 1, … ``most``, ``[n, most + 1]``; a, b > 0."""
     return _utility(_moments(b, a, most))
 
 
-def nonzero_gradient(p: Array, most: int) -> Array:
+def nonzero_gradient(p: FloatArray, most: int) -> FloatArray:
     """Probability 1 - p^B - q^B that B rollouts have both outcomes, ``[n, most + 1]``."""
     return _both(_powers(p, most), _powers(1.0 - p, most))
 
 
-def expected_nonzero_gradient(a: Array, b: Array, most: int) -> Array:
+def expected_nonzero_gradient(a: FloatArray, b: FloatArray, most: int) -> FloatArray:
     """The same probability for p ~ Beta(a, b), ``[n, most + 1]``; a, b > 0, ``[n]``."""
     return _both(_moments(a, b, most), _moments(b, a, most))
 
 
-def _utility(misses: Array) -> Array:
+def _utility(misses: FloatArray) -> FloatArray:
     """From E q^B, ``[n, most + 1]``, to B (E q - E q^B)."""
     rollouts = np.arange(misses.shape[1])
-    worth: Array = rollouts * (misses[:, 1:2] - misses)
+    worth: FloatArray = rollouts * (misses[:, 1:2] - misses)
     return worth
 
 
-def _both(hits: Array, misses: Array) -> Array:
+def _both(hits: FloatArray, misses: FloatArray) -> FloatArray:
     worth = 1.0 - hits - misses
     # A group of none or one has no advantage; the formula says -1 and a rounding error.
     worth[:, :2] = 0.0
     return worth
 
 
-def _powers(base: Array, most: int) -> Array:
+def _powers(base: FloatArray, most: int) -> FloatArray:
     """base^B for B = 0, 1, … ``most``, ``[n, most + 1]``; ``most`` at least 1."""
     factors = np.repeat(base[:, None], most + 1, axis=1)
     factors[:, 0] = 1.0
-    powers: Array = np.multiply.accumulate(factors, axis=1)
+    powers: FloatArray = np.multiply.accumulate(factors, axis=1)
     return powers
 
 
-def _moments(a: Array, b: Array, most: int) -> Array:
+def _moments(a: FloatArray, b: FloatArray, most: int) -> FloatArray:
     """E x^B for x ~ Beta(a, b) and B = 0, 1, … ``most``, ``[n, most + 1]``."""
     factors = np.empty((len(a), most + 1))
     factors[:, 0] = 1.0
     steps = np.arange(most)
     factors[:, 1:] = (a[:, None] + steps) / ((a + b)[:, None] + steps)
-    moments: Array = np.multiply.accumulate(factors, axis=1)
+    moments: FloatArray = np.multiply.accumulate(factors, axis=1)
     return moments

@@ -7,14 +7,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
-from vzero_server.model import compiled, packing
-from vzero_server.model.compiled import CompiledPasses
-from vzero_server.model.traced import Program, Tensors, traced
+from vzero_server.model import openvino as compiled
+from vzero_server.model import packing
+from vzero_server.model.openvino import CompiledPasses
+from vzero_server.model.torchscript import Program, Tensors, traced
+from vzero_server.types import Float32Array
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -157,7 +157,7 @@ class Backbone:
         return [ids if len(ids) <= self.window else ids[:head] + ids[-tail:] for ids in rows]
 
     @torch.inference_mode()
-    def embed(self, tokens: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+    def embed(self, tokens: Sequence[Sequence[int]]) -> Float32Array:
         """Pooled embeddings of tokenised prompts, ``[len(tokens), dimension]``.
 
         One batch. Not thread-safe.
@@ -167,7 +167,7 @@ class Backbone:
     @torch.inference_mode()
     def states(
         self, tokens: Sequence[Sequence[int]], layers: Sequence[int]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    ) -> tuple[Float32Array, Float32Array]:
         """Embeddings, and token means of hidden states, from one pass.
 
         Args:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from vzero_server.model.head_config import Group, HeadConfig
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
 
 SHIPPED = Path(__file__).parent / "weights" / "icl-minilm.safetensors"
 """The weights that come with the package, for all-MiniLM-L6-v2."""

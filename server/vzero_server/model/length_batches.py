@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
+
+from vzero_server.types import IntArray
 
 
-def length_batches(lengths: Sequence[int], most: int) -> list[npt.NDArray[np.int64]]:
+def length_batches(lengths: Sequence[int], most: int) -> list[IntArray]:
     """Cut prompts, sorted by length, into batches.
 
     Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from vzero_server.model.traced import Tensors
+from vzero_server.model.torchscript import Tensors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
-import numpy.typing as npt
 
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.text_columns import NAMES, text_columns
+from vzero_server.types import Features
 
 LAYERS = (2, 4, 6)
 """Hidden states of MiniLM that are averaged. Its middle tells hard prompts from easy ones
 better than its end, which was trained to keep the topic."""
 
-Features = npt.NDArray[np.float16]
 
 _LARGEST = 6e4  # of float16
 

@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
+
+from vzero_server.types import Float32Array
 
 NAMES: tuple[str, ...] = (
     "log_chars",
@@ -62,7 +63,7 @@ _SENTENCE_END = re.compile(r"[.!?]+(?:\s|$)")
 _OPTION = re.compile(r"(?m)^\s*\(?[A-J][).:]\s")
 
 
-def text_columns(prompts: Sequence[str]) -> npt.NDArray[np.float32]:
+def text_columns(prompts: Sequence[str]) -> Float32Array:
     """Statistics of prompts, ``[len(prompts), len(NAMES)]``, all finite.
 
     Counts are log(1 + count), shares lie in [0, 1], lengths of words are in characters.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vzero.cli import main
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 Run = Callable[..., SimpleNamespace]
 

@@ -10,7 +10,7 @@ import pytest
 
 import vzero
 from tests.client.cli.conftest import Run, as_json
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 
 def outcomes(n: int, **fields: object) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 import vzero
 from tests.client.cli.conftest import Run, as_json
-from vzero_server.local import LocalServer
+from vzero_server.testing.local_server import LocalServer
 
 PROMPTS = ["What is 9 plus 9?", "[red]What is 8 plus 8?", "What is 7 plus 7?"]
 

@@ -12,7 +12,7 @@ from vzero_train.cli import heads, output
 from vzero_train.cli.inputs import Report, Setup, chosen, numbers, outcomes_of, progress, recipe_of
 
 if TYPE_CHECKING:
-    from vzero_server.model.icl import InContextHead
+    from vzero_server.model.in_context_head import InContextHead
     from vzero_train.data.columns import Columns
     from vzero_train.data.protocols import Split
     from vzero_train.evaluation.evaluate import Answers

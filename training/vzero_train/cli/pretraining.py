@@ -54,7 +54,7 @@ def run(
         raise BadInput(
             "vzero train tabpfn needs the package tabpfn: pip install 'vzero[tabpfn]'"
         ) from error
-    from vzero_server.model.tabpfn_file import save_tabpfn
+    from vzero_server.paper.tabpfn_file import save_tabpfn
     from vzero_train.evaluation.pretrained import judge_pretrained
 
     out.mkdir(parents=True, exist_ok=True)

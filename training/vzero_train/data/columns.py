@@ -6,8 +6,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from vzero_server.model.prompt_encoder import Features, PromptEncoder
+from vzero_server.model.prompt_encoder import PromptEncoder
 from vzero_server.model.text_columns import NAMES
+from vzero_server.types import Features
 
 Floats = npt.NDArray[np.float32]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from vzero_server.model.length_batches import length_batches
-from vzero_server.model.prompt_encoder import Features, PromptEncoder
+from vzero_server.model.prompt_encoder import PromptEncoder
+from vzero_server.types import Features
 
 _BATCH_TOKENS = 4096
 

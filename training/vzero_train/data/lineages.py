@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vzero_server.contexts.window import ages_of
+from vzero_server.values.ages import ages_of
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.data.protocols import visits
 from vzero_train.data.questions import Question

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
 from vzero_train.data.columns import Columns
 from vzero_train.data.history import History
 from vzero_train.data.outcomes import Outcomes

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vzero_server.model.tabpfn import TabPFNHead
-from vzero_server.model.tabpfn_file import TabPFNFile
+from vzero_server.paper.tabpfn import TabPFNHead
+from vzero_server.paper.tabpfn_file import TabPFNFile
 from vzero_train.data.questions import Question
 from vzero_train.evaluation.baselines import Estimator, Floats, LogisticRegression
 from vzero_train.evaluation.metrics import auc

@@ -8,11 +8,11 @@ import numpy.typing as npt
 import torch
 from scipy.special import expit
 
-from vzero_server.contexts.window import ages_of
-from vzero_server.decisions.fusion import Dynamics, fit, fuse
-from vzero_server.decisions.spread import concentration
-from vzero_server.decisions.visits import Past, past_of, past_of_rows
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
+from vzero_server.values.ages import ages_of
+from vzero_server.values.dispersion import concentration
+from vzero_server.values.history import Dynamics, fit, fuse
+from vzero_server.values.visits import Past, past_of, past_of_rows
 from vzero_train.data.outcomes import Ints, Outcomes
 
 Array = npt.NDArray[np.float64]

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from vzero_server.decisions.joint import CELLS, Joint
 from vzero_server.decisions.ranking import Label
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
+from vzero_server.values.fleet import CELLS, Joint
 from vzero_train.evaluation.routers import Array, Floats, Ints, Task
 
 

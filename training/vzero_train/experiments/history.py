@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vzero_server.decisions.fusion import SHARED, SPREAD, Dynamics, fit
-from vzero_server.decisions.visits import Past
 from vzero_server.model.checkpoint import Checkpoint
+from vzero_server.values.history import SHARED, SPREAD, Dynamics, fit
+from vzero_server.values.visits import Past
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.evaluation.judgement import cell
 from vzero_train.evaluation.remembering import CONTEXT, Array, Turn, turns

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vzero_server.model.adapter import AdapterConfig
 from vzero_server.model.backbone import Backbone
-from vzero_server.model.connectors import make_connector
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
+from vzero_server.paper.adapter import AdapterConfig
+from vzero_server.paper.connectors import make_connector
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.data.token_states import TokenStates, token_states
 from vzero_train.experiments.sequences import Sequences, divide

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vzero_server.model.backbone import Backbone
-from vzero_server.model.connectors import CONNECTORS
+from vzero_server.paper.connectors import CONNECTORS
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.experiments import report
 from vzero_train.experiments.judging import judged
@@ -87,7 +87,7 @@ def run(
         "The overfit point is the training step at which the validation AUC peaked, one for each "
         "seed; the last step means that nothing was overfitted yet. Milliseconds are of a forward "
         "pass over 128 tokens each. Where the paper does not say what a connector is, "
-        "`vzero_server.model.connectors` says what was chosen. The last column is another "
+        "`vzero_server.paper.connectors` says what was chosen. The last column is another "
         "backbone, head and data, there for the order and not for the numbers."
     )
     cells = {

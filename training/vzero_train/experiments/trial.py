@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import SHIPPED, Checkpoint, load_checkpoint
-from vzero_server.model.icl import MAX_ROWS
+from vzero_server.model.in_context_head import MAX_ROWS
 from vzero_server.model.prompt_encoder import PromptEncoder
 from vzero_train.data.columns import Columns
 from vzero_train.data.features import prompt_features

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from vzero_server.model.adapter import AdapterConfig
-from vzero_server.model.connectors import make_connector
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
+from vzero_server.paper.adapter import AdapterConfig
+from vzero_server.paper.connectors import make_connector
 from vzero_train.data.questions import Question
 from vzero_train.data.token_states import TokenStates
 from vzero_train.evaluation.metrics import auc

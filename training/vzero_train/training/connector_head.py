@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vzero_server.model.head_config import Group, HeadConfig
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
 from vzero_train.data.token_states import TokenStates
 from vzero_train.training.connector_config import ConnectorConfig
 from vzero_train.training.losses import LOSSES

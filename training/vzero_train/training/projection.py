@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from vzero_server.model.head_config import Group
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
 
 
 def fit_projection(head: InContextHead, features: npt.NDArray[np.floating]) -> None:

@@ -11,7 +11,7 @@ import torch
 from pydantic import PositiveInt
 
 from vzero_server.model.head_config import HeadConfig
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
 from vzero_server.model.prompt_encoder import LAYERS
 from vzero_server.model.text_columns import NAMES
 from vzero_train.data.outcomes import Outcomes, pools

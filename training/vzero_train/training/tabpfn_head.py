@@ -9,8 +9,8 @@ from typing import Self
 from torch import Tensor, nn
 
 from vzero_server.model.checkpoint import CheckpointError
-from vzero_server.model.tabpfn import TabPFNHead
-from vzero_server.model.tabpfn_file import TabPFNFile, read_tabpfn
+from vzero_server.paper.tabpfn import TabPFNHead
+from vzero_server.paper.tabpfn_file import TabPFNFile, read_tabpfn
 
 _SUCCESS = 0.5
 

@@ -16,7 +16,7 @@ import torch
 from tabpfn.architectures import ARCHITECTURES
 from torch import Tensor, nn
 
-from vzero_server.model.tabpfn_file import TabPFNFile
+from vzero_server.paper.tabpfn_file import TabPFNFile
 from vzero_train.training.connector_head import parameter_groups, schedule
 from vzero_train.training.losses import soft_entropy_loss
 from vzero_train.training.state import write_state

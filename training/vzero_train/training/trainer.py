@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vzero_server.model.icl import InContextHead
+from vzero_server.model.in_context_head import InContextHead
 from vzero_train.data.outcomes import Pool
 from vzero_train.training.episodes import Episodes
 from vzero_train.training.losses import composite_loss

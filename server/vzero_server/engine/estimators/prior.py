@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vzero_server.contexts.window import ContextWindow
-from vzero_server.engine.estimators.estimator import Question
-from vzero_server.engine.value import Basis, Values
+from vzero_server.engine.context.window import ContextWindow
+from vzero_server.engine.estimators.base import Question
+from vzero_server.values.values import Basis, Values
 
 PRIOR_SAMPLE_SIZE = 2.0
 """What a prior is worth, in rollouts of the very prompt."""

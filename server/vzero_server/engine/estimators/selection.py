@@ -3,11 +3,9 @@
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 
-from vzero_server.contexts.window import ContextWindow
-
-Positions = npt.NDArray[np.int64]
+from vzero_server.engine.context.window import ContextWindow
+from vzero_server.types import BoolArray, Float32Array, IntArray
 
 
 class Selection(StrEnum):
@@ -23,9 +21,9 @@ def select(
     window: ContextWindow,
     limit: int,
     how: Selection,
-    queries: npt.NDArray[np.float32] | None = None,
-) -> Positions:
-    """Positions of at most ``limit`` rows of a window, in order, each once.
+    queries: Float32Array | None = None,
+) -> IntArray:
+    """IntArray of at most ``limit`` rows of a window, in order, each once.
 
     The same window gives the same rows.
 
@@ -52,13 +50,13 @@ def select(
     return _nearest(window, limit, queries)
 
 
-def _balanced(success: npt.NDArray[np.bool_], limit: int) -> Positions:
+def _balanced(success: BoolArray, limit: int) -> IntArray:
     good, poor = np.flatnonzero(success), np.flatnonzero(~success)
     half = min(len(good), max(limit // 2, limit - len(poor)))
     return np.sort(np.concatenate([good[len(good) - half :], poor[len(poor) - (limit - half) :]]))
 
 
-def _nearest(window: ContextWindow, limit: int, queries: npt.NDArray[np.float32]) -> Positions:
+def _nearest(window: ContextWindow, limit: int, queries: Float32Array) -> IntArray:
     """Round by round: the nearest row of every query, then the second nearest, and so on."""
     ranked = window.nearest(queries, limit).T.ravel()
     _, first = np.unique(ranked, return_index=True)

@@ -1,0 +1,1 @@
+"""The servicers of ``vzero.v1``."""

@@ -1,1 +1,0 @@
-"""What is known of each policy: outcomes, their durable log, windows over them."""

@@ -1,0 +1,1 @@
+"""Corrections of estimates by peers, by the fleet and by the prompt's own history."""

@@ -1,0 +1,1 @@
+"""Contexts of policies: windows, fitted contexts, and their caches."""

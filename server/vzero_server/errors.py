@@ -1,0 +1,60 @@
+"""What can go wrong with contexts, in words a caller understands."""
+
+
+class ContextError(Exception):
+    """Base of the errors of this package."""
+
+
+class UnknownPolicyError(ContextError):
+    """No outcome of the policy is stored."""
+
+    def __init__(self, policy_id: str) -> None:
+        super().__init__(f"policy {policy_id!r} is unknown")
+        self.policy_id = policy_id
+
+
+class UnknownFleetError(ContextError):
+    """No fleet of this name is stored."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no fleet {name!r} is stored")
+        self.name = name
+
+
+class StorageFullError(ContextError):
+    """The disk, or the database's share of it, is full; nothing was stored."""
+
+
+class BundleError(ContextError):
+    """A bundle is truncated, damaged, or of a newer format."""
+
+
+class DataFolderError(ContextError):
+    """The data folder cannot be used: locked, unreadable, or of a newer schema."""
+
+
+"""Why the engine does not answer."""
+
+
+class EngineError(Exception):
+    """Base of the errors of this package."""
+
+
+class OverloadedError(EngineError):
+    """The queue is full.
+
+    Attributes:
+        retry_after: Seconds after which there should be room again.
+    """
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"the queue is full; try again in {retry_after:.1f} s")
+        self.retry_after = retry_after
+
+
+class EstimatorNotLoadedError(EngineError):
+    """The estimator exists, but this server has not loaded it."""
+
+
+class DeviceMemoryError(EngineError):
+    """The device that holds the models has no memory left for the work."""

@@ -1,0 +1,1 @@
+"""Metrics, traces, liveness and the admin port."""

@@ -1,0 +1,1 @@
+"""Statistics of values, in NumPy alone."""

@@ -1,0 +1,267 @@
+"""When contexts are read again: with a reader whose cost and clock the test sets."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.outcomes import sums
+from vzero_server.engine.context.context_cache import CachedContext, ContextCache, EstimatorName
+from vzero_server.engine.context.window import ContextWindow
+from vzero_server.engine.context.window_cache import WindowCache
+from vzero_server.engine.embedding.batch_forms import Padded
+from vzero_server.engine.embedding.batcher import EmbeddingBatcher
+from vzero_server.engine.embedding.feature_cache import FeatureCache
+from vzero_server.engine.estimators.base import Question
+from vzero_server.model.backbone import Backbone
+from vzero_server.model.prompt_encoder import PromptEncoder
+from vzero_server.storage.cached import ContextStore
+from vzero_server.storage.sqlite import Database
+from vzero_server.values.values import Values
+
+
+@dataclass
+class Read:
+    rows: int
+    nbytes: int = 1000
+
+
+@dataclass
+class Reader:
+    """An estimator that takes its time to read, and counts how often it does."""
+
+    seconds: float = 0.0
+    reads: list[int] = field(default_factory=list)
+    depth: int | None = None
+
+    def encode(self, window: ContextWindow) -> Read:
+        end = time.thread_time() + self.seconds
+        while time.thread_time() < end:
+            pass
+        self.reads.append(window.version)
+        return Read(len(window))
+
+    def quick(self, question: Question) -> bool:
+        return False
+
+    def predict(self, questions: Sequence[Question]) -> list[Values]:
+        raise NotImplementedError
+
+
+@dataclass
+class Door:
+    """What a test uses of the engine."""
+
+    store: ContextStore
+    contexts: ContextCache
+
+    async def get(
+        self, name: str = "p", step: int | None = None, min_version: int | None = None
+    ) -> CachedContext:
+        head = await self.store.head(name)
+        return await self.contexts.get(name, head, step, EstimatorName.ICL, min_version)
+
+
+@asynccontextmanager
+async def door(
+    folder: Path, backbone: Backbone, reader: Reader, max_bytes: int = 1 << 20
+) -> AsyncIterator[Door]:
+    store = ContextStore(Database(folder / "data"))
+    encoder = PromptEncoder(backbone)
+    batcher = EmbeddingBatcher(encoder, Padded(512), max_queued_prompts=1000)
+    key = await store.model_key(encoder.fingerprint)
+    features = FeatureCache(
+        store, batcher, model_key=key, columns=encoder.columns, max_bytes=1 << 20
+    )
+    worker = ThreadPoolExecutor(1)
+    windows = WindowCache(
+        store,
+        features,
+        model_key=key,
+        pooled=encoder.pooled,
+        rows=1000,
+        max_bytes=1 << 20,
+        worker=worker,
+    )
+    prior = Reader()
+    estimators = {EstimatorName.ICL: reader}
+    try:
+        yield Door(
+            store,
+            ContextCache(
+                windows, estimators, prior, min_rows=3, max_bytes=max_bytes, worker=worker
+            ),
+        )
+    finally:
+        await features.close()
+        await batcher.close()
+        worker.shutdown()
+        store.close()
+
+
+async def test_an_unchanged_context_is_read_once(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    reader = Reader(0.01)
+    async with door(tmp_path, tiny_backbone, reader) as it:
+        await it.store.append("p", sums(10))
+        found = await asyncio.gather(*(it.get() for _ in range(20)))
+        await it.get()
+        assert reader.reads == [10]
+        assert {encoded.context.rows for encoded in found} == {10}
+
+
+async def test_one_that_is_cheap_to_read_is_always_the_newest(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
+    reader = Reader(0.0)
+    async with door(tmp_path, tiny_backbone, reader) as it:
+        for count in range(1, 6):
+            await it.store.append("p", sums(10, start=10 * count))
+            assert (await it.get()).summary.version == 10 * count
+
+
+async def test_one_that_is_slow_to_read_is_not_read_for_every_outcome(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
+    reader = Reader(0.05)
+    async with door(tmp_path, tiny_backbone, reader) as it:
+        await it.store.append("p", sums(200))
+        await it.get()
+        began = time.monotonic()
+        longest, version = 0.0, 200
+        while time.monotonic() - began < 1.5:
+            version = (await it.store.append("p", sums(1, start=version))).version
+            asked = time.monotonic()
+            await it.get()
+            longest = max(longest, time.monotonic() - asked)
+        # Every 5 x 0.05 s, in the background: at most about six times, and nobody waited.
+        assert 2 <= len(reader.reads) <= 8
+        assert longest < 0.5
+
+
+async def test_after_a_pause_the_newest_version_is_waited_for(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
+    async with door(tmp_path, tiny_backbone, Reader(0.03)) as it:
+        await it.store.append("p", sums(200))
+        await it.get()
+        await it.store.append("p", sums(10, start=200))
+        assert (await it.get()).summary.version == 200
+        await asyncio.sleep(0.4)
+        assert (await it.get()).summary.version == 210
+
+
+async def test_who_names_a_version_gets_it_at_once(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    async with door(tmp_path, tiny_backbone, Reader(0.03)) as it:
+        await it.store.append("p", sums(200))
+        await it.get()
+        await it.store.append("p", sums(10, start=200))
+        assert (await it.get(min_version=210)).summary.version == 210
+
+
+async def test_a_small_one_is_always_the_newest(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    async with door(tmp_path, tiny_backbone, Reader(0.03)) as it:
+        for count in range(1, 4):
+            await it.store.append("p", sums(10, start=10 * count))
+            assert (await it.get()).summary.version == 10 * count
+
+
+async def test_few_rows_are_read_by_the_prior(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    reader = Reader()
+    async with door(tmp_path, tiny_backbone, reader) as it:
+        await it.store.append("p", sums(2))
+        assert (await it.get()).estimator is not reader
+        await it.store.append("p", sums(1, start=2))
+        assert (await it.get()).estimator is reader
+
+
+async def test_steps_are_kept_apart(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    async with door(tmp_path, tiny_backbone, Reader()) as it:
+        await it.store.append("p", sums(30))
+        assert (await it.get(step=1)).context.rows == 20
+        assert (await it.get()).context.rows == 30
+
+
+async def test_memory_is_bounded(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    reader = Reader()
+    async with door(tmp_path, tiny_backbone, reader, max_bytes=5000) as it:
+        for number in range(5):
+            await it.store.append(f"p{number}", sums(10))
+            await it.get(f"p{number}")
+        assert len(it.contexts) == 2
+        assert it.contexts.nbytes <= 5000
+        await it.get("p0")
+        assert len(reader.reads) == 6
+
+
+async def test_a_reader_that_fails_fails_the_call_and_no_other(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
+    class Failing(Reader):
+        def encode(self, window: ContextWindow) -> Read:
+            if not self.reads:
+                self.reads.append(0)
+                raise ArithmeticError("not this time")
+            return super().encode(window)
+
+    async with door(tmp_path, tiny_backbone, Failing()) as it:
+        await it.store.append("p", sums(10))
+        with pytest.raises(ArithmeticError):
+            await it.get()
+        assert (await it.get()).context.rows == 10
+
+
+async def test_dropped_contexts_are_read_again(tmp_path: Path, tiny_backbone: Backbone) -> None:
+    reader = Reader()
+    async with door(tmp_path, tiny_backbone, reader) as engine:
+        await engine.store.append("p", sums(3))
+        kept = await engine.get()
+        assert await engine.get() is kept
+        engine.contexts.drop()
+        assert (len(engine.contexts), engine.contexts.nbytes) == (0, 0)
+        assert await engine.get() is not kept
+        assert reader.reads == [3, 3]
+
+
+async def test_a_context_too_large_to_keep_is_told_once(
+    tmp_path: Path, tiny_backbone: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = Reader()
+    async with door(tmp_path, tiny_backbone, reader, max_bytes=1500) as engine:
+        await engine.store.append("p", sums(3))
+        await engine.get()
+        await engine.get()
+    assert reader.reads == [3, 3]
+    assert caplog.text.count("encoded_cache_bytes") == 1
+
+
+async def test_while_it_is_being_read_again_nobody_waits(
+    tmp_path: Path, tiny_backbone: Backbone
+) -> None:
+    go_on = threading.Event()
+
+    class Halted(Reader):
+        """Takes much longer than it computes, as on a busy machine."""
+
+        def encode(self, window: ContextWindow) -> Read:
+            if self.reads:
+                go_on.wait(30.0)
+            return super().encode(window)
+
+    async with door(tmp_path, tiny_backbone, Halted(0.05)) as it:
+        await it.store.append("p", sums(200))
+        await it.get()
+        await it.store.append("p", sums(10, start=200))
+        # Due to be read again, but not yet too old.
+        await asyncio.sleep(0.3)
+        assert (await it.get()).summary.version == 200
+        # By now it would be too old, were it not being read.
+        await asyncio.sleep(0.3)
+        assert (await it.get()).summary.version == 200
+        go_on.set()
+        assert (await it.get(min_version=210)).summary.version == 210

@@ -1,0 +1,163 @@
+"""The queue in front of the estimators, with one that the test can hold."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from vzero_server.engine.context.context_cache import CachedContext
+from vzero_server.engine.context.window import ContextWindow, Summary
+from vzero_server.engine.estimators.base import Question
+from vzero_server.engine.estimators.batcher import EstimatorBatcher
+from vzero_server.types import Features
+from vzero_server.values.values import Basis, Values
+
+
+@dataclass(eq=False)
+class Adder:
+    """Its value of a query is the query plus the context, over 10,000."""
+
+    depth: int | None = None
+    release: threading.Event = field(default_factory=threading.Event)
+    batches: list[list[int]] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
+    most_quick: int = 0
+
+    def encode(self, window: ContextWindow) -> object:
+        raise NotImplementedError
+
+    def predict(self, questions: Sequence[Question]) -> list[Values]:
+        self.release.wait(10)
+        self.threads.append(threading.current_thread())
+        self.batches.append([len(question.queries) for question in questions])
+        if any(question.context < 0 for question in questions):
+            raise ArithmeticError("a context it cannot take")
+        return [self.answer(question) for question in questions]
+
+    def quick(self, question: Question) -> bool:
+        return len(question.queries) <= self.most_quick
+
+    def answer(self, question: Question) -> Values:
+        mean = (question.context + question.queries[:, 0].astype(np.float64)) / 10_000
+        return Values(mean, mean, np.ones(len(mean)), Basis.ICL)
+
+
+async def ask(heads: EstimatorBatcher, context: CachedContext, prompts: Features) -> Values:
+    return (await heads.values_of_all([(context, None)], prompts))[0]
+
+
+def encoded(context: int, estimator: Adder) -> CachedContext:
+    return CachedContext(context, estimator, Summary(1, 1, None, None), 0.0, 0.0)
+
+
+def queries(count: int) -> np.ndarray:
+    return np.arange(count, dtype=np.float16)[:, None]
+
+
+@pytest_asyncio.fixture
+async def heads() -> AsyncIterator[EstimatorBatcher]:
+    made = EstimatorBatcher()
+    yield made
+    await made.close()
+
+
+async def test_calls_that_gather_share_a_batch(heads: EstimatorBatcher) -> None:
+    adder = Adder()
+    first = asyncio.create_task(ask(heads, encoded(0, adder), queries(1)))
+    await asyncio.sleep(0.05)
+    rest = [asyncio.create_task(ask(heads, encoded(i, adder), queries(i))) for i in range(1, 9)]
+    await asyncio.sleep(0.05)
+    adder.release.set()
+    await first
+    for number, call in enumerate(rest, start=1):
+        expected = (number + np.arange(number)) / 10_000
+        np.testing.assert_allclose((await call).mean, expected)
+    assert adder.batches == [[1], [1, 2, 3, 4, 5, 6, 7, 8]]
+
+
+async def test_a_quick_question_that_comes_alone_is_answered_on_the_loop(
+    heads: EstimatorBatcher,
+) -> None:
+    adder = Adder(most_quick=2)
+    adder.release.set()
+    here = threading.current_thread()
+    await ask(heads, encoded(0, adder), queries(2))
+    assert adder.threads == [here]
+    await ask(heads, encoded(0, adder), queries(3))
+    calls = (ask(heads, encoded(i, adder), queries(1)) for i in range(2))
+    await asyncio.gather(*calls)
+    assert adder.batches == [[2], [3], [1, 1]]
+    assert here not in adder.threads[1:]
+    with pytest.raises(ArithmeticError):
+        await ask(heads, encoded(-1, adder), queries(1))
+
+
+async def test_a_long_call_is_answered_in_order(heads: EstimatorBatcher) -> None:
+    adder = Adder()
+    adder.release.set()
+    values = await ask(heads, encoded(0, adder), queries(2000))
+    np.testing.assert_allclose(values.mean, queries(2000)[:, 0].astype(float) / 10_000)
+    assert sum(map(sum, adder.batches)) == 2000
+    assert max(map(sum, adder.batches)) <= 1024
+
+
+async def test_a_short_call_overtakes_the_rest_of_a_long_one(heads: EstimatorBatcher) -> None:
+    adder = Adder()
+    long = asyncio.create_task(ask(heads, encoded(0, adder), queries(2048)))
+    await asyncio.sleep(0.001)
+    short = asyncio.create_task(ask(heads, encoded(1, adder), queries(1)))
+    await asyncio.sleep(0.05)
+    adder.release.set()
+    await asyncio.gather(long, short)
+    # Two pieces of the long call were taken before the short one came.
+    assert 1 in adder.batches[1]
+
+
+async def test_what_nobody_waits_for_is_not_computed(heads: EstimatorBatcher) -> None:
+    adder = Adder()
+    first = asyncio.create_task(ask(heads, encoded(0, adder), queries(1)))
+    await asyncio.sleep(0.05)
+    leaving = asyncio.create_task(ask(heads, encoded(0, adder), queries(700)))
+    await asyncio.sleep(0.05)
+    leaving.cancel()
+    await asyncio.sleep(0)
+    adder.release.set()
+    await first
+    await ask(heads, encoded(0, adder), queries(2))
+    assert adder.batches == [[1], [2]]
+    assert len(heads) == 0
+
+
+async def test_a_question_that_fails_fails_alone(heads: EstimatorBatcher) -> None:
+    adder = Adder()
+    first = asyncio.create_task(ask(heads, encoded(0, adder), queries(1)))
+    await asyncio.sleep(0.05)
+    good = asyncio.create_task(ask(heads, encoded(1, adder), queries(1)))
+    bad = asyncio.create_task(ask(heads, encoded(-1, adder), queries(1)))
+    await asyncio.sleep(0.05)
+    adder.release.set()
+    await asyncio.gather(first, good)
+    with pytest.raises(ArithmeticError):
+        await bad
+    assert (await ask(heads, encoded(2, adder), queries(1))).mean[0] == 2 / 10_000
+
+
+async def test_two_estimators_do_not_share_a_batch(heads: EstimatorBatcher) -> None:
+    one, other = Adder(), Adder()
+    other.release.set()
+    first = asyncio.create_task(ask(heads, encoded(0, one), queries(1)))
+    await asyncio.sleep(0.05)
+    calls = [ask(heads, encoded(i, (one, other)[i % 2]), queries(1)) for i in range(4)]
+    waiting = asyncio.gather(*calls)
+    await asyncio.sleep(0.05)
+    one.release.set()
+    began = time.monotonic()
+    found = await asyncio.gather(first, waiting)
+    assert time.monotonic() - began < 5
+    assert [values.mean[0] for values in found[1]] == [0, 1e-4, 2e-4, 3e-4]
+    assert sum(map(len, other.batches)) == 2

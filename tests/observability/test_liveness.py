@@ -1,0 +1,61 @@
+import sys
+import threading
+import time
+
+from vzero_server.observability.liveness import Worker
+
+
+def test_a_worker_says_since_when_it_is_busy() -> None:
+    worker, release = Worker("test"), threading.Event()
+    assert (worker.alive, worker.busy_since) == (True, None)
+    started = threading.Event()
+
+    def job(number: int) -> int:
+        started.set()
+        release.wait(10)
+        return number
+
+    before = time.monotonic()
+    first = worker.submit(job, 1)
+    started.wait(10)
+    since = worker.busy_since
+    assert since is not None
+    assert before <= since <= time.monotonic()
+    release.set()
+    assert first.result() == 1
+    assert worker.submit(job, 2).result() == 2
+    worker.shutdown()
+    assert worker.busy_since is None
+
+
+def test_the_oldest_job_counts() -> None:
+    worker, release = Worker("test", 2), threading.Event()
+    jobs = [worker.submit(release.wait, 10)]
+    time.sleep(0.05)
+    first = worker.busy_since
+    jobs.append(worker.submit(release.wait, 10))
+    time.sleep(0.05)
+    assert worker.busy_since == first
+    release.set()
+    for one in jobs:
+        one.result()
+    worker.shutdown()
+
+
+def test_a_thread_that_died_is_missed() -> None:
+    worker = Worker("test")
+    started, release = threading.Event(), threading.Event()
+
+    def job() -> None:
+        started.set()
+        release.wait(10)
+
+    future = worker.submit(job)
+    started.wait(10)
+    # What no executor expects: it ends the thread.
+    future.add_done_callback(lambda _: sys.exit())
+    release.set()
+    deadline = time.monotonic() + 10
+    while worker.alive and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not worker.alive

@@ -1,0 +1,143 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny_tabpfn import save_tiny_tabpfn
+from vzero_server.engine.context.window import ContextWindow
+from vzero_server.engine.estimators.base import Question
+from vzero_server.engine.estimators.selection import Selection
+from vzero_server.model.checkpoint import CheckpointError
+from vzero_server.paper.estimator import TabPFN
+from vzero_server.paper.tabpfn import TabPFNHead
+from vzero_server.paper.tabpfn_file import read_tabpfn
+from vzero_server.storage.sql.log import Row
+from vzero_server.values.values import Basis, Values
+
+POOLED, COLUMNS = 3, 9
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> TabPFNHead:
+    path = save_tiny_tabpfn(tmp_path_factory.mktemp("head") / "head.ckpt")
+    return TabPFNHead(read_tabpfn(path), columns=COLUMNS)
+
+
+def vectors(count: int, seed: int = 0) -> np.ndarray:
+    """Feature vectors as an encoder would make them: an embedding, then an adapter's columns."""
+    columns = POOLED + COLUMNS
+    return np.random.default_rng(seed).normal(size=(count, columns)).astype(np.float16)
+
+
+def window_of(features: np.ndarray, rewards: np.ndarray, rollouts: int = 1) -> ContextWindow:
+    rows = [Row(i, i, float(r), rollouts, None, 0.0, None) for i, r in enumerate(rewards)]
+    empty = ContextWindow.empty(POOLED, COLUMNS)
+    embeddings = features[:, :POOLED].astype(np.float32)
+    return empty.extended(len(rows), rows, embeddings, 2048, features[:, POOLED:])
+
+
+def rewards_of(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(count).astype(np.float32)
+
+
+def ask(estimator: TabPFN, window: ContextWindow, queries: np.ndarray) -> Values:
+    return estimator.predict([Question(estimator.encode(window), queries)])[0]
+
+
+def test_values_are_those_of_the_head_on_hard_labels(head: TabPFNHead) -> None:
+    features, rewards = vectors(40), rewards_of(30)
+    rewards[:2] = [0.5, 0.499]
+    values = ask(TabPFN(head), window_of(features[:30], rewards), features[30:])
+    own = torch.from_numpy(features[:, POOLED:]).float().unsqueeze(0)
+    labels = torch.from_numpy(rewards >= 0.5).long().unsqueeze(0)
+    with torch.no_grad():
+        expected = head(own[:, :30], labels, own[:, 30:]).softmax(-1)[0, :, 1]
+    np.testing.assert_allclose(values.mean, expected.numpy(), atol=1e-5)
+    assert values.basis is Basis.TABPFN
+    assert (values.lower <= values.mean).all()
+    assert (values.mean <= values.upper).all()
+
+
+def test_questions_of_many_policies_are_answered_as_alone(head: TabPFNHead) -> None:
+    """Contexts of some lengths, constant columns, priors, calls of 1 to 20 prompts."""
+    estimator, generator = TabPFN(head, batch_cells=40 * COLUMNS * 4), np.random.default_rng(2)
+    questions = []
+    for number in range(24):
+        size = (0, 1, 12, 12, 20)[number % 5]
+        features = vectors(size, number)
+        if number % 4 == 0:
+            features[:, POOLED + 2] = 1.0
+        window = window_of(features, rewards_of(size, number))
+        queries = vectors(int(generator.integers(1, 20)), 1000 + number)
+        questions.append(Question(estimator.encode(window), queries))
+    together = estimator.predict(questions)
+    assert {values.basis for values in together} == {Basis.TABPFN, Basis.PRIOR}
+    for question, values in zip(questions, together, strict=True):
+        alone = estimator.predict([question])[0]
+        assert values.mean.shape == (len(question.queries),)
+        assert values.basis is alone.basis
+        np.testing.assert_allclose(values.mean, alone.mean, atol=1e-5)
+        np.testing.assert_allclose(values.upper, alone.upper, atol=1e-4)
+
+
+@pytest.mark.parametrize("reward", [0.0, 0.3, 0.6, 1.0])
+def test_a_context_of_one_class_is_answered_as_a_prior(head: TabPFNHead, reward: float) -> None:
+    values = ask(TabPFN(head), window_of(vectors(18), np.full(18, reward)), vectors(3, 1))
+    assert values.basis is Basis.PRIOR
+    np.testing.assert_allclose(values.mean, (18 * reward + 1) / 20)
+    assert (values.upper - values.lower > 0.3).all()
+
+
+def test_equal_prompts_are_answered_as_a_prior(head: TabPFNHead) -> None:
+    features = np.repeat(vectors(1), 10, axis=0)
+    values = ask(TabPFN(head), window_of(features, rewards_of(10)), vectors(2, 1))
+    assert values.basis is Basis.PRIOR
+
+
+def test_of_a_longer_window_the_newest_rows_are_read(head: TabPFNHead) -> None:
+    features, rewards = vectors(50), rewards_of(40)
+    long = ask(TabPFN(head, rows=16), window_of(features[:40], rewards), features[40:])
+    short = ask(TabPFN(head), window_of(features[24:40], rewards[24:]), features[40:])
+    np.testing.assert_allclose(long.mean, short.mean, atol=1e-5)
+
+
+def test_rates_that_agree_with_their_neighbours_narrow_the_interval(head: TabPFNHead) -> None:
+    features = vectors(200)
+    order = features[:, 0].astype(np.float32)
+    smooth = 1.0 / (1.0 + np.exp(-2.0 * order))
+    rough = np.random.default_rng(3).permutation(smooth)
+    estimator = TabPFN(head, neighbours=8)
+    worth = [
+        ask(estimator, window_of(features, rewards, 16), vectors(1)).effective_sample_size[0]
+        for rewards in (smooth, rough)
+    ]
+    assert worth[0] > 2 * worth[1]
+
+
+def test_twins_do_not_vouch_for_each_other_alone(head: TabPFNHead) -> None:
+    """Prompts that stand in the context many times; their rows are their own neighbours."""
+    features = np.tile(vectors(4), (10, 1))
+    window = window_of(features, rewards_of(40), 4)
+    worth = ask(TabPFN(head, neighbours=3), window, vectors(2)).effective_sample_size
+    assert np.isfinite(worth).all()
+    assert (worth > 0).all()
+
+
+def test_kept_contexts_are_counted(head: TabPFNHead) -> None:
+    estimator = TabPFN(head)
+    small = estimator.encode(window_of(vectors(10), rewards_of(10)))
+    large = estimator.encode(window_of(vectors(100), rewards_of(100)))
+    assert large.nbytes > 5 * small.nbytes
+    assert small.nbytes == small.encoded.nbytes
+
+
+def test_settings_the_head_cannot_follow_are_named(tmp_path: Path) -> None:
+    path = save_tiny_tabpfn(tmp_path / "h.ckpt", inference_config={"MAX_NUMBER_OF_SAMPLES": 100})
+    head = TabPFNHead(read_tabpfn(path), columns=COLUMNS)
+    with pytest.raises(
+        CheckpointError, match=r"setting context_rows: .* at most 100 rows, not 101"
+    ):
+        TabPFN(head, rows=101)
+    with pytest.raises(CheckpointError, match="setting context_selection: 'nearest'"):
+        TabPFN(head, rows=100, selection=Selection.NEAREST)

@@ -1,0 +1,148 @@
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tabpfn.checkpoint import save_as_safetensors
+
+from tests.tiny_tabpfn import SMALL, save_tiny_tabpfn
+from vzero_server.model.checkpoint import CheckpointError
+from vzero_server.paper.tabpfn_file import LICENCES, load_pickled, read_tabpfn, save_tabpfn
+
+
+class Evil:
+    """Would write a file if it were unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("architecture", LICENCES)
+def test_every_architecture_is_read_with_its_limits(tmp_path: Path, architecture: str) -> None:
+    assert SMALL.keys() == LICENCES.keys()
+    file = read_tabpfn(save_tiny_tabpfn(tmp_path / "head.ckpt", architecture))
+    assert file.architecture == architecture
+    assert file.commercial == (architecture == "tabpfn_v2")
+    assert (file.most_columns == 500) == (architecture == "tabpfn_v2")
+    assert file.temperature == 0.9
+    assert not file.net.training
+
+
+def test_the_second_release_calls_its_architecture_base(tmp_path: Path) -> None:
+    file = read_tabpfn(save_tiny_tabpfn(tmp_path / "head.ckpt", architecture_name="base"))
+    assert file.architecture == "tabpfn_v2_5"
+
+
+def test_a_checkpoint_may_name_its_temperature_and_limits(tmp_path: Path) -> None:
+    named = {"SOFTMAX_TEMPERATURE": 0.7, "MAX_NUMBER_OF_SAMPLES": 99, "MAX_NUMBER_OF_FEATURES": 98}
+    file = read_tabpfn(save_tiny_tabpfn(tmp_path / "head.ckpt", inference_config=named))
+    assert (file.temperature, file.most_rows, file.most_columns) == (0.7, 99, 98)
+
+
+def test_safetensors_hold_the_same(tmp_path: Path) -> None:
+    path = save_tiny_tabpfn(tmp_path / "head.ckpt")
+    other = tmp_path / "head.safetensors"
+    save_as_safetensors(torch.load(path, weights_only=True), other)
+    weights = read_tabpfn(path).net.state_dict()
+    again = read_tabpfn(other).net.state_dict()
+    assert weights.keys() == again.keys()
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    path, touched = tmp_path / "evil.ckpt", tmp_path / "touched"
+    torch.save({"state_dict": {}, "config": Evil(touched)}, path)
+    with pytest.raises(CheckpointError, match="could run code, and is refused"):
+        read_tabpfn(path)
+    path.write_bytes(pickle.dumps(Evil(touched)))
+    with pytest.raises(CheckpointError, match="refused"):
+        load_pickled(path)
+    assert not touched.exists()
+
+
+def test_files_that_are_no_head_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"missing.ckpt: no such file"):
+        read_tabpfn(tmp_path / "missing.ckpt")
+    with pytest.raises(CheckpointError, match=r"missing.safetensors: no such file"):
+        read_tabpfn(tmp_path / "missing.safetensors")
+    whole = save_tiny_tabpfn(tmp_path / "head.ckpt")
+    cut = tmp_path / "cut.ckpt"
+    for size in (0, 100, whole.stat().st_size // 2):
+        cut.write_bytes(whole.read_bytes()[:size])
+        with pytest.raises(CheckpointError, match=r"cut.ckpt: truncated"):
+            read_tabpfn(cut)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no tensors")
+    with pytest.raises(CheckpointError, match=r"broken.safetensors: truncated"):
+        read_tabpfn(broken)
+    torch.save([1, 2], cut)
+    with pytest.raises(CheckpointError, match="holds a list"):
+        read_tabpfn(cut)
+    torch.save({"config": {}}, cut)
+    with pytest.raises(CheckpointError, match="state_dict or config is missing"):
+        read_tabpfn(cut)
+    with pytest.raises(CheckpointError, match="'tabpfn_v9' is unknown; there are tabpfn_v2,"):
+        read_tabpfn(save_tiny_tabpfn(cut, architecture_name="tabpfn_v9"))
+    with pytest.raises(CheckpointError, match="the weights are not those of tabpfn_v2_6"):
+        read_tabpfn(save_tiny_tabpfn(cut, architecture_name="tabpfn_v2_6"))
+    content = torch.load(whole, weights_only=True)
+    torch.save(content | {"config": content["config"] | {"max_num_classes": 0}}, cut)
+    with pytest.raises(CheckpointError, match="of a regressor"):
+        read_tabpfn(cut)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"config": {"emsize": "wide"}}, "its settings make no tabpfn_v2_5: .*emsize"),
+        ({"config": 3}, "its settings make no tabpfn_v2_5"),
+        ({"config": {"max_num_classes": 2, "emsize": 25}}, "its settings make no tabpfn_v2_5"),
+        ({"inference_config": 3}, "its settings make no tabpfn_v2_5"),
+        ({"inference_config": {"SOFTMAX_TEMPERATURE": "hot"}}, "its settings make no .*hot"),
+        ({"inference_config": {"SOFTMAX_TEMPERATURE": 0}}, "a temperature of 0.0 is none"),
+        ({"inference_config": {"MAX_NUMBER_OF_SAMPLES": None}}, "its settings make no"),
+        ({"state_dict": 3}, "state_dict holds a int, not tensors"),
+        ({"state_dict": {"emsize": 3}}, "the weights are not those of tabpfn_v2_5"),
+        ({"state_dict": {3: torch.zeros(1)}}, "the weights are not those of tabpfn_v2_5"),
+    ],
+)
+def test_what_a_file_holds_instead_is_named(
+    tmp_path: Path, wrong: dict[str, Any], named: str
+) -> None:
+    path = save_tiny_tabpfn(tmp_path / "head.ckpt")
+    torch.save(torch.load(path, weights_only=True) | wrong, path)
+    with pytest.raises(CheckpointError, match=f"head.ckpt: {named}"):
+        read_tabpfn(path)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    path = save_tiny_tabpfn(tmp_path / "head.ckpt")
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["target_embedder.bias"][0] = float("nan")
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"target_embedder.bias holds NaN"):
+        read_tabpfn(path)
+
+
+@pytest.mark.parametrize("architecture", LICENCES)
+def test_what_is_saved_is_read_again(tmp_path: Path, architecture: str) -> None:
+    named = {"SOFTMAX_TEMPERATURE": 0.7, "MAX_NUMBER_OF_SAMPLES": 99, "MAX_NUMBER_OF_FEATURES": 98}
+    path = save_tiny_tabpfn(tmp_path / "head.ckpt", architecture, inference_config=named)
+    file, again = read_tabpfn(path), tmp_path / "again.safetensors"
+    save_tabpfn(again, file, note="tuned")
+    read = read_tabpfn(again)
+    assert replace(read, net=file.net, path=path) == file
+    assert all(
+        torch.equal(weight, read.net.state_dict()[name])
+        for name, weight in file.net.state_dict().items()
+    )
+
+
+def test_weights_may_be_under_a_licence_of_their_own(tmp_path: Path) -> None:
+    file = read_tabpfn(save_tiny_tabpfn(tmp_path / "head.ckpt", licence="CC0-1.0"))
+    assert (file.licence, file.commercial) == ("CC0-1.0", True)
