@@ -26,7 +26,7 @@ from vzero_server.model.backbone import Backbone
 from vzero_server.paper.estimator import TabPFN
 from vzero_server.paper.tabpfn import TabPFNHead
 from vzero_server.paper.tabpfn_file import read_tabpfn
-from vzero_server.storage.sql.log import Row
+from vzero_server.storage.records import Row
 from vzero_server.values.values import Values
 from vzero_train.data.outcomes import Outcomes, load_outcomes
 

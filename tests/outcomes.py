@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from vzero.v1 import value_pb2
-from vzero_server.storage.outcome import Outcome
+from vzero_server.storage.records import Outcome
 
 
 def outcome(outcome_id: str, prompt: str = "What is 1 plus 1?", **fields: object) -> Outcome:

@@ -38,8 +38,8 @@ from vzero_server.observability.metrics import Metrics
 from vzero_server.observability.tracing import Traces
 from vzero_server.observability.watchdog import Watchdog, leave_now
 from vzero_server.settings import Settings
-from vzero_server.storage.cached import ContextStore
-from vzero_server.storage.sqlite import Database
+from vzero_server.storage.base import OutcomeStore
+from vzero_server.storage.opening import open_store
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +97,7 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     metrics = Metrics()
-    database = Database(settings.data_dir, max_bytes=settings.max_database_bytes)
-    store = ContextStore(database, metrics=metrics)
+    store = open_store(settings.data_dir, max_bytes=settings.max_database_bytes, metrics=metrics)
     traces = Traces.to(settings.trace_endpoint) if settings.trace_endpoint else None
     server = ApiServer(settings, metrics, traces)
     watchdog = Watchdog(
@@ -142,7 +141,7 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
 
 @asynccontextmanager
 async def engine_of(
-    settings: Settings, store: ContextStore, metrics: Metrics | None = None
+    settings: Settings, store: OutcomeStore, metrics: Metrics | None = None
 ) -> AsyncIterator[Predictor]:
     """An engine on a store, its models loaded and warm; it tells ``metrics`` of what it does."""
     metrics = metrics or Metrics()

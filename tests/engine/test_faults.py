@@ -13,7 +13,7 @@ from vzero_server.engine.embedding.batch_forms import Padded
 from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.engine.estimators.batcher import EstimatorBatcher
 from vzero_server.observability.metrics import Metrics
-from vzero_server.storage.outcome import prompt_digest
+from vzero_server.storage.records import prompt_digest
 from vzero_server.types import Features
 
 POISON = "poison"

@@ -14,15 +14,14 @@ from vzero_server.engine.predictor import Predictor
 from vzero_server.errors import EstimatorNotLoadedError, UnknownPolicyError
 from vzero_server.model.backbone import Backbone
 from vzero_server.settings import Settings
-from vzero_server.storage.cached import ContextStore
-from vzero_server.storage.sqlite import Database
+from vzero_server.storage.opening import open_store
 from vzero_server.values.values import Basis
 
 
 @asynccontextmanager
 async def running(folder: Path, model: Path, **settings: object) -> AsyncIterator[Predictor]:
     """The whole server but its gRPC edge, on the small model."""
-    store = ContextStore(Database(folder / "data"))
+    store = open_store(folder / "data")
     try:
         loaded = Settings.load(None, backbone=str(model), device="cpu", threads=1, **settings)
         async with engine_of(loaded, store) as engine:
@@ -132,7 +131,7 @@ async def test_concurrent_calls_and_updates_agree(tmp_path: Path, tiny_model: Pa
         async def update() -> None:
             nonlocal acknowledged
             for start in range(10, 200, 10):
-                acknowledged = (await engine.update("p", sums(10, start=start))).version
+                acknowledged = (await engine.update("p", sums(10, start=start))).policy.version
 
         async def ask() -> None:
             while acknowledged < 200:
@@ -160,9 +159,9 @@ async def test_reported_prompts_are_embedded_without_being_asked_for(
         await engine.update("p", sums(30))
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            head = await engine._store.head("p")
-            _, rows = await engine._store.tail(
-                "p", head.key, 1, after=0, limit=100, depth=100, as_of_step=None
+            head = await engine._store.policy_version("p")
+            _, rows = await engine._store.newest_rows(
+                head, 1, after=0, limit=100, depth=100, as_of_step=None
             )
             if all(row.vector is not None for row in rows):
                 return

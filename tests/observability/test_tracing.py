@@ -21,8 +21,7 @@ from vzero_server.app import engine_of
 from vzero_server.observability.metrics import Metrics
 from vzero_server.observability.tracing import Traces, own_trace, record, wanted
 from vzero_server.settings import Settings
-from vzero_server.storage.cached import ContextStore
-from vzero_server.storage.sqlite import Database
+from vzero_server.storage.opening import open_store
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -38,7 +37,7 @@ async def traced(
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     metrics, traces = Metrics(), Traces(provider)
-    store = ContextStore(Database(folder), metrics=metrics)
+    store = open_store(folder, metrics=metrics)
     server = ApiServer(settings, metrics, traces)
     port = await server.listen()
     try:

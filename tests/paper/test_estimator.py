@@ -12,7 +12,7 @@ from vzero_server.model.checkpoint import CheckpointError
 from vzero_server.paper.estimator import TabPFN
 from vzero_server.paper.tabpfn import TabPFNHead
 from vzero_server.paper.tabpfn_file import read_tabpfn
-from vzero_server.storage.sql.log import Row
+from vzero_server.storage.records import Row
 from vzero_server.values.values import Basis, Values
 
 POOLED, COLUMNS = 3, 9

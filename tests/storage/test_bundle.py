@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.outcomes import sums
 from vzero_server.errors import BundleError
 from vzero_server.storage import bundle
-from vzero_server.storage.outcome import Outcome
+from vzero_server.storage.records import Outcome
 
 outcomes = st.lists(
     st.builds(

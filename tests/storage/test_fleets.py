@@ -2,8 +2,8 @@ import pytest
 
 from tests.outcomes import outcome
 from vzero_server.errors import UnknownPolicyError
+from vzero_server.storage.records import Fleet
 from vzero_server.storage.sql import fleets, log
-from vzero_server.storage.sql.fleets import Fleet
 from vzero_server.storage.sqlite import Database
 
 

@@ -33,7 +33,7 @@ def test_jobs_that_wait_share_a_commit(database: Database) -> None:
         writer.submit(lambda c, i=i: log.append(c, f"p{i}", sums(1), now=1.0)) for i in range(20)
     ]
     release.set()
-    assert [future.result().version for future in futures] == [1] * 20
+    assert [future.result().policy.version for future in futures] == [1] * 20
     writer.close()
     assert len(commits) == 2
 
@@ -51,7 +51,7 @@ def test_a_failing_job_fails_alone(database: Database) -> None:
     release.set()
     with pytest.raises(LookupError, match="on purpose"):
         bad.result()
-    assert good.result().version == 1
+    assert good.result().policy.version == 1
     assert writer.submit(lambda c: log.get_policy(c, "bad")).result() is None
     writer.close()
 
@@ -60,7 +60,7 @@ def test_closing_commits_what_is_queued(database: Database) -> None:
     writer = GroupCommitWriter(database.writes)
     future = writer.submit(lambda c: log.append(c, "a", sums(100), now=1.0), rows=100)
     writer.close()
-    assert future.result().version == 100
+    assert future.result().policy.version == 100
     with pytest.raises(RuntimeError, match="closed"):
         writer.submit(lambda _: None)
 
@@ -76,7 +76,7 @@ def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
             acked = (
                 writer.submit(lambda c, chunk=chunk: log.append(c, "a", chunk, 1.0))
                 .result()
-                .version
+                .policy.version
             )
     assert acked > 0
     for _ in range(3):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.outcomes import outcome
-from vzero_server.storage.outcome import prompt_digest
+from vzero_server.storage.records import prompt_digest
 from vzero_server.storage.sql import log
 from vzero_server.storage.sql.histories import MOST_ROWS, read_histories, read_histories_by_key
 from vzero_server.storage.sql.prompts import keys_of
@@ -21,7 +21,7 @@ def test_of_each_pair_the_newest_outcomes_are_read_oldest_first(database: Databa
         keys = []
         for name, prompts in (("a", 2), ("b", 3)):
             chunk = [outcome(f"{i}", f"p{i % prompts}", step=i) for i in range(count)]
-            keys.append(log.append(connection, name, chunk, now=1.0).policy_key)
+            keys.append(log.append(connection, name, chunk, now=1.0).policy.key)
         digests = [prompt_digest(text) for text in ("p0", "p2", "never seen")]
         found = read_histories(connection, keys, digests, None)
         assert set(found) == {(keys[0], digests[0]), (keys[1], digests[0]), (keys[1], digests[1])}
@@ -49,7 +49,7 @@ def test_a_prompt_is_not_sought_among_all_outcomes_of_its_policy(database: Datab
 
     with database.writes.begin() as connection:
         chunk = [outcome(f"{i}", f"p{i // 4}") for i in range(8000)]
-        key = log.append(connection, "a", chunk, now=1.0).policy_key
+        key = log.append(connection, "a", chunk, now=1.0).policy.key
         driver = connection.connection.driver_connection
         assert driver is not None
         driver.set_progress_handler(step, 1)

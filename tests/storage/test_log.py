@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from tests.outcomes import outcome
-from vzero_server.storage.outcome import prompt_digest
+from vzero_server.storage.records import prompt_digest
 from vzero_server.storage.sql import log, prompts, schema
 from vzero_server.storage.sqlite import Database
 
@@ -36,7 +36,7 @@ def test_each_outcome_is_stored_once_and_versions_have_no_gaps(sent: list[Chunk]
             before = len(first[policy_id])
             for o in chunk:
                 first[policy_id].setdefault(o.outcome_id, o.prompt)
-            assert appended.version == len(first[policy_id])
+            assert appended.policy.version == len(first[policy_id])
             assert appended.accepted == len(first[policy_id]) - before
             assert appended.accepted + appended.duplicates == len(chunk)
         with database.reads.begin() as connection:
@@ -54,7 +54,9 @@ def test_each_outcome_is_stored_once_and_versions_have_no_gaps(sent: list[Chunk]
                 ).all()
                 assert [seq for seq, _ in rows] == list(range(1, record.version + 1))
                 assert [outcome_id for _, outcome_id in rows] == list(expected)
-                stored = log.read_outcomes(connection, record.key, after=0, limit=1000)
+                logged = log.read_outcomes(connection, record.at_version, after=0, limit=1000)
+                assert logged is not None
+                stored = [row.outcome for row in logged]
                 assert {o.outcome_id: o.prompt for o in stored} == expected
                 assert record.newest_step == max(o.step or 0 for o in stored)
             distinct = {text for texts in first.values() for text in texts.values()}
@@ -67,18 +69,19 @@ def test_the_tail_is_the_newest_rows_oldest_first(database: Database) -> None:
     with database.writes.begin() as connection:
         model = prompts.model_key(connection, "model")
         chunk = [outcome(f"{i}", f"p{i}", step=i if i % 2 else None) for i in range(10)]
-        key = log.append(connection, "a", chunk, now=1.0).policy_key
-        everything = log.read_tail(
+        key = log.append(connection, "a", chunk, now=1.0).policy.key
+        everything = log.newest_rows(
             connection, key, model, after=0, limit=4, depth=4, as_of_step=None
         )
         assert everything is not None
         assert everything[0] == len(chunk)
         assert [row.seq for row in everything[1]] == [7, 8, 9, 10]
-        as_of = log.read_tail(connection, key, model, after=0, limit=4, depth=4, as_of_step=5)
+        as_of = log.newest_rows(connection, key, model, after=0, limit=4, depth=4, as_of_step=5)
         assert as_of is not None
         assert [row.step for row in as_of[1]] == [1, 3, 5]
         assert (
-            log.read_tail(connection, 99, model, after=0, limit=4, depth=4, as_of_step=None) is None
+            log.newest_rows(connection, 99, model, after=0, limit=4, depth=4, as_of_step=None)
+            is None
         )
 
 
@@ -86,12 +89,12 @@ def test_embeddings_come_with_the_newest_rows_alone(database: Database) -> None:
     with database.writes.begin() as connection:
         model = prompts.model_key(connection, "model")
         chunk = [outcome(f"{i}", f"p{i}", step=i) for i in range(10)]
-        key = log.append(connection, "a", chunk, now=1.0).policy_key
+        key = log.append(connection, "a", chunk, now=1.0).policy.key
         vectors = {prompt_digest(f"p{i}"): np.full(2, i, np.float16) for i in range(10)}
         prompts.write_embeddings(connection, model, vectors)
         for as_of_step, newest in ((None, 10), (6, 7)):
             for depth in (0, 2, 5, 9):
-                found = log.read_tail(
+                found = log.newest_rows(
                     connection, key, model, after=0, limit=5, depth=depth, as_of_step=as_of_step
                 )
                 assert found is not None
@@ -109,8 +112,8 @@ def test_deleting_a_policy_keeps_the_prompts_of_others(database: Database) -> No
         assert log.delete_policy(connection, "a") is None
         texts = connection.scalars(select(schema.prompt.c.text)).all()
         assert texts == [b"shared"]
-        key = log.append(connection, "a", [outcome("1", "new")], now=1.0)
-        assert (key.version, key.accepted) == (1, 1)
+        appended = log.append(connection, "a", [outcome("1", "new")], now=1.0)
+        assert (appended.policy.version, appended.accepted) == (1, 1)
         record = log.get_policy(connection, "a")
         assert record is not None
         # The key of a deleted policy is not used again.

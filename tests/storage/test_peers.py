@@ -1,5 +1,5 @@
 from tests.outcomes import outcome
-from vzero_server.storage.outcome import prompt_digest
+from vzero_server.storage.records import prompt_digest
 from vzero_server.storage.sql import log
 from vzero_server.storage.sql.peers import find_peers, peer_rewards, peer_rewards_by_digest
 from vzero_server.storage.sql.prompts import store_prompts
@@ -17,7 +17,7 @@ def fill(database: Database) -> dict[str, int]:
                 else outcome(str(i), prompt, reward=float(i == 0))
                 for i, prompt in enumerate(prompts)
             ]
-            keys[name] = log.append(connection, name, outcomes, 0.0).policy_key
+            keys[name] = log.append(connection, name, outcomes, 0.0).policy.key
     return keys
 
 

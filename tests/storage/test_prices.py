@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.outcomes import outcome
-from vzero_server.storage.price import Price, Unit
+from vzero_server.storage.records import Price, PriceUnit
 from vzero_server.storage.sql import log
 from vzero_server.storage.sqlite import Database
 
@@ -19,7 +19,9 @@ def test_costs_and_tokens_are_averaged_over_the_outcomes_that_name_them(database
         found = log.get_policy(connection, "a")
         assert found is not None
         assert (found.mean_cost, found.mean_tokens) == (2.5, 100.0)
-        stored = log.read_outcomes(connection, found.key, after=0, limit=10)
+        logged = log.read_outcomes(connection, found.at_version, after=0, limit=10)
+        assert logged is not None
+        stored = [row.outcome for row in logged]
         assert [(o.cost, o.tokens, o.decision_id) for o in stored] == [
             (None, None, None),
             (4.0, None, None),
@@ -29,14 +31,14 @@ def test_costs_and_tokens_are_averaged_over_the_outcomes_that_name_them(database
 
 def test_price_and_labels_are_set_apart(database: Database) -> None:
     with database.writes.begin() as connection:
-        price = Price(7.0, Unit.PARAMS)
+        price = Price(7.0, PriceUnit.PARAMS)
         record = log.update_policy(connection, "new", {"price": price}, now=5.0)
         assert (record.version, record.price, record.labels) == (0, price, {})
         record = log.update_policy(connection, "new", {"labels": {"region": "eu"}}, now=6.0)
         assert (record.price, record.labels, record.updated_at) == (price, {"region": "eu"}, 6.0)
         record = log.update_policy(connection, "new", {"price": None}, now=7.0)
         assert (record.price, record.labels) == (None, {"region": "eu"})
-        assert log.append(connection, "new", [outcome("1")], now=8.0).version == 1
+        assert log.append(connection, "new", [outcome("1")], now=8.0).policy.version == 1
 
 
 def test_an_older_folder_learns_what_its_outcomes_cost(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 
 from tests.outcomes import outcome
-from vzero_server.storage.outcome import prompt_digest
+from vzero_server.storage.records import prompt_digest
 from vzero_server.storage.sql import log, prompts
 from vzero_server.storage.sqlite import Database
 
@@ -25,8 +25,10 @@ def test_embeddings_are_stored_once_per_prompt_and_model(database: Database) -> 
 def test_a_prompt_may_hold_any_character(database: Database) -> None:
     text = "nul \x00, emoji 🙂, newline \n"
     with database.writes.begin() as connection:
-        key = log.append(connection, "a", [outcome("1", text)], now=1.0).policy_key
-        assert log.read_outcomes(connection, key, after=0, limit=1)[0].prompt == text
+        policy = log.append(connection, "a", [outcome("1", text)], now=1.0).policy
+        logged = log.read_outcomes(connection, policy, after=0, limit=1)
+        assert logged is not None
+        assert logged[0].outcome.prompt == text
 
 
 def test_more_digests_than_one_statement_takes(database: Database) -> None:

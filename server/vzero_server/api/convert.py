@@ -10,9 +10,7 @@ from vzero.v1 import policy_pb2, value_pb2
 from vzero_server.api.errors import InvalidRequestError, Violation
 from vzero_server.engine.context.context_cache import EstimatorName
 from vzero_server.engine.predictor import Prediction
-from vzero_server.storage.outcome import Outcome
-from vzero_server.storage.price import Price, Unit
-from vzero_server.storage.sql.log import PolicyRecord
+from vzero_server.storage.records import Outcome, PolicyRecord, Price, PriceUnit
 from vzero_server.values.values import Basis, History, Values
 
 ESTIMATORS: dict[int, EstimatorName] = {
@@ -31,7 +29,7 @@ _BASES = {
 }
 
 # The field of the message that holds a price in a unit.
-PRICE_FIELDS = {Unit.PARAMS: "params_ratio", Unit.MONEY: "money"}
+PRICE_FIELDS = {PriceUnit.PARAMS: "params_ratio", PriceUnit.MONEY: "money"}
 
 
 def outcomes_from(request: value_pb2.UpdateContextRequest) -> list[Outcome]:

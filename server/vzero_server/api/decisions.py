@@ -19,9 +19,7 @@ from vzero_server.decisions.allocation import (
 from vzero_server.decisions.ranking import Ranking, expected_cost
 from vzero_server.decisions.utility import Objective
 from vzero_server.engine.predictor import Prediction
-from vzero_server.storage.price import Price, Unit
-from vzero_server.storage.sql.fleets import Fleet
-from vzero_server.storage.sql.log import PolicyRecord
+from vzero_server.storage.records import Fleet, PolicyRecord, Price, PriceUnit
 
 _OBJECTIVES: dict[int, Objective] = {
     value_pb2.OBJECTIVE_UNSPECIFIED: Objective.EXPECTED,
@@ -115,7 +113,7 @@ def expected_costs(
     for policy_id in instead.keys() - {record.policy_id for record in records}:
         reason = f"names {policy_id!r}, which is not ranked"
         raise InvalidRequestError([Violation("costs", reason)])
-    units: dict[Unit, str] = {}
+    units: dict[PriceUnit, str] = {}
     costs: list[float | None] = []
     for record in records:
         if record.policy_id in instead:
@@ -127,8 +125,8 @@ def expected_costs(
         costs.append(expected_cost(per_token, record.mean_tokens, record.mean_cost))
     if len(units) > 1:
         reason = (
-            f"cannot be compared: {units[Unit.PARAMS]!r} is priced by parameters, "
-            f"{units[Unit.MONEY]!r} in money; name costs for one kind"
+            f"cannot be compared: {units[PriceUnit.PARAMS]!r} is priced by parameters, "
+            f"{units[PriceUnit.MONEY]!r} in money; name costs for one kind"
         )
         raise InvalidRequestError([Violation("policy_ids", reason)])
     return costs

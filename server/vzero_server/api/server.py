@@ -16,7 +16,7 @@ from vzero_server.engine.predictor import Predictor
 from vzero_server.observability.metrics import Metrics
 from vzero_server.observability.tracing import Traces
 from vzero_server.settings import Settings
-from vzero_server.storage.cached import ContextStore
+from vzero_server.storage.base import OutcomeStore
 
 SERVICES = (
     value_pb2.DESCRIPTOR.services_by_name["ValueService"].full_name,
@@ -102,7 +102,7 @@ class ApiServer:
         await self._server.start()
         return port
 
-    async def serve(self, store: ContextStore, engine: Predictor, spool: Path) -> None:
+    async def serve(self, store: OutcomeStore, engine: Predictor, spool: Path) -> None:
         """Let calls in.
 
         Args:

@@ -23,9 +23,8 @@ from vzero_server.errors import EstimatorNotLoadedError
 from vzero_server.observability.liveness import Monitored
 from vzero_server.observability.metrics import Metrics
 from vzero_server.observability.tracing import own_trace
-from vzero_server.storage.cached import ContextStore, Head
-from vzero_server.storage.outcome import Outcome, prompt_digest
-from vzero_server.storage.sql.log import Appended
+from vzero_server.storage.base import OutcomeStore
+from vzero_server.storage.records import Appended, Outcome, PolicyVersion, prompt_digest
 from vzero_server.types import Features
 from vzero_server.values.history import SHARED, Dynamics
 from vzero_server.values.values import Values
@@ -73,7 +72,7 @@ class Predictor:
 
     def __init__(
         self,
-        store: ContextStore,
+        store: OutcomeStore,
         features: FeatureCache,
         contexts: ContextCache,
         peers: Peers | None,
@@ -137,7 +136,7 @@ class Predictor:
             OverloadedError: Too many prompts wait for the backbone.
         """
         name = self._loaded(estimator)
-        head = await self._store.head(policy_id, min_version=min_version)
+        head = await self._store.policy_version(policy_id, min_version=min_version)
         digests = [prompt_digest(prompt) for prompt in prompts]
         asked = digests if with_peers and as_of_step is None else None
         remembered = digests if with_history else None
@@ -184,14 +183,14 @@ class Predictor:
             OverloadedError: Too many prompts wait for the backbone.
         """
         name = self._loaded(estimator)
-        heads = await self._store.heads(policy_ids)
+        heads = await self._store.policy_versions(policy_ids)
         own: Sequence[Label | None] = labels or [None] * len(heads)
         queries = await self._features.of_prompts(prompts)
         digests = [prompt_digest(prompt) for prompt in prompts]
         asked = digests if with_peers and labels is None else None
         remembered = digests if with_history and labels is None else None
 
-        async def read(policy_id: str, head: Head, label: Label | None) -> CachedContext:
+        async def read(policy_id: str, head: PolicyVersion, label: Label | None) -> CachedContext:
             opened = self._opened(asked)
             return await self._contexts.get(policy_id, head, None, name, label=label, opened=opened)
 
@@ -218,7 +217,7 @@ class Predictor:
         return name
 
     async def _answers(
-        self, contexts: Sequence[tuple[Head, CachedContext]], asking: "_Asking"
+        self, contexts: Sequence[tuple[PolicyVersion, CachedContext]], asking: "_Asking"
     ) -> list[Prediction]:
         """Values of prompts under each of some policies and their contexts, in order."""
         hearsays = await self._hearsays(contexts, asking.asked)
@@ -238,7 +237,9 @@ class Predictor:
         return predictions
 
     async def _hearsays(
-        self, contexts: Sequence[tuple[Head, CachedContext]], digests: Sequence[bytes] | None
+        self,
+        contexts: Sequence[tuple[PolicyVersion, CachedContext]],
+        digests: Sequence[bytes] | None,
     ) -> list[PeerEvidence | None]:
         """What peers say of prompts under each context; nothing, if there are no digests."""
         peers = self._peers
@@ -252,7 +253,7 @@ class Predictor:
 
     async def _remembering(
         self,
-        contexts: Sequence[tuple[Head, CachedContext]],
+        contexts: Sequence[tuple[PolicyVersion, CachedContext]],
         values: Sequence[Values],
         digests: Sequence[bytes],
         as_of_step: int | None,
@@ -296,5 +297,5 @@ class Predictor:
         self._metrics.append_seconds.observe(time.monotonic() - began)
         self._metrics.accepted.inc(appended.accepted)
         self._metrics.duplicates.inc(appended.duplicates)
-        self._features.warm(appended.prompts)
+        self._features.warm(appended.new_prompts)
         return appended

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgpack
 
 from vzero_server.errors import BundleError
-from vzero_server.storage.outcome import Outcome
+from vzero_server.storage.records import Outcome
 
 FORMAT = "vzero.context"
 FORMAT_VERSION = 2

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -13,24 +12,25 @@ from vzero_server.observability.liveness import Monitored, Worker
 from vzero_server.observability.metrics import Metrics
 from vzero_server.observability.tracing import record
 from vzero_server.storage.group_commit import GroupCommitWriter
-from vzero_server.storage.outcome import Outcome
+from vzero_server.storage.records import (
+    DEFAULT_TENANT,
+    Appended,
+    Fleet,
+    LoggedOutcome,
+    Outcome,
+    PastOutcome,
+    Peer,
+    PeerRewards,
+    PolicyRecord,
+    PolicyVersion,
+    Row,
+)
 from vzero_server.storage.sql import fleets, log, peers, prompts
-from vzero_server.storage.sql.fleets import Fleet
-from vzero_server.storage.sql.histories import PastOutcome, read_histories, read_histories_by_key
-from vzero_server.storage.sql.log import Appended, PolicyRecord, Row
-from vzero_server.storage.sql.peers import Peer, Rewards
+from vzero_server.storage.sql.histories import read_histories, read_histories_by_key
 from vzero_server.storage.sqlite import Database
 from vzero_server.types import Features
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The key of a policy and the version of its log."""
-
-    key: int
-    version: int
 
 
 class ContextStore:
@@ -52,7 +52,7 @@ class ContextStore:
         self._writer = GroupCommitWriter(database.writes, metrics=metrics)
         self._readers = Worker("reader", readers)
         self.monitored: tuple[Monitored, ...] = (self._writer, self._readers)
-        self._heads: dict[str, Head] = {}
+        self._versions: dict[str, PolicyVersion] = {}
         self._records: dict[str, PolicyRecord] = {}
         self._writes = 0
         self._advanced: dict[str, asyncio.Event] = {}
@@ -65,7 +65,9 @@ class ContextStore:
         self._readers.shutdown()
         self._database.close()
 
-    async def append(self, policy_id: str, outcomes: Sequence[Outcome]) -> Appended:
+    async def append(
+        self, policy_id: str, outcomes: Sequence[Outcome], *, tenant: str = DEFAULT_TENANT
+    ) -> Appended:
         """Append outcomes, each ``outcome_id`` once; returns when they are durable.
 
         Raises:
@@ -77,10 +79,10 @@ class ContextStore:
         )
         self.changes += 1
         self._changed(policy_id)
-        self._advance(policy_id, Head(appended.policy_key, appended.version))
+        self._advance(appended.policy)
         return appended
 
-    async def policy(self, policy_id: str) -> PolicyRecord:
+    async def policy(self, policy_id: str, *, tenant: str = DEFAULT_TENANT) -> PolicyRecord:
         """Describe a policy.
 
         Raises:
@@ -91,11 +93,15 @@ class ContextStore:
             raise UnknownPolicyError(policy_id)
         return record
 
-    async def policies(self, after: str, limit: int) -> list[PolicyRecord]:
+    async def policies(
+        self, after: str, limit: int, *, tenant: str = DEFAULT_TENANT
+    ) -> list[PolicyRecord]:
         """Up to ``limit`` policies whose name sorts after ``after``, in order of name."""
         return await self._read(lambda connection: log.list_policies(connection, after, limit))
 
-    async def policies_named(self, policy_ids: Sequence[str]) -> list[PolicyRecord]:
+    async def policies_by_id(
+        self, policy_ids: Sequence[str], *, tenant: str = DEFAULT_TENANT
+    ) -> list[PolicyRecord]:
         """Describe policies, in the order of their names.
 
         Raises:
@@ -119,17 +125,21 @@ class ContextStore:
         self._writes += 1
         self._records.pop(policy_id, None)
 
-    async def update_policy(self, policy_id: str, fields: Mapping[str, Any]) -> PolicyRecord:
+    async def update_policy(
+        self, policy_id: str, fields: Mapping[str, Any], *, tenant: str = DEFAULT_TENANT
+    ) -> PolicyRecord:
         """Set price or labels of a policy, as ``log.update_policy``."""
         now = time.time()
         record = await self._write(
             lambda connection: log.update_policy(connection, policy_id, fields, now)
         )
         self._changed(policy_id)
-        self._advance(policy_id, Head(record.key, record.version))
+        self._advance(record.at_version)
         return record
 
-    async def write_fleet(self, name: str, policy_ids: Sequence[str]) -> Fleet:
+    async def write_fleet(
+        self, name: str, policy_ids: Sequence[str], *, tenant: str = DEFAULT_TENANT
+    ) -> Fleet:
         """Store a fleet in place of the one of that name.
 
         Raises:
@@ -139,7 +149,7 @@ class ContextStore:
             lambda connection: fleets.write_fleet(connection, name, policy_ids)
         )
 
-    async def fleet(self, name: str) -> Fleet:
+    async def fleet(self, name: str, *, tenant: str = DEFAULT_TENANT) -> Fleet:
         """A fleet by name.
 
         Raises:
@@ -150,11 +160,11 @@ class ContextStore:
             raise UnknownFleetError(name)
         return found
 
-    async def fleets(self, after: str, limit: int) -> list[Fleet]:
+    async def fleets(self, after: str, limit: int, *, tenant: str = DEFAULT_TENANT) -> list[Fleet]:
         """Up to ``limit`` fleets whose name sorts after ``after``, in order of name."""
         return await self._read(lambda connection: fleets.list_fleets(connection, after, limit))
 
-    async def delete_fleet(self, name: str) -> None:
+    async def delete_fleet(self, name: str, *, tenant: str = DEFAULT_TENANT) -> None:
         """Forget a fleet; its policies stay.
 
         Raises:
@@ -163,7 +173,7 @@ class ContextStore:
         if not await self._write(lambda connection: fleets.delete_fleet(connection, name)):
             raise UnknownFleetError(name)
 
-    async def delete(self, policy_id: str) -> int:
+    async def delete_policy(self, policy_id: str, *, tenant: str = DEFAULT_TENANT) -> int:
         """Forget a policy; returns the number of outcomes deleted.
 
         Raises:
@@ -172,51 +182,63 @@ class ContextStore:
         deleted = await self._write(lambda connection: log.delete_policy(connection, policy_id))
         self.deletions += 1
         self._changed(policy_id)
-        self._heads.pop(policy_id, None)
+        self._versions.pop(policy_id, None)
         if advanced := self._advanced.pop(policy_id, None):
             advanced.set()
         if deleted is None:
             raise UnknownPolicyError(policy_id)
         return deleted
 
-    async def head(self, policy_id: str, *, min_version: int | None = None) -> Head:
-        """Key and version of a policy, the version being at least ``min_version``.
+    async def policy_version(
+        self, policy_id: str, *, min_version: int | None = None, tenant: str = DEFAULT_TENANT
+    ) -> PolicyVersion:
+        """The current version of a policy, which is at least ``min_version``.
 
         Raises:
             UnknownPolicyError: It has no outcome.
         """
         while True:
-            if policy_id not in self._heads:
-                record = await self.policy(policy_id)
-                self._advance(policy_id, Head(record.key, record.version))
-            head = self._heads[policy_id]
-            if min_version is None or head.version >= min_version:
-                return head
+            if policy_id not in self._versions:
+                record = await self.policy(policy_id, tenant=tenant)
+                self._advance(record.at_version)
+            current = self._versions[policy_id]
+            if min_version is None or current.version >= min_version:
+                return current
             await self._advanced.setdefault(policy_id, asyncio.Event()).wait()
 
-    async def heads(self, policy_ids: Sequence[str]) -> list[Head]:
+    async def policy_versions(
+        self, policy_ids: Sequence[str], *, tenant: str = DEFAULT_TENANT
+    ) -> list[PolicyVersion]:
         """Key and version of policies, in order.
 
         Raises:
             UnknownPolicyError: One of them has no outcome.
         """
-        missing = [policy_id for policy_id in policy_ids if policy_id not in self._heads]
+        missing = [policy_id for policy_id in policy_ids if policy_id not in self._versions]
         if missing:
             read = await self._read(lambda connection: log.get_policies(connection, missing))
             for record in read:
-                self._advance(record.policy_id, Head(record.key, record.version))
-        return [await self.head(policy_id) for policy_id in policy_ids]
+                self._advance(record.at_version)
+        return [await self.policy_version(policy_id) for policy_id in policy_ids]
 
-    async def outcomes(self, policy_key: int, *, after: int, limit: int) -> list[Outcome]:
-        """Outcomes of a policy from version ``after + 1`` on, in order, at most ``limit``."""
-        return await self._read(
-            lambda connection: log.read_outcomes(connection, policy_key, after=after, limit=limit)
+    async def outcomes(
+        self, policy: PolicyVersion, *, after: int, limit: int
+    ) -> list[LoggedOutcome]:
+        """Read one page of the outcomes of a policy, as ``log.read_outcomes``.
+
+        Raises:
+            UnknownPolicyError: The policy was deleted.
+        """
+        logged = await self._read(
+            lambda connection: log.read_outcomes(connection, policy, after=after, limit=limit)
         )
+        if logged is None:
+            raise UnknownPolicyError(policy.policy_id)
+        return logged
 
-    async def tail(
+    async def newest_rows(
         self,
-        policy_id: str,
-        key: int,
+        policy: PolicyVersion,
         model_key: int,
         *,
         after: int,
@@ -224,15 +246,15 @@ class ContextStore:
         depth: int,
         as_of_step: int | None,
     ) -> tuple[int, list[Row]]:
-        """Version and newest rows of a policy, as ``log.read_tail``.
+        """Version and newest rows of a policy, as ``log.newest_rows``.
 
         Raises:
-            UnknownPolicyError: It was deleted in the meantime.
+            UnknownPolicyError: The policy was deleted.
         """
-        found = await self._read(
-            lambda connection: log.read_tail(
+        result = await self._read(
+            lambda connection: log.newest_rows(
                 connection,
-                key,
+                policy.key,
                 model_key,
                 after=after,
                 limit=limit,
@@ -240,19 +262,24 @@ class ContextStore:
                 as_of_step=as_of_step,
             )
         )
-        if found is None:
-            if policy_id in self._heads and self._heads[policy_id].key == key:
-                del self._heads[policy_id]
-            raise UnknownPolicyError(policy_id)
-        return found
+        if result is None:
+            known = self._versions.get(policy.policy_id)
+            if known is not None and known.key == policy.key:
+                del self._versions[policy.policy_id]
+            raise UnknownPolicyError(policy.policy_id)
+        return result
 
-    async def peers(self, policy_key: int, prompt_keys: Sequence[int], limit: int) -> list[Peer]:
+    async def find_peers(
+        self, policy_key: int, prompt_keys: Sequence[int], limit: int
+    ) -> list[Peer]:
         """The other policies that tried most of some prompts, as ``peers.find_peers``."""
         return await self._read(
             lambda connection: peers.find_peers(connection, policy_key, prompt_keys, limit)
         )
 
-    async def peer_rewards(self, peer_keys: Sequence[int], prompt_keys: Sequence[int]) -> Rewards:
+    async def peer_rewards(
+        self, peer_keys: Sequence[int], prompt_keys: Sequence[int]
+    ) -> PeerRewards:
         """Mean rewards of policies on prompts, as ``peers.peer_rewards``."""
         return await self._read(
             lambda connection: peers.peer_rewards(connection, peer_keys, prompt_keys)
@@ -288,7 +315,7 @@ class ContextStore:
         """The key under which embeddings of a model are stored."""
         return await self._write(lambda connection: prompts.model_key(connection, fingerprint))
 
-    async def texts(self, keys: Sequence[int]) -> dict[int, str]:
+    async def prompt_texts(self, keys: Sequence[int]) -> dict[int, str]:
         """Texts of prompts by key."""
         return await self._read(lambda connection: prompts.prompt_texts(connection, keys))
 
@@ -305,12 +332,12 @@ class ContextStore:
             len(vectors),
         )
 
-    def _advance(self, policy_id: str, head: Head) -> None:
-        """Note a newer version and wake those who wait for it."""
-        known = self._heads.get(policy_id)
-        if known is None or (head.key, head.version) > (known.key, known.version):
-            self._heads[policy_id] = head
-        if advanced := self._advanced.pop(policy_id, None):
+    def _advance(self, version: PolicyVersion) -> None:
+        """Keep a newer version and wake the calls that wait for it."""
+        known = self._versions.get(version.policy_id)
+        if known is None or (version.key, version.version) > (known.key, known.version):
+            self._versions[version.policy_id] = version
+        if advanced := self._advanced.pop(version.policy_id, None):
             advanced.set()
 
     async def _write(self, job: Callable[[Connection], T], rows: int = 1) -> T:

@@ -94,13 +94,13 @@ async def test_peers_are_asked_again_when_a_context_has_grown_a_lot(
 ) -> None:
     asked = []
     async with running(tmp_path, tiny_model, head=str(head), peer_refresh=60) as engine:
-        original = engine._store.peers
+        original = engine._store.find_peers
 
         async def counted(*args: Any) -> Any:
             asked.append(args)
             return await original(*args)
 
-        monkeypatch.setattr(engine._store, "peers", counted)
+        monkeypatch.setattr(engine._store, "find_peers", counted)
         for name in ("me", "one", "two"):
             rows = slice(0, 50) if name == "me" else slice(0, 120)
             await report(engine, name, PROMPTS[rows], EASY[rows])
@@ -116,8 +116,8 @@ async def test_peers_are_asked_again_when_a_context_has_grown_a_lot(
 async def test_a_deleted_policy_is_forgotten(tmp_path: Path, tiny_model: Path, head: Path) -> None:
     async with fleet(tmp_path, tiny_model, head) as engine:
         assert (await engine.values("me", PROMPTS[ASKED])).peers == 2
-        await engine._store.delete("one")
-        await engine._store.delete("two")
+        await engine._store.delete_policy("one")
+        await engine._store.delete_policy("two")
         assert (await engine.values("me", PROMPTS[ASKED])).peers == 0
 
 
@@ -154,13 +154,13 @@ async def test_the_first_call_looks_its_peers_up_once(
 ) -> None:
     asked = []
     async with running(tmp_path, tiny_model, head=str(head), peer_refresh=60) as engine:
-        original = engine._store.peers
+        original = engine._store.find_peers
 
         async def counted(*args: Any) -> Any:
             asked.append(len(engine._contexts))
             return await original(*args)
 
-        monkeypatch.setattr(engine._store, "peers", counted)
+        monkeypatch.setattr(engine._store, "find_peers", counted)
         for name in ("me", "one"):
             await report(engine, name, PROMPTS, EASY)
         assert (await engine.values("me", PROMPTS[ASKED])).peers == 1

@@ -21,8 +21,8 @@ from vzero_server.engine.embedding.feature_cache import FeatureCache
 from vzero_server.engine.estimators.base import Question
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.prompt_encoder import PromptEncoder
-from vzero_server.storage.cached import ContextStore
-from vzero_server.storage.sqlite import Database
+from vzero_server.storage.base import OutcomeStore
+from vzero_server.storage.opening import open_store
 from vzero_server.values.values import Values
 
 
@@ -58,13 +58,13 @@ class Reader:
 class Door:
     """What a test uses of the engine."""
 
-    store: ContextStore
+    store: OutcomeStore
     contexts: ContextCache
 
     async def get(
         self, name: str = "p", step: int | None = None, min_version: int | None = None
     ) -> CachedContext:
-        head = await self.store.head(name)
+        head = await self.store.policy_version(name)
         return await self.contexts.get(name, head, step, EstimatorName.ICL, min_version)
 
 
@@ -72,7 +72,7 @@ class Door:
 async def door(
     folder: Path, backbone: Backbone, reader: Reader, max_bytes: int = 1 << 20
 ) -> AsyncIterator[Door]:
-    store = ContextStore(Database(folder / "data"))
+    store = open_store(folder / "data")
     encoder = PromptEncoder(backbone)
     batcher = EmbeddingBatcher(encoder, Padded(512), max_queued_prompts=1000)
     key = await store.model_key(encoder.fingerprint)
@@ -135,7 +135,7 @@ async def test_one_that_is_slow_to_read_is_not_read_for_every_outcome(
         began = time.monotonic()
         longest, version = 0.0, 200
         while time.monotonic() - began < 1.5:
-            version = (await it.store.append("p", sums(1, start=version))).version
+            version = (await it.store.append("p", sums(1, start=version))).policy.version
             asked = time.monotonic()
             await it.get()
             longest = max(longest, time.monotonic() - asked)

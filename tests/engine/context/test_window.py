@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vzero_server.engine.context.window import ContextWindow, ages_of
-from vzero_server.storage.sql.log import Row
+from vzero_server.storage.records import Row
 
 
 def rows(count: int, start: int) -> list[Row]:

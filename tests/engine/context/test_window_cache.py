@@ -16,9 +16,9 @@ from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.engine.embedding.feature_cache import FeatureCache
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.prompt_encoder import PromptEncoder
-from vzero_server.storage.cached import ContextStore
-from vzero_server.storage.outcome import prompt_digest
-from vzero_server.storage.sqlite import Database
+from vzero_server.storage.base import OutcomeStore
+from vzero_server.storage.opening import open_store
+from vzero_server.storage.records import prompt_digest
 
 ROWS = 50
 
@@ -27,13 +27,13 @@ ROWS = 50
 class Door:
     """What a test uses of the engine."""
 
-    store: ContextStore
+    store: OutcomeStore
     features: FeatureCache
     windows: WindowCache
     model: int
 
     async def get(self, depth: int | None) -> ContextWindow:
-        return await self.windows.get("p", await self.store.head("p"), None, depth)
+        return await self.windows.get("p", await self.store.policy_version("p"), None, depth)
 
     async def embedded(self) -> int:
         """How many of the prompts of a hundred sums are stored with their embedding."""
@@ -43,7 +43,7 @@ class Door:
 
 @asynccontextmanager
 async def door(folder: Path, backbone: Backbone) -> AsyncIterator[Door]:
-    store = ContextStore(Database(folder / "data"))
+    store = open_store(folder / "data")
     encoder = PromptEncoder(backbone)
     batcher = EmbeddingBatcher(encoder, Padded(512), max_queued_prompts=1000)
     model = await store.model_key(encoder.fingerprint)

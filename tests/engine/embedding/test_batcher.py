@@ -14,7 +14,7 @@ from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.engine.embedding.prompt_queue import Pace
 from vzero_server.errors import OverloadedError
 from vzero_server.model.backbone import Backbone
-from vzero_server.storage.outcome import prompt_digest
+from vzero_server.storage.records import prompt_digest
 
 POISON = "poison"
 

@@ -7,7 +7,7 @@ from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Estimator, Question
 from vzero_server.engine.estimators.knn import NearestNeighbours
 from vzero_server.engine.estimators.prior import Prior
-from vzero_server.storage.sql.log import Row
+from vzero_server.storage.records import Row
 from vzero_server.values.dispersion import concentration
 from vzero_server.values.values import Basis, Values
 

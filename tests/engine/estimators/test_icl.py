@@ -10,7 +10,7 @@ from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Question
 from vzero_server.engine.estimators.icl import InContext, Known, correction
 from vzero_server.engine.estimators.selection import Selection, select
-from vzero_server.storage.sql.log import Row
+from vzero_server.storage.records import Row
 from vzero_server.values.values import Basis, Values
 
 HEAD = tiny_head()

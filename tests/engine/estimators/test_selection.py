@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.selection import Selection, select
-from vzero_server.storage.sql.log import Row
+from vzero_server.storage.records import Row
 
 
 def window_of(rewards: list[float]) -> ContextWindow:

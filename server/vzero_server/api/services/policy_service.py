@@ -14,10 +14,9 @@ from vzero_server.api import convert, decisions
 from vzero_server.api.errors import Context, InvalidRequestError, Violation
 from vzero_server.api.validation import check
 from vzero_server.engine.predictor import Predictor
-from vzero_server.errors import UnknownPolicyError
 from vzero_server.storage import bundle
-from vzero_server.storage.cached import ContextStore
-from vzero_server.storage.outcome import Outcome
+from vzero_server.storage.base import OutcomeStore
+from vzero_server.storage.records import Outcome
 
 _DEFAULT_PAGE = 100
 
@@ -27,11 +26,11 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
 
     def __init__(self, *, max_bundle_bytes: int) -> None:
         self._max_bundle_bytes = max_bundle_bytes
-        self._store: ContextStore
+        self._store: OutcomeStore
         self._engine: Predictor
         self._spool: Path
 
-    def attach(self, store: ContextStore, engine: Predictor, spool: Path) -> None:
+    def attach(self, store: OutcomeStore, engine: Predictor, spool: Path) -> None:
         """Take store and engine into service; ``spool`` holds bundles on their way in."""
         self._store = store
         self._engine = engine
@@ -67,7 +66,7 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         self, request: policy_pb2.DeletePolicyRequest, context: Context
     ) -> policy_pb2.DeletePolicyResponse:
         """Forget a policy."""
-        deleted = await self._store.delete(request.policy_id)
+        deleted = await self._store.delete_policy(request.policy_id)
         return policy_pb2.DeletePolicyResponse(outcomes=deleted)
 
     async def UpdateFleet(
@@ -106,16 +105,15 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         self, request: policy_pb2.ExportContextRequest, context: Context
     ) -> AsyncIterator[policy_pb2.ExportContextResponse]:
         """Stream a bundle of the outcomes up to the version at the time of the call."""
-        head = await self._store.head(request.policy_id)
+        policy = await self._store.policy_version(request.policy_id)
         writer = bundle.BundleWriter()
         yield policy_pb2.ExportContextResponse(
             data=writer.header(bundle.Header(request.policy_id, time.time()))
         )
-        for after in range(0, head.version, bundle.PIECE):
-            limit = min(bundle.PIECE, head.version - after)
-            outcomes = await self._store.outcomes(head.key, after=after, limit=limit)
-            if len(outcomes) < limit:
-                raise UnknownPolicyError(request.policy_id)  # deleted meanwhile
+        after = 0
+        while page := await self._store.outcomes(policy, after=after, limit=bundle.PIECE):
+            after = page[-1].seq
+            outcomes = [logged.outcome for logged in page]
             yield policy_pb2.ExportContextResponse(data=writer.outcomes(outcomes))
         yield policy_pb2.ExportContextResponse(data=writer.footer())
 
@@ -138,7 +136,7 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
                 appended = await self._engine.update(policy_id, piece)
                 accepted += appended.accepted
                 duplicates += appended.duplicates
-                version = appended.version
+                version = appended.policy.version
             if accepted + duplicates == 0:
                 raise InvalidRequestError([Violation("data", "the bundle holds no outcome")])
         return policy_pb2.ImportContextResponse(

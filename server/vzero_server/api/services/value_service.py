@@ -13,8 +13,8 @@ from vzero_server.api.interceptors import Gate
 from vzero_server.decisions import ranking
 from vzero_server.engine.context.context_cache import EstimatorName
 from vzero_server.engine.predictor import Prediction, Predictor
-from vzero_server.storage.cached import ContextStore
-from vzero_server.storage.sql.log import Appended
+from vzero_server.storage.base import OutcomeStore
+from vzero_server.storage.records import Appended
 from vzero_server.types import FloatArray
 from vzero_server.values.values import Basis
 
@@ -33,10 +33,10 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._store: ContextStore
+        self._store: OutcomeStore
         self._engine: Predictor
 
-    def attach(self, store: ContextStore, engine: Predictor) -> None:
+    def attach(self, store: OutcomeStore, engine: Predictor) -> None:
         """Take store and engine into service."""
         self._store = store
         self._engine = engine
@@ -81,7 +81,7 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
         estimator = convert.ESTIMATORS[request.estimator]
         # Side by side: what policies cost is on the disk, what they are worth in memory.
         records, predictions = await asyncio.gather(
-            self._store.policies_named(policy_ids),
+            self._store.policies_by_id(policy_ids),
             self._engine.values_of_many(
                 policy_ids,
                 request.prompts,
@@ -166,7 +166,7 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
                 appended = await appending
                 yield value_pb2.UpdateContextResponse(
                     policy_id=policy_id,
-                    version=appended.version,
+                    version=appended.policy.version,
                     accepted=appended.accepted,
                     duplicates=appended.duplicates,
                 )

@@ -15,7 +15,8 @@ from vzero_server.engine.adjust.peers import PeerEvidence
 from vzero_server.engine.context.context_cache import CachedContext
 from vzero_server.engine.embedding.feature_cache import FeatureCache
 from vzero_server.engine.estimators.icl import Known
-from vzero_server.storage.cached import ContextStore, Head
+from vzero_server.storage.base import OutcomeStore
+from vzero_server.storage.records import PolicyVersion
 from vzero_server.types import BoolArray, Features, Float32Array, FloatArray, IntArray
 from vzero_server.values.fleet import Joint
 from vzero_server.values.values import Basis, Values
@@ -53,7 +54,7 @@ class FleetCalibrations:
 
     def __init__(
         self,
-        store: ContextStore,
+        store: OutcomeStore,
         features: FeatureCache,
         *,
         pooled: int,
@@ -79,7 +80,7 @@ class FleetCalibrations:
 
     async def together(
         self,
-        contexts: Sequence[tuple[Head, CachedContext]],
+        contexts: Sequence[tuple[PolicyVersion, CachedContext]],
         hearsays: Sequence[PeerEvidence | None],
         values: Sequence[Values],
         queries: Features,
@@ -118,7 +119,7 @@ class FleetCalibrations:
         changed = dict(zip(members, joint, strict=True))
         return [changed.get(position, one) for position, one in enumerate(values)]
 
-    async def _of(self, members: Sequence[tuple[Head, CachedContext]]) -> Joint | None:
+    async def _of(self, members: Sequence[tuple[PolicyVersion, CachedContext]]) -> Joint | None:
         """What is fitted to a fleet; None while that takes longer than a caller waits."""
         key = tuple(head.key for head, _ in members)
         versions = tuple(encoded.summary.version for _, encoded in members)
@@ -152,7 +153,7 @@ class FleetCalibrations:
         began = time.monotonic()
         loop = asyncio.get_running_loop()
         table = await loop.run_in_executor(self._worker, _Table.of, known)
-        texts = await self._store.texts(table.prompts.tolist())
+        texts = await self._store.prompt_texts(table.prompts.tolist())
         there = np.array([prompt in texts for prompt in table.prompts.tolist()], np.bool_)
         joint = Joint(1.0, 0.0, (), ())
         if there.any():

@@ -13,8 +13,8 @@ from vzero_server.engine.context.context_cache import CachedContext
 from vzero_server.engine.context.stale_while_revalidate import StaleWhileRevalidateCache
 from vzero_server.engine.context.window import Summary
 from vzero_server.engine.estimators.icl import Known
-from vzero_server.storage.cached import ContextStore, Head
-from vzero_server.storage.sql.histories import PastOutcome
+from vzero_server.storage.base import OutcomeStore
+from vzero_server.storage.records import PastOutcome, PolicyVersion
 from vzero_server.values.history import SHARED, STILL, Dynamics, fit, fuse
 from vzero_server.values.values import History, Values
 from vzero_server.values.visits import Past, past_of, past_of_rows
@@ -55,7 +55,7 @@ class Memory:
     """
 
     def __init__(
-        self, store: ContextStore, *, worker: Executor | None = None, kept: int = _KEPT
+        self, store: OutcomeStore, *, worker: Executor | None = None, kept: int = _KEPT
     ) -> None:
         """Set up.
 
@@ -72,7 +72,7 @@ class Memory:
         self._entries: LRUCache[tuple[int, bytes], _Entry] = LRUCache(kept)
 
     async def dynamics(
-        self, head: Head, encoded: CachedContext, as_of_step: int | None
+        self, head: PolicyVersion, encoded: CachedContext, as_of_step: int | None
     ) -> Dynamics:
         """How the policy of a context moves, fitted to it when first asked for.
 
@@ -95,7 +95,12 @@ class Memory:
         return found
 
     async def _fit(
-        self, head: Head, known: Known, summary: Summary, as_of_step: int | None, shared: Dynamics
+        self,
+        head: PolicyVersion,
+        known: Known,
+        summary: Summary,
+        as_of_step: int | None,
+        shared: Dynamics,
     ) -> Dynamics:
         prompts = np.unique(known.prompts).tolist()
         read = await self._store.histories_by_key(head.key, prompts, as_of_step)
@@ -105,7 +110,7 @@ class Memory:
 
     async def histories(
         self,
-        contexts: Sequence[tuple[Head, CachedContext]],
+        contexts: Sequence[tuple[PolicyVersion, CachedContext]],
         digests: Sequence[bytes],
         as_of_step: int | None,
     ) -> list[list[Remembered]]:

@@ -15,8 +15,8 @@ from vzero_server.engine.context.stale_while_revalidate import Reading, StaleWhi
 from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Estimator
 from vzero_server.engine.estimators.icl import Correction, InContext, Known, correction
-from vzero_server.storage.cached import ContextStore
-from vzero_server.storage.sql.peers import Peer, Rewards
+from vzero_server.storage.base import OutcomeStore
+from vzero_server.storage.records import Peer, PeerRewards
 from vzero_server.types import FloatArray, IntArray
 
 # Prompts of a context whose peers' rewards are kept in memory.
@@ -43,7 +43,7 @@ class _Record:
     """
 
     peers: Sequence[Peer]
-    rewards: Rewards | None
+    rewards: PeerRewards | None
     changes: int
     deletions: int
     asked_at: float
@@ -67,7 +67,7 @@ class PeerEvidence:
 
     Attributes:
         correction: Fitted on the context.
-        rewards: Rewards of the peers, ``[P, m]``, NaN where one does not know a prompt.
+        rewards: PeerRewards of the peers, ``[P, m]``, NaN where one does not know a prompt.
     """
 
     correction: Correction
@@ -87,7 +87,7 @@ class Peers:
     All methods belong to one event loop.
     """
 
-    def __init__(self, store: ContextStore, *, most: int, refresh: float, worker: Executor) -> None:
+    def __init__(self, store: OutcomeStore, *, most: int, refresh: float, worker: Executor) -> None:
         """Set up.
 
         Args:
@@ -219,7 +219,7 @@ class Peers:
         asked_at = time.monotonic()
         changes, deletions = self._store.changes, self._store.deletions
         keys = prompts.tolist()
-        peers = await self._store.peers(policy_key, keys, self._most)
+        peers = await self._store.find_peers(policy_key, keys, self._most)
         rewards = None
         if peers:
             rewards = await self._store.peer_rewards([peer.key for peer in peers], keys)
@@ -249,7 +249,7 @@ def _said(
     return PeerEvidence(view.correction, rewards) if known else None
 
 
-def _fitted(known: Known, peers: Sequence[Peer], earned: Rewards) -> Correction | None:
+def _fitted(known: Known, peers: Sequence[Peer], earned: PeerRewards) -> Correction | None:
     prompts, columns = np.unique(known.prompts, return_inverse=True)
     keys = np.array([peer.key for peer in peers])
     order = np.argsort(keys)

@@ -16,7 +16,7 @@ from vzero_server.engine.context.window import ContextWindow, Summary
 from vzero_server.engine.context.window_cache import WindowCache
 from vzero_server.engine.estimators.base import Estimator
 from vzero_server.observability.metrics import Metrics
-from vzero_server.storage.cached import Head
+from vzero_server.storage.records import PolicyVersion
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class ContextCache:
     async def get(
         self,
         policy_id: str,
-        head: Head,
+        head: PolicyVersion,
         as_of_step: int | None,
         name: EstimatorName,
         min_version: int | None = None,
@@ -183,7 +183,7 @@ class ContextCache:
 
     def peek(
         self,
-        head: Head,
+        head: PolicyVersion,
         as_of_step: int | None,
         name: EstimatorName,
         min_version: int | None = None,
@@ -196,7 +196,9 @@ class ContextCache:
         self._metrics.encoded.hit(1)
         return kept
 
-    def _usable(self, key: _Key, head: Head, min_version: int | None) -> CachedContext | None:
+    def _usable(
+        self, key: _Key, head: PolicyVersion, min_version: int | None
+    ) -> CachedContext | None:
         """What is kept, if it may be answered from."""
         kept = self._kept.get(key)
         if kept is None or kept.summary.version >= head.version:
@@ -229,7 +231,7 @@ def _age(kept: CachedContext) -> float:
     return (time.monotonic() - kept.read_at) / kept.seconds
 
 
-def _is_due(kept: CachedContext, head: Head) -> bool:
+def _is_due(kept: CachedContext, head: PolicyVersion) -> bool:
     """Whether it is to be read again in the background."""
     return kept.summary.version < head.version and _age(kept) > _REFRESH_AFTER
 

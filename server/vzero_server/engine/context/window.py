@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from vzero_server.storage.sql.log import Row
+from vzero_server.storage.records import Row
 from vzero_server.types import Features, Float32Array, FloatArray, IntArray
 from vzero_server.values.ages import ages_of
 

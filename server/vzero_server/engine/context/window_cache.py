@@ -11,8 +11,8 @@ from vzero_server.engine.context.single_flight import Job, SingleFlight
 from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.embedding.feature_cache import FeatureCache
 from vzero_server.observability.metrics import Metrics
-from vzero_server.storage.cached import ContextStore, Head
-from vzero_server.storage.sql.log import Row
+from vzero_server.storage.base import OutcomeStore
+from vzero_server.storage.records import PolicyVersion, Row
 from vzero_server.types import BoolArray, Features
 
 # What a window keeps of the features of prompts, beside their embeddings.
@@ -39,7 +39,7 @@ class WindowCache:
 
     def __init__(
         self,
-        store: ContextStore,
+        store: OutcomeStore,
         features: FeatureCache,
         *,
         model_key: int,
@@ -89,7 +89,7 @@ class WindowCache:
         return int(self._windows.currsize)
 
     async def get(
-        self, policy_id: str, head: Head, as_of_step: int | None, depth: int | None = None
+        self, policy_id: str, head: PolicyVersion, as_of_step: int | None, depth: int | None = None
     ) -> ContextWindow:
         """The window of a policy at ``head.version`` or later.
 
@@ -117,7 +117,7 @@ class WindowCache:
         self._metrics.windows.miss(1)
 
         async def extend(job: Job[ContextWindow]) -> ContextWindow:
-            return await self._extend(policy_id, key, wanted, job)
+            return await self._extend(head, key, wanted, job)
 
         while True:
             window = await self._refreshing.get(key, extend)
@@ -125,7 +125,7 @@ class WindowCache:
                 return window
 
     async def _extend(
-        self, policy_id: str, key: _Key, depth: int, job: Job[ContextWindow]
+        self, head: PolicyVersion, key: _Key, depth: int, job: Job[ContextWindow]
     ) -> ContextWindow:
         window = self._windows.get(key)
         if window is not None and window.depth < min(depth, len(window)):
@@ -134,9 +134,8 @@ class WindowCache:
         if window is not None and window.depth == len(window) > depth:
             # Whoever wanted all of it will do so again.
             depth = self._rows
-        version, rows = await self._store.tail(
-            policy_id,
-            key.policy,
+        version, rows = await self._store.newest_rows(
+            head,
             self._model_key,
             after=window.version if window else 0,
             limit=self._rows,
@@ -149,7 +148,7 @@ class WindowCache:
             # Rows that cannot be used were among the newest.
             if key in self._windows:
                 del self._windows[key]
-            return await self._extend(policy_id, key, self._rows, job)
+            return await self._extend(head, key, self._rows, job)
         if _cost(built) <= self._windows.maxsize:
             self._windows[key] = built
         return built

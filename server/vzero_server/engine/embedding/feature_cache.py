@@ -12,9 +12,8 @@ from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.errors import ContextError, OverloadedError
 from vzero_server.observability.liveness import Monitored, MonitoredTask
 from vzero_server.observability.metrics import Metrics
-from vzero_server.storage.cached import ContextStore
-from vzero_server.storage.outcome import prompt_digest
-from vzero_server.storage.sql.log import Row
+from vzero_server.storage.base import OutcomeStore
+from vzero_server.storage.records import Row, prompt_digest
 from vzero_server.types import Features
 
 logger = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ class FeatureCache:
 
     def __init__(
         self,
-        store: ContextStore,
+        store: OutcomeStore,
         batcher: EmbeddingBatcher,
         *,
         model_key: int,
@@ -112,7 +111,7 @@ class FeatureCache:
             lacking = [position for positions in missing.values() for position in positions]
             found, vectors = vectors, np.empty((len(rows), self._columns), np.float16)
             vectors[np.setdiff1d(np.arange(len(rows)), lacking)] = found
-            texts = await self._store.texts(list(missing))
+            texts = await self._store.prompt_texts(list(missing))
             # A policy deleted meanwhile takes its prompts along; its rows are not used.
             keys = [key for key in missing if key in texts]
             prompts = [texts[key] for key in keys]

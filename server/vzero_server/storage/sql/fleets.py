@@ -1,21 +1,13 @@
 """Named lists of policies, as statements on a connection."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select
 
 from vzero_server.errors import UnknownPolicyError
+from vzero_server.storage.records import Fleet
 from vzero_server.storage.sql import schema
 from vzero_server.storage.sql.prompts import pieces
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """A fleet: its name and its policies, in the order they were given."""
-
-    name: str
-    policy_ids: tuple[str, ...]
 
 
 def write_fleet(connection: Connection, name: str, policy_ids: Sequence[str]) -> Fleet:

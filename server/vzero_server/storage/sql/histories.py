@@ -2,25 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from vzero_server.storage.records import PastOutcome
 from vzero_server.storage.sql import schema
 from vzero_server.storage.sql.prompts import keys_of, pieces
 
 MOST_ROWS = 64
 """Newest outcomes of a prompt that are read."""
-
-
-class PastOutcome(NamedTuple):
-    """One outcome of a prompt: its number in the policy's log, and what came of it."""
-
-    seq: int
-    reward: float
-    rollouts: int
-    step: int | None
-    observed_at: float
 
 
 def read_histories_by_key(

@@ -7,59 +7,23 @@ the transaction that inserts its rows, and appends of one policy never run side 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, null, select, update
 
-from vzero_server.storage.outcome import Outcome
-from vzero_server.storage.price import Price, Unit
+from vzero_server.storage.records import (
+    DEFAULT_TENANT,
+    Appended,
+    LoggedOutcome,
+    Outcome,
+    PolicyRecord,
+    PolicyVersion,
+    Price,
+    PriceUnit,
+    Row,
+)
 from vzero_server.storage.sql import schema
 from vzero_server.storage.sql.prompts import drop_orphans, pieces, store_prompts
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyRecord:
-    """What the log knows of one policy.
-
-    ``version`` counts its outcomes; ``mean_cost`` and ``mean_tokens`` are over those that name
-    them, None if none does.
-    """
-
-    key: int
-    policy_id: str
-    version: int
-    mean_reward: float
-    newest_step: int | None
-    created_at: float
-    updated_at: float
-    mean_cost: float | None
-    mean_tokens: float | None
-    price: Price | None
-    labels: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """What became of a chunk: its policy, the version after it, and new prompts."""
-
-    policy_key: int
-    version: int
-    accepted: int
-    duplicates: int
-    prompts: tuple[str, ...]
-
-
-class Row(NamedTuple):
-    """One outcome as a window needs it; ``vector`` is None if not asked for, or not embedded."""
-
-    seq: int
-    prompt_key: int
-    reward: float
-    rollouts: int
-    step: int | None
-    observed_at: float
-    vector: bytes | None
 
 
 def append(
@@ -103,11 +67,10 @@ def append(
         )
         _raise_version(connection, key, rows, now)
     return Appended(
-        policy_key=key,
-        version=version + len(rows),
+        policy=PolicyVersion(DEFAULT_TENANT, policy_id, key, version + len(rows)),
         accepted=len(rows),
         duplicates=len(outcomes) - len(rows),
-        prompts=tuple(new_prompts),
+        new_prompts=tuple(new_prompts),
     )
 
 
@@ -173,7 +136,7 @@ def delete_policy(connection: Connection, policy_id: str) -> int | None:
     return record.version
 
 
-def read_tail(
+def newest_rows(
     connection: Connection,
     policy_key: int,
     model_key: int,
@@ -227,12 +190,23 @@ def read_tail(
 
 
 def read_outcomes(
-    connection: Connection, policy_key: int, *, after: int, limit: int
-) -> list[Outcome]:
-    """Outcomes of a policy with ``seq`` from ``after + 1`` on, in order, at most ``limit``."""
+    connection: Connection, policy: PolicyVersion, *, after: int, limit: int
+) -> list[LoggedOutcome] | None:
+    """Read one page of the outcomes of a policy up to its version, in order of ``seq``.
+
+    Args:
+        connection: Inside a transaction.
+        policy: The policy and the version at which the outcomes end.
+        after: Only outcomes with a larger ``seq``.
+        limit: Most outcomes to read.
+
+    Returns:
+        None if the policy was deleted.
+    """
     outcome, prompt = schema.outcome, schema.prompt
     statement = (
         select(
+            outcome.c.seq,
             outcome.c.outcome_id,
             prompt.c.text,
             outcome.c.reward,
@@ -244,11 +218,22 @@ def read_outcomes(
             outcome.c.decision_id,
         )
         .join(prompt, prompt.c.key == outcome.c.prompt_key)
-        .where(outcome.c.policy_key == policy_key, outcome.c.seq > after)
+        .where(
+            outcome.c.policy_key == policy.key,
+            outcome.c.seq > after,
+            outcome.c.seq <= policy.version,
+        )
         .order_by(outcome.c.seq)
         .limit(limit)
     )
-    return [Outcome(row[0], row[1].decode(), *row[2:]) for row in connection.execute(statement)]
+    logged = [
+        LoggedOutcome(seq, Outcome(outcome_id, text.decode(), *fields))
+        for seq, outcome_id, text, *fields in connection.execute(statement)
+    ]
+    exists = select(schema.policy.c.key).where(schema.policy.c.key == policy.key)
+    if not logged and connection.scalar(exists) is None:
+        return None
+    return logged
 
 
 _POLICY = select(schema.policy)
@@ -259,13 +244,14 @@ def _record(row: Any) -> PolicyRecord:  # noqa: ANN401
         key=row.key,
         policy_id=row.policy_id,
         version=row.version,
+        outcomes=row.version,
         mean_reward=row.reward_sum / row.version if row.version else 0.0,
         newest_step=row.newest_step,
         created_at=row.created_at,
         updated_at=row.updated_at,
         mean_cost=row.cost_sum / row.cost_outcomes if row.cost_outcomes else None,
         mean_tokens=row.token_sum / row.token_outcomes if row.token_outcomes else None,
-        price=None if row.price is None else Price(row.price, Unit(row.price_unit)),
+        price=None if row.price is None else Price(row.price, PriceUnit(row.price_unit)),
         labels=json.loads(row.labels),
     )
 

@@ -1,36 +1,17 @@
 """What other policies earned on the same prompts, as statements on a connection."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, Row, func, select
 
+from vzero_server.storage.records import Peer, PeerRewards
 from vzero_server.storage.sql import schema
 from vzero_server.storage.sql.prompts import pieces
-from vzero_server.types import FloatArray, IntArray
 
 # Prompts of a policy that decide who its peers are.
 _PROBED = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Another policy: its key, and the sum and number of all its rewards."""
-
-    key: int
-    reward_sum: float
-    outcomes: int
-
-
-class Rewards(NamedTuple):
-    """What policies earned on prompts: keys of prompts, keys of policies, mean rewards, ``[n]``."""
-
-    prompts: IntArray
-    policies: IntArray
-    rewards: FloatArray
 
 
 def find_peers(
@@ -65,7 +46,7 @@ def find_peers(
 
 def peer_rewards(
     connection: Connection, peers: Sequence[int], prompt_keys: Sequence[int]
-) -> Rewards:
+) -> PeerRewards:
     """Mean rewards of policies on prompts, where known."""
     outcome = schema.outcome.c
     found: list[Row[int, int, float]] = []
@@ -78,7 +59,7 @@ def peer_rewards(
         found += connection.execute(statement).all()
     columns = zip(*found, strict=True) if found else ((), (), ())
     prompts, policies, rewards = columns
-    return Rewards(
+    return PeerRewards(
         np.array(prompts, np.int64), np.array(policies, np.int64), np.array(rewards, np.float64)
     )
 

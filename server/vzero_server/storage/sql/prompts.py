@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, delete, exists, insert, select
 
-from vzero_server.storage.outcome import prompt_digest
+from vzero_server.storage.records import prompt_digest
 from vzero_server.storage.sql import schema
 from vzero_server.types import Features
 
