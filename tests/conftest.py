@@ -1,14 +1,23 @@
 """Fixtures: real servers on loopback, a real database, a small real model."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.prefork.launcher import PreforkLauncher
 from tests.tiny_model import save_tiny_model
 from vzero_server.model.backbone import Backbone
 from vzero_server.storage.sqlite import Database
 from vzero_server.testing.local_server import LocalServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _preforked_servers() -> None:
+    """Fork servers from a process that has imported torch; elsewhere than on Linux, spawn them."""
+    if sys.platform == "linux":
+        LocalServer.launcher = PreforkLauncher()
 
 
 @pytest.fixture

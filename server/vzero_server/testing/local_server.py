@@ -3,13 +3,14 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from vzero_server.testing.process import Command, Launcher, ServerProcess, spawn
 
 
 class LocalServer:
@@ -25,18 +26,24 @@ class LocalServer:
     module = "vzero_server"
     """What is run: it takes the flags of ``vzero serve``."""
 
-    def __init__(self, data_dir: Path, **settings: object) -> None:
+    launcher: ClassVar[Launcher] = staticmethod(spawn)
+    """How processes are started unless a server is given a launcher of its own."""
+
+    def __init__(
+        self, data_dir: Path, *, launcher: Launcher | None = None, **settings: object
+    ) -> None:
         """Choose a port; ``start`` starts the process.
 
         Args:
             data_dir: Data folder, created if missing.
+            launcher: How its process is started; None for ``LocalServer.launcher``.
             settings: Any setting of ``vzero_server.settings`` by name.
         """
         # Both at once, so that they differ.
-        with socket.socket() as free, socket.socket() as admin:
-            for one in (free, admin):
-                one.bind(("127.0.0.1", 0))
-            self._port: int = free.getsockname()[1]
+        with socket.socket() as calls, socket.socket() as admin:
+            calls.bind(("127.0.0.1", 0))
+            admin.bind(("127.0.0.1", 0))
+            self._port: int = calls.getsockname()[1]
             self._admin_port: int = admin.getsockname()[1]
         self.address = f"127.0.0.1:{self._port}"
         self.admin_address = f"127.0.0.1:{self._admin_port}"
@@ -47,7 +54,8 @@ class LocalServer:
             "PYTHONUNBUFFERED": "1",
             **{f"VZERO_{name.upper()}": str(value) for name, value in settings.items()},
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._launch = launcher or LocalServer.launcher
+        self._process: ServerProcess | None = None
 
     def __enter__(self) -> "LocalServer":
         if not self.running:
@@ -83,16 +91,9 @@ class LocalServer:
         """
         if self.running:
             raise RuntimeError("the server runs already")
-        command = [sys.executable, "-m", self.module, "--port", str(self._port)]
-        command += ["--admin-port", str(self._admin_port)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "--data-dir", str(self.data_dir)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment,
-            )
+        arguments = ["--port", str(self._port), "--admin-port", str(self._admin_port)]
+        arguments += ["--data-dir", str(self.data_dir)]
+        self._process = self._launch(Command(self.module, arguments, self._environment, self.log))
         if wait:
             self.wait(timeout)
 
