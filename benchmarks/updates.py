@@ -20,7 +20,7 @@ from benchmarks.client import ClientProcess
 from load_tests import fleet, generator, sigterm
 from load_tests.messages import predict_request
 from load_tests.prompts import PromptSource, common_prompts
-from vzero.v1 import value_pb2, value_pb2_grpc
+from vzero.v1 import value_pb2_grpc
 from vzero_server.testing.local_server import LocalServer
 
 STREAMS = (1, 4)
@@ -131,7 +131,7 @@ class Updates:
             # An answer of this estimator needs the embeddings of the whole window.
             for policy_id in policies:
                 request = predict_request(policy_id, common_prompts(1))
-                request.estimator = value_pb2.ESTIMATOR_KNN
+                request.estimator = "knn"
                 self.stub.Predict(request, timeout=300.0)
             figures[f"rows_per_s.new.{count}"] = self.size.new / seconds
             figures[f"embedded_rows_per_s.{count}"] = self.size.new / (time.perf_counter() - began)

@@ -145,14 +145,8 @@ def _price(message: policy_pb2.Price) -> Price | None:
 
 
 def _basis(rows: Iterable[value_pb2.Value]) -> npt.NDArray[np.str_]:
-    """Names of the bases [n]. A number that a newer server sends stays a number."""
-    numbers = [int(row.basis) for row in rows]
-    known = value_pb2.Basis.DESCRIPTOR.values_by_number
-    names = {
-        number: known[number].name.removeprefix("BASIS_") if number in known else str(number)
-        for number in set(numbers)
-    }
-    return np.array([names[number] for number in numbers], dtype=np.str_)
+    """Return the names of the bases [n], in upper case."""
+    return np.array([row.basis.upper() for row in rows], dtype=np.str_)
 
 
 def _history(rows: Sequence[value_pb2.Value]) -> History:

@@ -48,17 +48,19 @@ def check_prompts(prompts: Prompts) -> list[str]:
     ]
 
 
-def check_estimator(name: str) -> "value_pb2.Estimator.ValueType":
-    """Return the number of an estimator, whatever the case of its name.
+def check_estimator(name: str) -> str:
+    """Return the name of an estimator in lower case.
+
+    The server checks that there is an estimator of this name.
 
     Raises:
-        InvalidArgument: there is none of this name.
+        InvalidArgument: the name is not a string of 1 to 64 characters.
     """
-    return value_pb2.Estimator.Value(choice("estimator", name, value_pb2.Estimator.keys()))
+    return outcome.check_name("estimator", name, 64).lower()
 
 
 def choice(field: str, name: str, names: Sequence[str]) -> str:
-    """Return the full name of a value of an enumeration, such as ``ESTIMATOR_KNN`` for ``knn``.
+    """Return the full name of a value of an enumeration, such as ``RANK_MODE_PAPER`` for ``paper``.
 
     Args:
         field: what is named.
@@ -92,7 +94,7 @@ def predict(
     Args:
         policy_id: the policy.
         prompts: strings [n], n >= 1.
-        estimator: ``AUTO``, ``ICL``, ``KNN`` or ``TABPFN``, in any case.
+        estimator: name of an estimator such as ``ICL``, or ``AUTO``, in any case.
         as_of_step: condition only on outcomes with at most this step, >= 0.
         min_version: wait for this version of the context, >= 0.
         with_peers: whether other policies correct the values.
@@ -102,7 +104,7 @@ def predict(
         InvalidArgument: an argument breaks a rule.
     """
     check_policy(policy_id)
-    number = check_estimator(estimator)
+    estimator = check_estimator(estimator)
     checked = check_prompts(prompts)
     if as_of_step is not None:
         as_of_step = outcome.check_count("as_of_step", as_of_step)
@@ -112,7 +114,7 @@ def predict(
         value_pb2.PredictRequest(
             policy_id=policy_id,
             prompts=part,
-            estimator=number,
+            estimator=estimator,
             as_of_step=as_of_step,
             min_version=min_version,
             with_peers=bool(with_peers),

@@ -14,6 +14,7 @@ import faiss
 import torch
 
 from vzero_server.api.server import ApiServer
+from vzero_server.api.services.server import ServerInfo
 from vzero_server.engine.adjust.fleet import FleetCalibrations
 from vzero_server.engine.adjust.peers import Peers
 from vzero_server.engine.context.context_cache import ContextCache, EstimatorName
@@ -31,7 +32,7 @@ from vzero_server.engine.estimators.oom import (
 )
 from vzero_server.engine.estimators.prior import Prior
 from vzero_server.engine.predictor import Predictor
-from vzero_server.models import Models, load_models, threads
+from vzero_server.models import Models, device_of, load_models, threads
 from vzero_server.observability.admin import AdminServer
 from vzero_server.observability.liveness import Worker
 from vzero_server.observability.metrics import Metrics
@@ -118,7 +119,8 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
                 # What is loaded stays: a collection that went over all of it would halt every call.
                 gc.collect()
                 gc.freeze()
-                await server.serve(store, engine, settings.data_dir)
+                info = ServerInfo(engine.estimators, settings.backbone, device_of(settings))
+                await server.serve(store, engine, settings.data_dir, info)
                 seconds = time.perf_counter() - started
                 announce(Ready(f"{settings.host}:{port}", seconds, admin_address))
                 await stop.wait()

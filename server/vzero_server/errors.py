@@ -1,5 +1,7 @@
 """What can go wrong with contexts, in words a caller understands."""
 
+from collections.abc import Sequence
+
 
 class ContextError(Exception):
     """Base of the errors of this package."""
@@ -50,6 +52,20 @@ class OverloadedError(EngineError):
     def __init__(self, retry_after: float) -> None:
         super().__init__(f"the queue is full; try again in {retry_after:.1f} s")
         self.retry_after = retry_after
+
+
+class UnknownEstimatorError(EngineError):
+    """No estimator has this name.
+
+    Attributes:
+        name: The name.
+        known: Names of all estimators.
+    """
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"must be one of {', '.join(known)}, not {name!r}")
+        self.name = name
+        self.known = tuple(known)
 
 
 class EstimatorNotLoadedError(EngineError):

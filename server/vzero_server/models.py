@@ -47,6 +47,13 @@ def threads(settings: Settings) -> int:
     return settings.threads or max(1, len(os.sched_getaffinity(0)) - 1)
 
 
+def device_of(settings: Settings) -> str:
+    """Return the device that runs the models."""
+    if settings.device != "auto":
+        return settings.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def load_models(settings: Settings) -> Models:
     """Load what the settings name.
 
@@ -55,9 +62,7 @@ def load_models(settings: Settings) -> Models:
         CheckpointError: The head or the adapter cannot be used.
         WeightsError: Weights are missing or altered.
     """
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_of(settings)
     if settings.adapter != "none":
         return _with_adapter(settings, device)
     backbone = Backbone.load(

@@ -7,7 +7,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from vzero.v1 import policy_pb2, policy_pb2_grpc, value_pb2, value_pb2_grpc
+from vzero.v1 import policy_pb2, policy_pb2_grpc, server_pb2_grpc, value_pb2, value_pb2_grpc
 from vzero_server.testing.local_server import LocalServer
 
 TIMEOUT = 60.0
@@ -20,6 +20,7 @@ class Stubs:
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         self.channel = grpc.insecure_channel(server.address, options)
         self.values = value_pb2_grpc.ValueServiceStub(self.channel)
+        self.server = server_pb2_grpc.ServerServiceStub(self.channel)
         self.policies = policy_pb2_grpc.PolicyServiceStub(self.channel)
 
     def update(

@@ -17,7 +17,6 @@ from tests.api.faulty_server import (
 )
 from tests.tiny_qwen import save_released_file, save_tiny_qwen
 from tests.tiny_tabpfn import save_tiny_tabpfn
-from vzero.v1 import value_pb2
 
 PROMPTS = [f"What is {a} and {a * a}?" for a in range(60)]
 
@@ -74,7 +73,7 @@ def test_what_never_fits_is_refused_and_others_are_served(
     learn(client, "never", CROWDED_FOR_EVER)
     stubs = Stubs(crowded)
     with refused(grpc.StatusCode.RESOURCE_EXHAUSTED) as caught:
-        stubs.predict("never", PROMPTS[50:53], estimator=value_pb2.ESTIMATOR_TABPFN)
+        stubs.predict("never", PROMPTS[50:53], estimator="tabpfn")
     assert caught[0].details() == (
         f"the device is out of memory: no room for a context of {CROWDED_FOR_EVER} rows"
     )

@@ -33,7 +33,7 @@ def test_a_prompt_that_was_tried_is_remembered(stubs: Stubs, policy: str) -> Non
     assert after.mean > before.mean
     assert after.upper - after.lower < before.upper - before.lower
     assert after.effective_sample_size > without.effective_sample_size
-    assert after.basis == value_pb2.BASIS_ICL
+    assert after.basis == "icl"
     assert 0 <= after.lower <= after.mean <= after.upper <= 1
     assert (after.history.rollouts, after.history.newest_step) == (20, 5)
     assert 0 < after.history.weight <= 20
@@ -91,12 +91,12 @@ def test_the_histories_of_policies_are_apart(stubs: Stubs, policy: str) -> None:
 def test_a_prior_and_neighbours_remember_as_well(stubs: Stubs, policy: str) -> None:
     stubs.update(chunk(policy, visited([0.0, 0.0, 0.0])))
     prior = value(stubs, policy)
-    assert prior.basis == value_pb2.BASIS_PRIOR
+    assert prior.basis == "prior"
     assert prior.history.rollouts == 30
     assert prior.mean < value(stubs, policy, with_history=False).mean
     stubs.update(chunk(policy, [row for row in sums(40) if row.prompt != ASKED]))
-    near = value(stubs, policy, estimator=value_pb2.ESTIMATOR_KNN)
-    assert near.basis == value_pb2.BASIS_KNN
+    near = value(stubs, policy, estimator="knn")
+    assert near.basis == "knn"
     assert near.history.rollouts == 30
 
 

@@ -70,7 +70,7 @@ def test_all_policies_come_back_in_order(stubs: Stubs, models: list[str]) -> Non
             # The policies may have been read jointly.
             assert candidate.value.mean == pytest.approx(value.mean, abs=0.05)
             assert candidate.value.lower <= candidate.value.mean <= candidate.value.upper
-            assert candidate.value.basis == value_pb2.BASIS_ICL
+            assert candidate.value.basis == "icl"
             expected = 0.7 * candidate.value.mean + 0.3 * (1.0 - scaled[name])
             assert candidate.score == pytest.approx(expected)
         (only,) = ranking.orders
@@ -223,7 +223,7 @@ def test_policies_without_outcomes_are_ranked_by_their_prior(stubs: Stubs, polic
         stubs.describe(name, labels={"new": "yes"})
     (ranking,) = stubs.rank(PROMPTS[:1], policy_ids=names).rankings
     assert sorted(order(ranking)) == names
-    assert {one.value.basis for one in ranking.candidates} == {value_pb2.BASIS_PRIOR}
+    assert {one.value.basis for one in ranking.candidates} == {"prior"}
     assert not any(one.HasField("expected_cost") for one in ranking.candidates)
     assert np.ptp([one.score for one in ranking.candidates]) < 1e-5
 
@@ -258,7 +258,7 @@ def test_outcomes_cite_the_ranking(stubs: Stubs, models: list[str], policy: str)
         ({"max_cost": -1.0}, "max_cost"),
         ({"max_cost": math.inf}, "max_cost"),
         ({"labels": {str(number): "" for number in range(65)}}, "labels"),
-        ({"estimator": 77}, "estimator"),
+        ({"estimator": "best"}, "estimator"),
     ],
 )
 def test_the_bad_field_is_named(
@@ -286,7 +286,7 @@ def test_prices_of_two_kinds_cannot_be_compared(
 
 def test_an_estimator_that_is_not_loaded(stubs: Stubs, models: list[str]) -> None:
     with refused(grpc.StatusCode.FAILED_PRECONDITION):
-        stubs.rank(PROMPTS, policy_ids=models, estimator=value_pb2.ESTIMATOR_TABPFN)
+        stubs.rank(PROMPTS, policy_ids=models, estimator="tabpfn")
 
 
 def test_a_whole_fleet_of_prompts(stubs: Stubs, models: list[str]) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import grpc
@@ -16,13 +17,18 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.api.calls import Stubs, detail, refused
 from tests.outcomes import chunk, outcome, sums
-from vzero.v1 import value_pb2
+from vzero.v1 import server_pb2, value_pb2
 from vzero_server.testing.local_server import LocalServer
 
 
 def test_health_is_told_per_service(stubs: Stubs) -> None:
     health = health_pb2_grpc.HealthStub(stubs.channel)
-    for service in ("", "vzero.v1.ValueService", "vzero.v1.PolicyService"):
+    for service in (
+        "",
+        "vzero.v1.ValueService",
+        "vzero.v1.PolicyService",
+        "vzero.v1.ServerService",
+    ):
         reply = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
     with refused(grpc.StatusCode.NOT_FOUND):
@@ -41,6 +47,17 @@ def test_reflection_and_channelz_answer(stubs: Stubs) -> None:
     assert described.file_descriptor_response.file_descriptor_proto
     channelz = channelz_pb2_grpc.ChannelzStub(stubs.channel)
     assert channelz.GetServers(channelz_pb2.GetServersRequest(), timeout=5).server
+
+
+def test_the_server_describes_itself(stubs: Stubs) -> None:
+    info = stubs.server.GetServerInfo(server_pb2.GetServerInfoRequest(), timeout=5)
+    assert info.version == version("vzero")
+    assert [(one.name, one.is_default) for one in info.estimators] == [
+        ("icl", True),
+        ("knn", False),
+    ]
+    assert info.backbone == "packaged"
+    assert info.device in {"cpu", "cuda"}
 
 
 def test_calls_before_the_model_is_loaded_are_unavailable(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_values_come_in_order_with_their_context(stubs: Stubs, policy: str) -> N
     for value in reply.values:
         assert 0 <= value.lower <= value.mean <= value.upper <= 1
         assert value.effective_sample_size > 0
-        assert value.basis == value_pb2.BASIS_ICL
+        assert value.basis == "icl"
     assert (reply.context.version, reply.context.rows, reply.context.newest_step) == (40, 40, 3)
     assert 0 <= reply.context.age.seconds < 60
 
@@ -51,7 +51,7 @@ def test_an_ack_means_visible(stubs: Stubs, policy: str) -> None:
 def test_few_rows_have_a_wide_prior(stubs: Stubs, policy: str) -> None:
     stubs.update(chunk(policy, sums(2)))
     value = stubs.predict(policy, ["x"]).values[0]
-    assert value.basis == value_pb2.BASIS_PRIOR
+    assert value.basis == "prior"
     assert value.upper - value.lower > 0.6
 
 
@@ -84,7 +84,30 @@ def test_an_unknown_policy_is_not_found(stubs: Stubs) -> None:
 def test_an_estimator_that_is_not_loaded(stubs: Stubs, policy: str) -> None:
     stubs.update(chunk(policy, sums(10)))
     with refused(grpc.StatusCode.FAILED_PRECONDITION):
-        stubs.predict(policy, ["x"], estimator=value_pb2.ESTIMATOR_TABPFN)
+        stubs.predict(policy, ["x"], estimator="tabpfn")
+
+
+def test_an_unknown_estimator_is_refused_with_the_names(stubs: Stubs, policy: str) -> None:
+    stubs.update(chunk(policy, sums(10)))
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "estimator") as caught:
+        stubs.predict(policy, ["x"], estimator="best")
+    assert "icl, knn, tabpfn" in str(caught[0].details())
+
+
+def test_estimators_are_named_in_any_case(stubs: Stubs, policy: str) -> None:
+    stubs.update(chunk(policy, sums(10)))
+    bases = {
+        name: stubs.predict(policy, ["x"], estimator=name).values[0].basis
+        for name in ("", "auto", "AUTO", "ICL", "knn", "KNN")
+    }
+    assert bases == {
+        "": "icl",
+        "auto": "icl",
+        "AUTO": "icl",
+        "ICL": "icl",
+        "knn": "knn",
+        "KNN": "knn",
+    }
 
 
 def test_a_stream_cut_in_the_middle_keeps_what_was_acked(stubs: Stubs, policy: str) -> None:

@@ -105,7 +105,7 @@ def test_every_argument_of_allocate_arrives(client: vzero.Client, trained: str) 
         ({"token_costs": [np.nan, 1.0]}, "token_costs[0]"),
         ({"uncertain_minimum": 0}, "uncertain_minimum"),
         ({"uncertain_width": 1.01}, "uncertain_width"),
-        ({"estimator": "best"}, "estimator"),
+        ({"estimator": ""}, "estimator"),
         ({"as_of_step": -1}, "as_of_step"),
         ({"min_version": -1}, "min_version"),
     ],
@@ -210,7 +210,7 @@ def test_more_prompts_than_a_call_takes(
         ({"min_value": 2}, "min_value"),
         ({"max_cost": np.inf}, "max_cost"),
         ({"labels": {"a": 1}}, "labels"),
-        ({"estimator": "best"}, "estimator"),
+        ({"estimator": ""}, "estimator"),
     ],
 )
 def test_rank_refuses_before_sending(arguments: dict[str, object], field: str) -> None:

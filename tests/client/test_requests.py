@@ -43,7 +43,7 @@ def test_predict_builds_one_call() -> None:
     assert not call.with_peers
     assert not call.with_history
     assert list(call.prompts) == ["a", "b"]
-    assert call.estimator == value_pb2.ESTIMATOR_KNN
+    assert call.estimator == "knn"
     assert call.as_of_step == 3
     assert not call.HasField("min_version")
 
@@ -70,8 +70,9 @@ def test_predict_is_cut_by_number_and_by_bytes() -> None:
         ({"prompts": ["a", None]}, "prompts[1]"),
         ({"prompts": ["ä" * 32_769]}, "prompts[0]"),
         ({"prompts": ["\ud800"]}, "prompts[0]"),
-        ({"estimator": "best"}, "estimator"),
-        ({"estimator": "unspecified"}, "estimator"),
+        ({"estimator": ""}, "estimator"),
+        ({"estimator": "e" * 65}, "estimator"),
+        ({"estimator": 3}, "estimator"),
         ({"as_of_step": -1}, "as_of_step"),
         ({"min_version": 1.5}, "min_version"),
         ({"min_version": 2**63}, "min_version"),

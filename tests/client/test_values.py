@@ -17,7 +17,7 @@ def response(n: int, version: int = 5) -> value_pb2.PredictResponse:
             lower=0.25,
             upper=0.75,
             effective_sample_size=3,
-            basis=value_pb2.BASIS_KNN if i else value_pb2.BASIS_PRIOR,
+            basis="knn" if i else "prior",
         )
     return made
 
@@ -57,8 +57,8 @@ def test_join_reports_the_oldest_context() -> None:
 
 def test_unknown_basis_of_a_newer_server() -> None:
     made = response(1)
-    made.values[0].basis = 17  # type: ignore[assignment]
-    assert replies.values(made, 1).basis.tolist() == ["17"]
+    made.values[0].basis = "logistic"
+    assert replies.values(made, 1).basis.tolist() == ["LOGISTIC"]
 
 
 def test_wrong_number_of_values() -> None:

@@ -56,10 +56,11 @@ class Policy(_message.Message):
     MEAN_TOKENS_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
     """Its name."""
     version: _builtins.int
-    """Version of its context: the number of outcomes ever accepted."""
+    """Number of changes so far. Every outcome that is accepted is a change."""
     newest_step: _builtins.int
     """Highest step reported. Unset when no outcome names a step."""
     mean_reward: _builtins.float
@@ -68,6 +69,8 @@ class Policy(_message.Message):
     """Mean cost of those of its outcomes that name one, each weighing the same."""
     mean_tokens: _builtins.float
     """Mean number of tokens of those of its outcomes that name one."""
+    outcomes: _builtins.int
+    """Number of its outcomes."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When its first outcome was stored, or it was created."""
@@ -97,10 +100,11 @@ class Policy(_message.Message):
         mean_tokens: _builtins.float | None = ...,
         price: Global___Price | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        outcomes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_cost", b"_mean_cost", "_mean_tokens", b"_mean_tokens", "_newest_step", b"_newest_step", "created_at", b"created_at", "mean_cost", b"mean_cost", "mean_tokens", b"mean_tokens", "newest_step", b"newest_step", "price", b"price", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_cost", b"_mean_cost", "_mean_tokens", b"_mean_tokens", "_newest_step", b"_newest_step", "created_at", b"created_at", "labels", b"labels", "mean_cost", b"mean_cost", "mean_reward", b"mean_reward", "mean_tokens", b"mean_tokens", "newest_step", b"newest_step", "policy_id", b"policy_id", "price", b"price", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_cost", b"_mean_cost", "_mean_tokens", b"_mean_tokens", "_newest_step", b"_newest_step", "created_at", b"created_at", "labels", b"labels", "mean_cost", b"mean_cost", "mean_reward", b"mean_reward", "mean_tokens", b"mean_tokens", "newest_step", b"newest_step", "outcomes", b"outcomes", "policy_id", b"policy_id", "price", b"price", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mean_cost: _TypeAlias = _typing.Literal["mean_cost"]  # noqa: Y015
     _WhichOneofArgType__mean_cost: _TypeAlias = _typing.Literal["_mean_cost", b"_mean_cost"]  # noqa: Y015
@@ -460,7 +464,7 @@ class ImportContextResponse(_message.Message):
     policy_id: _builtins.str
     """The policy the outcomes were stored under."""
     version: _builtins.int
-    """Version of its context after the import."""
+    """Version of the policy after the import."""
     accepted: _builtins.int
     """Outcomes stored now."""
     duplicates: _builtins.int

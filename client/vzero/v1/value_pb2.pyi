@@ -21,70 +21,6 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _Estimator:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _EstimatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Estimator.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    ESTIMATOR_UNSPECIFIED: _Estimator.ValueType  # 0
-    """The same as ESTIMATOR_AUTO."""
-    ESTIMATOR_AUTO: _Estimator.ValueType  # 1
-    """The best estimator this server has loaded."""
-    ESTIMATOR_ICL: _Estimator.ValueType  # 2
-    """The compact in-context head."""
-    ESTIMATOR_KNN: _Estimator.ValueType  # 3
-    """Mean reward of the nearest prompts of the context."""
-    ESTIMATOR_TABPFN: _Estimator.ValueType  # 4
-    """The TabPFN head of the paper."""
-
-class Estimator(_Estimator, metaclass=_EstimatorEnumTypeWrapper):
-    """Estimator names what computes a value from a policy's context."""
-
-ESTIMATOR_UNSPECIFIED: Estimator.ValueType  # 0
-"""The same as ESTIMATOR_AUTO."""
-ESTIMATOR_AUTO: Estimator.ValueType  # 1
-"""The best estimator this server has loaded."""
-ESTIMATOR_ICL: Estimator.ValueType  # 2
-"""The compact in-context head."""
-ESTIMATOR_KNN: Estimator.ValueType  # 3
-"""Mean reward of the nearest prompts of the context."""
-ESTIMATOR_TABPFN: Estimator.ValueType  # 4
-"""The TabPFN head of the paper."""
-Global___Estimator: _TypeAlias = Estimator  # noqa: Y015
-
-class _Basis:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _BasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Basis.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    BASIS_UNSPECIFIED: _Basis.ValueType  # 0
-    """Never sent."""
-    BASIS_ICL: _Basis.ValueType  # 1
-    """The compact in-context head."""
-    BASIS_KNN: _Basis.ValueType  # 2
-    """The nearest prompts of the context."""
-    BASIS_TABPFN: _Basis.ValueType  # 3
-    """The TabPFN head."""
-    BASIS_PRIOR: _Basis.ValueType  # 4
-    """Too few outcomes to tell prompts apart: the prior."""
-
-class Basis(_Basis, metaclass=_BasisEnumTypeWrapper):
-    """Basis tells what a value rests on."""
-
-BASIS_UNSPECIFIED: Basis.ValueType  # 0
-"""Never sent."""
-BASIS_ICL: Basis.ValueType  # 1
-"""The compact in-context head."""
-BASIS_KNN: Basis.ValueType  # 2
-"""The nearest prompts of the context."""
-BASIS_TABPFN: Basis.ValueType  # 3
-"""The TabPFN head."""
-BASIS_PRIOR: Basis.ValueType  # 4
-"""Too few outcomes to tell prompts apart: the prior."""
-Global___Basis: _TypeAlias = Basis  # noqa: Y015
-
 class _Objective:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -160,8 +96,10 @@ class PredictRequest(_message.Message):
     WITH_HISTORY_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
     """The policy, as named in UpdateContext."""
-    estimator: Global___Estimator.ValueType
-    """What computes the values."""
+    estimator: _builtins.str
+    """Name of the estimator that computes the values, such as "icl", "knn" or "tabpfn", in
+    any case. Empty or "auto": the default of the server; see ServerService.GetServerInfo.
+    """
     as_of_step: _builtins.int
     """Condition only on outcomes whose step is set and at most this. Unset: on all."""
     min_version: _builtins.int
@@ -186,7 +124,7 @@ class PredictRequest(_message.Message):
         *,
         policy_id: _builtins.str = ...,
         prompts: _abc.Iterable[_builtins.str] | None = ...,
-        estimator: Global___Estimator.ValueType = ...,
+        estimator: _builtins.str = ...,
         as_of_step: _builtins.int | None = ...,
         min_version: _builtins.int | None = ...,
         with_peers: _builtins.bool | None = ...,
@@ -267,8 +205,10 @@ class Value(_message.Message):
     """How many rollouts of this very prompt the estimate is worth: the sum of the
     two parameters of the Beta distribution behind the interval.
     """
-    basis: Global___Basis.ValueType
-    """What the estimate rests on."""
+    basis: _builtins.str
+    """What the estimate rests on, in lower case: the name of an estimator, such as "icl",
+    "knn" or "tabpfn", or "prior" if the policy has too few outcomes.
+    """
     @_builtins.property
     def history(self) -> Global___History:
         """What it remembers of the prompt. Unset where the policy has no outcome of it, or
@@ -282,7 +222,7 @@ class Value(_message.Message):
         lower: _builtins.float = ...,
         upper: _builtins.float = ...,
         effective_sample_size: _builtins.float = ...,
-        basis: Global___Basis.ValueType = ...,
+        basis: _builtins.str = ...,
         history: Global___History | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_history", b"_history", "history", b"history"]  # noqa: Y015
@@ -347,10 +287,11 @@ class Context(_message.Message):
     AGE_FIELD_NUMBER: _builtins.int
     PEERS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """Version of the policy's log that was read: the number of outcomes accepted until
-    then. It is the newest; only a context of 128 rows or more that grows all the
-    time may be as old as ten times what it takes to read (some tenths of a second), and
-    four times as old while a busy server reads it again.
+    """Version of the policy that the context was read at. A version counts changes of the
+    policy, such as outcomes that were accepted. It is the newest version, with one
+    exception: a context of 128 rows or more that grows all the time may be older, by up
+    to ten times the time it takes to read it (some tenths of a second), and by up to
+    four times that on a busy server that is reading it again.
     """
     rows: _builtins.int
     """Outcomes in the window that was used."""
@@ -495,7 +436,7 @@ class UpdateContextResponse(_message.Message):
     policy_id: _builtins.str
     """The policy of the chunk."""
     version: _builtins.int
-    """Version of the policy's context after the chunk."""
+    """Version of the policy after the chunk: the number of changes so far."""
     accepted: _builtins.int
     """Outcomes of the chunk that were stored now."""
     duplicates: _builtins.int
@@ -569,8 +510,8 @@ class AllocateBudgetRequest(_message.Message):
     """Whether the optimum is demanded, however long it takes. Otherwise it is returned
     if it is found quickly; upper_bound says how much may be missing.
     """
-    estimator: Global___Estimator.ValueType
-    """What computes the values."""
+    estimator: _builtins.str
+    """As in PredictRequest."""
     as_of_step: _builtins.int
     """As in PredictRequest."""
     min_version: _builtins.int
@@ -602,7 +543,7 @@ class AllocateBudgetRequest(_message.Message):
         uncertain_minimum: _builtins.int | None = ...,
         uncertain_width: _builtins.float | None = ...,
         exact: _builtins.bool = ...,
-        estimator: Global___Estimator.ValueType = ...,
+        estimator: _builtins.str = ...,
         as_of_step: _builtins.int | None = ...,
         min_version: _builtins.int | None = ...,
         with_peers: _builtins.bool | None = ...,
@@ -767,8 +708,8 @@ class RankModelsRequest(_message.Message):
     """Policies with a lower value come last. Unset: none."""
     max_cost: _builtins.float
     """Policies with a higher or unknown expected cost come last. Unset: none."""
-    estimator: Global___Estimator.ValueType
-    """What computes the values."""
+    estimator: _builtins.str
+    """As in PredictRequest."""
     with_peers: _builtins.bool
     """As in PredictRequest; besides, policies that share prompts are read jointly, and
     without peers each by itself. Scores of RANK_MODE_PAPER are never corrected by peers.
@@ -807,7 +748,7 @@ class RankModelsRequest(_message.Message):
         min_value: _builtins.float | None = ...,
         max_cost: _builtins.float | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        estimator: Global___Estimator.ValueType = ...,
+        estimator: _builtins.str = ...,
         with_peers: _builtins.bool | None = ...,
         with_history: _builtins.bool | None = ...,
     ) -> None: ...

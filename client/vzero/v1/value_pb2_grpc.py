@@ -66,9 +66,9 @@ class ValueServiceServicer:
     def Predict(self, request, context):
         """Predict returns one value per prompt, in the order of the request.
 
-        NOT_FOUND for a policy that is unknown, FAILED_PRECONDITION for an
-        estimator this server has not loaded, RESOURCE_EXHAUSTED (with RetryInfo)
-        when the queue is full.
+        Errors: NOT_FOUND if the policy is unknown. INVALID_ARGUMENT if no estimator has the
+        name; the message lists the names. FAILED_PRECONDITION if this server has not loaded
+        the estimator. RESOURCE_EXHAUSTED, with RetryInfo, if the queue is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,9 +38,9 @@ class ValueServiceStub:
     Predict: _grpc.UnaryUnaryMultiCallable[_value_pb2.PredictRequest, _value_pb2.PredictResponse]
     """Predict returns one value per prompt, in the order of the request.
 
-    NOT_FOUND for a policy that is unknown, FAILED_PRECONDITION for an
-    estimator this server has not loaded, RESOURCE_EXHAUSTED (with RetryInfo)
-    when the queue is full.
+    Errors: NOT_FOUND if the policy is unknown. INVALID_ARGUMENT if no estimator has the
+    name; the message lists the names. FAILED_PRECONDITION if this server has not loaded
+    the estimator. RESOURCE_EXHAUSTED, with RetryInfo, if the queue is full.
     """
     UpdateContext: _grpc.StreamStreamMultiCallable[_value_pb2.UpdateContextRequest, _value_pb2.UpdateContextResponse]
     """UpdateContext appends outcomes. Each request is one chunk and each response
@@ -70,9 +70,9 @@ class ValueServiceAsyncStub(ValueServiceStub):
     Predict: _aio.UnaryUnaryMultiCallable[_value_pb2.PredictRequest, _value_pb2.PredictResponse]  # type: ignore[assignment]
     """Predict returns one value per prompt, in the order of the request.
 
-    NOT_FOUND for a policy that is unknown, FAILED_PRECONDITION for an
-    estimator this server has not loaded, RESOURCE_EXHAUSTED (with RetryInfo)
-    when the queue is full.
+    Errors: NOT_FOUND if the policy is unknown. INVALID_ARGUMENT if no estimator has the
+    name; the message lists the names. FAILED_PRECONDITION if this server has not loaded
+    the estimator. RESOURCE_EXHAUSTED, with RetryInfo, if the queue is full.
     """
     UpdateContext: _aio.StreamStreamMultiCallable[_value_pb2.UpdateContextRequest, _value_pb2.UpdateContextResponse]  # type: ignore[assignment]
     """UpdateContext appends outcomes. Each request is one chunk and each response
@@ -105,9 +105,9 @@ class ValueServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_value_pb2.PredictResponse, _abc.Awaitable[_value_pb2.PredictResponse]]:
         """Predict returns one value per prompt, in the order of the request.
 
-        NOT_FOUND for a policy that is unknown, FAILED_PRECONDITION for an
-        estimator this server has not loaded, RESOURCE_EXHAUSTED (with RetryInfo)
-        when the queue is full.
+        Errors: NOT_FOUND if the policy is unknown. INVALID_ARGUMENT if no estimator has the
+        name; the message lists the names. FAILED_PRECONDITION if this server has not loaded
+        the estimator. RESOURCE_EXHAUSTED, with RetryInfo, if the queue is full.
         """
 
     @_abc_1.abstractmethod

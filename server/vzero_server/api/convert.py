@@ -10,26 +10,24 @@ from vzero.v1 import policy_pb2, value_pb2
 from vzero_server.api.errors import InvalidRequestError, Violation
 from vzero_server.engine.context.context_cache import EstimatorName
 from vzero_server.engine.predictor import Prediction
+from vzero_server.errors import UnknownEstimatorError
 from vzero_server.storage.records import Outcome, PolicyRecord, Price, PriceUnit
-from vzero_server.values.values import Basis, History, Values
-
-ESTIMATORS: dict[int, EstimatorName] = {
-    value_pb2.ESTIMATOR_UNSPECIFIED: EstimatorName.AUTO,
-    value_pb2.ESTIMATOR_AUTO: EstimatorName.AUTO,
-    value_pb2.ESTIMATOR_ICL: EstimatorName.ICL,
-    value_pb2.ESTIMATOR_KNN: EstimatorName.KNN,
-    value_pb2.ESTIMATOR_TABPFN: EstimatorName.TABPFN,
-}
-
-_BASES = {
-    Basis.ICL: value_pb2.BASIS_ICL,
-    Basis.KNN: value_pb2.BASIS_KNN,
-    Basis.TABPFN: value_pb2.BASIS_TABPFN,
-    Basis.PRIOR: value_pb2.BASIS_PRIOR,
-}
+from vzero_server.values.values import History, Values
 
 # The field of the message that holds a price in a unit.
 PRICE_FIELDS = {PriceUnit.PARAMS: "params_ratio", PriceUnit.MONEY: "money"}
+
+
+def estimator_from(name: str) -> EstimatorName:
+    """Return the estimator of a name in any case; the empty name means the default.
+
+    Raises:
+        UnknownEstimatorError: No estimator has this name.
+    """
+    try:
+        return EstimatorName(name.upper() or EstimatorName.AUTO)
+    except ValueError:
+        raise UnknownEstimatorError(name, [known.lower() for known in EstimatorName]) from None
 
 
 def outcomes_from(request: value_pb2.UpdateContextRequest) -> list[Outcome]:
@@ -107,7 +105,7 @@ def value_messages(parts: Sequence[Values]) -> list[list[value_pb2.Value]]:
     )
     messages = []
     for part in parts:
-        basis = _BASES[part.basis]
+        basis = part.basis.lower()
         own = []
         for history in _history_messages(part.history, len(part.mean)):
             mean, lower, upper, effective_sample_size = next(numbers)
@@ -162,6 +160,7 @@ def policy_message(record: PolicyRecord) -> policy_pb2.Policy:
         mean_tokens=record.mean_tokens,
         price=price_message(record.price),
         labels=record.labels,
+        outcomes=record.outcomes,
     )
 
 

@@ -17,6 +17,7 @@ from vzero_server.errors import (
     EstimatorNotLoadedError,
     OverloadedError,
     StorageFullError,
+    UnknownEstimatorError,
     UnknownFleetError,
     UnknownPolicyError,
 )
@@ -124,6 +125,8 @@ def to_status(error: Exception) -> Status:
                 resource_type="vzero.v1.Fleet", resource_name=error.name
             )
             return Status(code.NOT_FOUND, str(error), (_reason("UNKNOWN_FLEET"), info))
+        case UnknownEstimatorError():
+            return to_status(InvalidRequestError([Violation("estimator", str(error))]))
         case EstimatorNotLoadedError():
             return Status(code.FAILED_PRECONDITION, str(error), (_reason("ESTIMATOR_NOT_LOADED"),))
         case OverloadedError():

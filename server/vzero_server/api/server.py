@@ -7,10 +7,18 @@ from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from vzero.v1 import policy_pb2, policy_pb2_grpc, value_pb2, value_pb2_grpc
+from vzero.v1 import (
+    policy_pb2,
+    policy_pb2_grpc,
+    server_pb2,
+    server_pb2_grpc,
+    value_pb2,
+    value_pb2_grpc,
+)
 from vzero_server.api.admission import ConcurrencyLimiter
 from vzero_server.api.interceptors import Edge, Gate
 from vzero_server.api.services.policy_service import PolicyService
+from vzero_server.api.services.server import ServerInfo, ServerService
 from vzero_server.api.services.value_service import ValueService
 from vzero_server.engine.predictor import Predictor
 from vzero_server.observability.metrics import Metrics
@@ -21,6 +29,7 @@ from vzero_server.storage.base import OutcomeStore
 SERVICES = (
     value_pb2.DESCRIPTOR.services_by_name["ValueService"].full_name,
     policy_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name,
+    server_pb2.DESCRIPTOR.services_by_name["ServerService"].full_name,
 )
 
 # Calls that gRPC lets in for each that may be served.
@@ -76,6 +85,8 @@ class ApiServer:
         reflection.enable_server_reflection(names, self._server)
         self._values = ValueService(self._gate)
         self._policies = PolicyService(max_bundle_bytes=settings.max_bundle_bytes)
+        self._description = ServerService()
+        server_pb2_grpc.add_ServerServiceServicer_to_server(self._description, self._server)
         value_pb2_grpc.add_ValueServiceServicer_to_server(self._values, self._server)
         policy_pb2_grpc.add_PolicyServiceServicer_to_server(self._policies, self._server)
 
@@ -102,16 +113,20 @@ class ApiServer:
         await self._server.start()
         return port
 
-    async def serve(self, store: OutcomeStore, engine: Predictor, spool: Path) -> None:
+    async def serve(
+        self, store: OutcomeStore, engine: Predictor, spool: Path, info: ServerInfo
+    ) -> None:
         """Let calls in.
 
         Args:
             store: What is known of policies.
             engine: Answers.
             spool: Folder for bundles on their way in.
+            info: Describes the server.
         """
         self._values.attach(store, engine)
         self._policies.attach(store, engine, spool)
+        self._description.attach(info)
         self._gate.open()
         await self._set_health(_SERVING)
 

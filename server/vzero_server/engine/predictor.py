@@ -107,6 +107,11 @@ class Predictor:
         self._names = {name: name for name in loaded}
         self._names[EstimatorName.AUTO] = next(name for name in _PREFERENCE if name in loaded)
 
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        """Names of the estimators that are loaded, in order of preference."""
+        return tuple(name.lower() for name in _PREFERENCE if name in self._names)
+
     async def values(
         self,
         policy_id: str,

@@ -65,7 +65,7 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
         return await self._engine.values(
             request.policy_id,
             request.prompts,
-            estimator=convert.ESTIMATORS[request.estimator],
+            estimator=convert.estimator_from(request.estimator),
             as_of_step=request.as_of_step if request.HasField("as_of_step") else None,
             min_version=request.min_version if request.HasField("min_version") else None,
             with_peers=request.with_peers if request.HasField("with_peers") else True,
@@ -78,7 +78,7 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
         """Policies in order, for each prompt."""
         policy_ids = await self._policies_of(request)
         betas = list(request.betas) or [_BETA]
-        estimator = convert.ESTIMATORS[request.estimator]
+        estimator = convert.estimator_from(request.estimator)
         # Side by side: what policies cost is on the disk, what they are worth in memory.
         records, predictions = await asyncio.gather(
             self._store.policies_by_id(policy_ids),
