@@ -1,12 +1,27 @@
-"""The documents keep up with the code."""
+"""The documents agree with the code."""
 
+import importlib.util
+import json
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+
+from tests import documents
+from tests.documents import PAGES, ROOT
+from vzero import Client
+from vzero.cli import main
+from vzero_server.observability.metrics import Metrics
 from vzero_server.settings import Settings
+from vzero_server.testing.local_server import LocalServer
 from vzero_train.cli.tables import NAMES
 
-ROOT = Path(__file__).parent.parent
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
@@ -21,8 +36,40 @@ def test_the_readme_names_what_exists() -> None:
     for target in ("demo", "test", "serve", "bench", "load", "help"):
         assert f"make {target}" in readme
         assert f"\n{target}:" in makefile
-    for link in re.findall(r"\]\(([a-z][^):]*)\)", readme):
-        assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in documents.links(page.read_text()):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in documents.anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_paths_and_modules_exist(page: Path) -> None:
+    text = page.read_text()
+    assert [path for path in documents.paths(text) if not documents.exists(path)] == []
+    assert [
+        name for name in documents.modules(text) if importlib.util.find_spec(name) is None
+    ] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_and_their_options_exist(
+    page: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    for arguments in documents.commands(page.read_text()):
+        words = [word for word in arguments if not word.startswith("-")]
+        options = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--help"])
+        printed = capsys.readouterr()
+        assert ended.value.code == 0, (arguments, printed.err)
+        listed = set(re.findall(r"--[a-z][a-z-]*", printed.out))
+        assert options <= listed, arguments
 
 
 def test_pages_of_results_are_linked_and_named_by_their_outcomes() -> None:
@@ -35,3 +82,52 @@ def test_pages_of_results_are_linked_and_named_by_their_outcomes() -> None:
         for found in results.glob(f"{name}.json"):
             sources = re.findall(r'"intra_auc/([^"]+)"', found.read_text())
             assert set(sources) <= {"policy_zoo"}, found.name
+
+
+def test_every_metric_is_documented() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    table = text.partition("## Metrics")[2].partition("\n## ")[0]
+    documented = set(re.findall(r"`(vzero_\w+)`", table))
+    exposed = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in Metrics().registry.collect()
+    }
+    assert {name for name in exposed if name.startswith("vzero_")} <= documented
+
+
+def test_the_code_of_the_documents_runs(
+    shared_server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prompts = [f"What is {i} plus 3?" for i in range(8)]
+    names: dict[str, Any] = {
+        "rollouts": [(prompt, np.array([0.0, 1.0])) for prompt in prompts],
+        "next_prompts": prompts,
+        "prompts": prompts,
+    }
+    for page in ("README.md", "docs/client.md", "docs/decisions.md"):
+        for code in documents.blocks((ROOT / page).read_text(), "python"):
+            code = code.replace("127.0.0.1:50051", shared_server.address)
+            exec(compile(code, page, "exec"), names)
+    names["client"].close()
+
+
+def test_the_commands_of_the_client_page_run(
+    shared_server: LocalServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VZERO_ADDRESS", shared_server.address)
+    outcomes = [{"prompt": f"What is {i} + 1?", "reward": i % 2} for i in range(16)]
+    Path("outcomes.jsonl").write_text("\n".join(json.dumps(outcome) for outcome in outcomes))
+    Path("prompts.txt").write_text("What is 5 + 1?\nWhat is 6 + 1?\n")
+    page = (ROOT / "docs" / "client.md").read_text()
+    for line in documents.blocks(page, "sh")[0].splitlines():
+        if line.startswith("vzero "):
+            with pytest.raises(SystemExit) as ended:
+                main(shlex.split(line, comments=True)[1:])
+            assert ended.value.code == 0, (line, capsys.readouterr().err)
+    with Client(shared_server.address) as client:
+        client.delete("demo")

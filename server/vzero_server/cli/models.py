@@ -41,7 +41,8 @@ def models(
         list[str] | None,
         typer.Argument(
             metavar="[SOURCE]...",
-            help="owner/name[/file][@revision][#sha256]; those of the profile by default.",
+            help="owner/name or owner/name/file, then @REVISION and #SHA256 if wanted; "
+            "default: those of the profile.",
             show_default=False,
         ),
     ] = None,
