@@ -14,13 +14,13 @@ def test_left_out_predictions_are_those_of_a_fit_without_the_row() -> None:
     kernel, targets = make_problem()
     noise = torch.full((1, 1), 0.3, dtype=torch.float64)
     mask = torch.ones(1, 12, dtype=torch.bool)
-    _, left_out = fit_experts(kernel, targets, noise, mask)
+    _, loo_logits = fit_experts(kernel, targets, noise, mask)
     for row in range(12):
         rest = mask.clone()
         rest[0, row] = False
         dual, _ = fit_experts(kernel, targets, noise, rest)
         expected = (kernel[0, 0, row] * dual[0, 0]).sum()
-        torch.testing.assert_close(left_out[0, 0, row], expected)
+        torch.testing.assert_close(loo_logits[0, 0, row], expected)
 
 
 def test_gradients_are_those_of_the_closed_form() -> None:
@@ -62,9 +62,9 @@ def test_large_problems_are_solved_like_small_ones() -> None:
     # More rows than are solved in one piece, and not a multiple of it.
     kernel, targets = make_problem(150)
     noise = torch.full((1, 1), 0.3, dtype=torch.float64)
-    dual, left_out = fit_experts(kernel, targets, noise, torch.ones(1, 150, dtype=torch.bool))
+    dual, loo_logits = fit_experts(kernel, targets, noise, torch.ones(1, 150, dtype=torch.bool))
     gram = kernel + (0.3 + 1e-3) * torch.eye(150, dtype=torch.float64)
     inverse = torch.linalg.inv(gram)
     torch.testing.assert_close(dual, (inverse @ targets.unsqueeze(-1)).squeeze(-1))
     expected = targets - dual / inverse.diagonal(dim1=-2, dim2=-1)
-    torch.testing.assert_close(left_out, expected)
+    torch.testing.assert_close(loo_logits, expected)

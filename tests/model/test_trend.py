@@ -113,7 +113,7 @@ def test_contexts_with_and_without_drift_share_a_batch(head: InContextHead) -> N
     ):
         torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0.0)
     torch.testing.assert_close(
-        together.left_out, torch.cat([one.left_out for one in alone]), atol=TOLERANCE, rtol=0.0
+        together.loo_logits, torch.cat([one.loo_logits for one in alone]), atol=TOLERANCE, rtol=0.0
     )
 
 
@@ -123,7 +123,7 @@ def test_rows_left_out_are_those_of_a_fit_without_them() -> None:
     mask = torch.ones_like(targets, dtype=torch.bool)
     gram = 0.1 * TimeKernel.of(ages, mask).gram
     noise = torch.tensor([[2.0]]).double()
-    _, left_out = fit_experts(gram.unsqueeze(1), targets.unsqueeze(1), noise, mask)
+    _, loo_logits = fit_experts(gram.unsqueeze(1), targets.unsqueeze(1), noise, mask)
     for row in (0, 17, 49):
         others = torch.arange(50) != row
         less = gram[:, others][:, :, others]
@@ -131,7 +131,7 @@ def test_rows_left_out_are_those_of_a_fit_without_them() -> None:
             less.unsqueeze(1), targets[:, others].unsqueeze(1), noise, mask[:, others]
         )
         expected = (gram[0, row, others] * dual[0, 0]).sum()
-        torch.testing.assert_close(left_out[0, 0, row], expected, atol=1e-9, rtol=0.0)
+        torch.testing.assert_close(loo_logits[0, 0, row], expected, atol=1e-9, rtol=0.0)
 
 
 @pytest.mark.parametrize("age", [-1.0, float("nan"), float("inf")])

@@ -57,8 +57,8 @@ def fit_experts(
     gram.diagonal(dim1=-2, dim2=-1).add_(torch.where(real, noise.unsqueeze(-1) + _JITTER, 1.0))
     targets = torch.where(real, targets, 0.0)
     dual, spread = _solve(gram, targets)
-    left_out = targets - dual / spread
-    return dual, torch.where(real, left_out, 0.0)
+    loo_logits = targets - dual / spread
+    return dual, torch.where(real, loo_logits, 0.0)
 
 
 class _Solve(torch.autograd.Function):

@@ -23,7 +23,7 @@ class HeadState:
         drift: By how much the level now differs from that of the mean, as a logit, ``[B]``;
             0 where rows have no ages, or show no drift.
         prior: Weight of the learned difficulty, ``[B]``.
-        left_out: Logits of the context rows, each left out of the fit, ``[B, N]``;
+        loo_logits: Logits of the context rows, each left out of the fit, ``[B, N]``;
             meaningless for padding.
     """
 
@@ -35,7 +35,7 @@ class HeadState:
     offset: Tensor
     drift: Tensor
     prior: Tensor
-    left_out: Tensor
+    loo_logits: Tensor
 
     def __len__(self) -> int:
         return self.offset.shape[0]
@@ -66,9 +66,9 @@ class HeadState:
             rows = F.pad(context.rows, (0, 0, 0, short))
             norms = F.pad(context.norms, (0, 0, 0, short))
             weights = F.pad(context.weights, (0, short))
-            left_out = F.pad(context.left_out, (0, short))
+            loo_logits = F.pad(context.loo_logits, (0, short))
             padded.append(
-                replace(context, rows=rows, norms=norms, weights=weights, left_out=left_out)
+                replace(context, rows=rows, norms=norms, weights=weights, loo_logits=loo_logits)
             )
         columns = zip(*(context.tensors() for context in padded), strict=True)
         return cls(*(torch.cat(column) for column in columns))
@@ -79,5 +79,5 @@ class HeadState:
         return (
             *(self.rows, self.norms, self.centre, self.spread, self.weights),
             *level,
-            self.left_out,
+            self.loo_logits,
         )

@@ -151,8 +151,8 @@ class InContextHead(nn.Module):
 
         def fitted(grams: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             """Dual coefficients, trust, and the leave-one-out logits of the blend."""
-            dual, left_out = fit_experts(grams, targets, noise, mask)
-            columns = torch.cat([left_out + belief, difficulty], 1)
+            dual, loo_logits = fit_experts(grams, targets, noise, mask)
+            columns = torch.cat([loo_logits + belief, difficulty], 1)
             trust = blend(columns, residuals, curvature, self.trust, F.softplus(self.hold))
             blended = offset.unsqueeze(1) + torch.einsum("bm,bmn->bn", trust, columns)
             return dual, trust, blended

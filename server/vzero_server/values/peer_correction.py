@@ -110,7 +110,7 @@ def fit_peer_correction(
     """Read from the context how much the others say of this policy.
 
     Args:
-        left_out: Leave-one-out logits of the context rows, ``[N]``: ``HeadState.left_out``.
+        left_out: Leave-one-out logits of the context rows, ``[N]``: ``HeadState.loo_logits``.
         offset: Logit of the context's mean reward: ``HeadState.offset``.
         rewards: Rewards of the context rows, ``[N]``.
         others: What others earned on the same prompts, ``[P, N]``.

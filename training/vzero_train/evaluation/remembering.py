@@ -143,7 +143,7 @@ def _turn(
     ages = torch.from_numpy(ages_of(outcomes.step[context])).float().unsqueeze(0)
     encoded = head.encode(rows(outcomes.prompt[context]), given, ages=ages if ages.any() else None)
     values = torch.sigmoid(head.predict(encoded, rows(prompts)))[0].double().numpy()
-    left_out = expit(encoded.left_out[0].double().numpy())
+    left_out = expit(encoded.loo_logits[0].double().numpy())
     newest = {int(prompt): place for place, prompt in enumerate(outcomes.prompt[context])}
     own = [
         left_out[newest[prompt]] if prompt in newest else value

@@ -50,7 +50,7 @@ class Contexts:
         left_out, predicted, offsets = [], [], []
         for column in torch.from_numpy(labels.astype(np.float32)).T:
             encoded = self._head.encode(rows, column.unsqueeze(0))
-            left_out.append(encoded.left_out[0])
+            left_out.append(encoded.loo_logits[0])
             predicted.append(self._head.predict(encoded, queries)[0])
             offsets.append(encoded.offset[0])
         return _stacked(left_out), _stacked(predicted), torch.stack(offsets).double().numpy()

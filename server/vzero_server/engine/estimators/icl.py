@@ -65,7 +65,7 @@ class Known:
     @property
     def left_out(self) -> FloatArray:
         """Logits of the context rows, each left out of the fit, ``[N]``."""
-        return self.encoded.left_out[0].double().cpu().numpy()
+        return self.encoded.loo_logits[0].double().cpu().numpy()
 
 
 @dataclass(frozen=True, slots=True)
