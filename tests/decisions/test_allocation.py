@@ -6,14 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vzero_server.decisions import allocation
-from vzero_server.decisions.allocation import (
-    Allocation,
-    AllocationError,
-    Constraints,
-    allocate,
-    uncertainty_floors,
-)
-from vzero_server.decisions.utility import Objective, tables
+from vzero_server.decisions.allocation import Allocation, allocate
+from vzero_server.decisions.constraints import AllocationError, Constraints, uncertainty_floors
+from vzero_server.decisions.utility import Objective, utility_table
 
 SAMPLE_SIZE = 6.0
 EXACT = [objective for objective in Objective if objective is not Objective.PAPER]
@@ -40,22 +35,22 @@ def choices(given_: Constraints, index: int) -> list[int]:
 
 def brute_force(rates: list[float], given_: Constraints, objective: Objective) -> float:
     mean = np.array(rates)
-    worth = tables(objective, mean, np.full(len(mean), SAMPLE_SIZE), given_.maximum)
+    utilities = utility_table(objective, mean, np.full(len(mean), SAMPLE_SIZE), given_.maximum)
     costs = np.ones(len(mean)) if given_.token_costs is None else given_.token_costs
     best = -1.0
     for counts in itertools.product(*(choices(given_, i) for i in range(len(mean)))):
         if np.dot(counts, costs) <= given_.total:
-            best = max(best, float(worth[np.arange(len(mean)), list(counts)].sum()))
+            best = max(best, float(utilities[np.arange(len(mean)), list(counts)].sum()))
     return best
 
 
 def paper_greedy(rates: list[float], given_: Constraints) -> np.ndarray:
     """Section 5.5, one rollout at a time."""
-    worth = tables(Objective.PAPER, np.array(rates), np.ones(len(rates)), given_.maximum)
+    utilities = utility_table(Objective.PAPER, np.array(rates), np.ones(len(rates)), given_.maximum)
     counts = np.full(len(rates), given_.minimum)
     while counts.sum() < given_.total:
         gains = [
-            worth[i, c + 1] - worth[i, c] if c < given_.maximum else -np.inf
+            utilities[i, c + 1] - utilities[i, c] if c < given_.maximum else -np.inf
             for i, c in enumerate(counts)
         ]
         counts[int(np.argmax(gains))] += 1
@@ -107,17 +102,17 @@ def test_allocations_are_allowed_and_bounded_and_exact_ones_optimal(
     best = brute_force(rates, constraints, objective)
     greedy = solved(rates, constraints, Objective.PAPER)
     for exact in (False, True):
-        found = solved(rates, constraints, objective, exact=exact)
-        for index, count in enumerate(found.rollouts):
+        solution = solved(rates, constraints, objective, exact=exact)
+        for index, count in enumerate(solution.rollouts):
             assert count in choices(constraints, index)
-        assert found.spent <= constraints.total + 1e-9
+        assert solution.spent <= constraints.total + 1e-9
         if constraints.token_costs is None and not constraints.skip:
-            assert found.rollouts.sum() == constraints.total
-        assert found.utility <= best + 1e-9 <= found.upper_bound + 2e-9
+            assert solution.rollouts.sum() == constraints.total
+        assert solution.utility <= best + 1e-9 <= solution.upper_bound + 2e-9
         if objective is Objective.UTILITY:
-            assert found.utility >= greedy.utility - 1e-9
+            assert solution.utility >= greedy.utility - 1e-9
     if objective in EXACT:
-        assert found.utility == pytest.approx(best, abs=1e-9)
+        assert solution.utility == pytest.approx(best, abs=1e-9)
 
 
 def test_greedy_is_not_optimal() -> None:
@@ -142,12 +137,12 @@ def test_greedy_is_not_optimal() -> None:
 def test_the_paper_is_followed_step_by_step(rates: list[float], minimum: int, share: float) -> None:
     least, most = minimum * len(rates), 40 * len(rates)
     constraints = Constraints(round(least + share * (most - least)), minimum, 40)
-    found = solved(rates, constraints, Objective.PAPER)
-    worth = tables(Objective.PAPER, np.array(rates), np.ones(len(rates)), 40)
+    solution = solved(rates, constraints, Objective.PAPER)
+    utilities = utility_table(Objective.PAPER, np.array(rates), np.ones(len(rates)), 40)
     expected = paper_greedy(rates, constraints)
-    # Rounding may decide between equal prompts; what they get and what it is worth stay.
+    # Rounding may decide between equal prompts; their rollouts and utility stay.
     np.testing.assert_allclose(
-        found.utility, worth[np.arange(len(rates)), expected].sum(), rtol=1e-9, atol=1e-12
+        solution.utility, utilities[np.arange(len(rates)), expected].sum(), rtol=1e-9, atol=1e-12
     )
 
 
@@ -155,19 +150,19 @@ def test_the_paper_is_followed_step_by_step(rates: list[float], minimum: int, sh
 def test_large_batches_reach_the_bound(objective: Objective) -> None:
     for seed in range(3):
         rates = np.random.default_rng(seed).random(512).tolist()
-        found = solved(rates, Constraints(8192), objective)
-        assert found.rollouts.sum() == 8192
-        assert found.utility >= 0.995 * found.upper_bound
-        assert found.utility <= found.upper_bound
+        solution = solved(rates, Constraints(8192), objective)
+        assert solution.rollouts.sum() == 8192
+        assert solution.utility >= 0.995 * solution.upper_bound
+        assert solution.utility <= solution.upper_bound
 
 
 def test_tokens_are_counted_where_rollouts_cost_some() -> None:
     costs = np.array([100.0, 1000.0])
     constraints = Constraints(10_000, token_costs=costs, minimum=2, maximum=64)
-    found = solved([0.5, 0.5], constraints, Objective.UTILITY, exact=True)
-    assert found.rollouts[0] > found.rollouts[1] >= 2
-    assert found.spent == pytest.approx(float(found.rollouts @ costs))
-    assert found.spent <= 10_000
+    solution = solved([0.5, 0.5], constraints, Objective.UTILITY, exact=True)
+    assert solution.rollouts[0] > solution.rollouts[1] >= 2
+    assert solution.spent == pytest.approx(float(solution.rollouts @ costs))
+    assert solution.spent <= 10_000
 
 
 def test_uncertain_prompts_are_not_skipped() -> None:
@@ -175,8 +170,8 @@ def test_uncertain_prompts_are_not_skipped() -> None:
     assert floors.tolist() == [4, 0]
     constraints = Constraints(12, floors=floors, skip=True)
     # The first prompt is worth nothing: all its rollouts fail.
-    found = solved([0.0, 0.5], constraints, Objective.UTILITY)
-    assert found.rollouts.tolist() == [4, 8]
+    solution = solved([0.0, 0.5], constraints, Objective.UTILITY)
+    assert solution.rollouts.tolist() == [4, 8]
     assert solved([0.0, 0.5], Constraints(12, skip=True), Objective.UTILITY).rollouts[0] == 0
 
 
@@ -185,7 +180,7 @@ def test_uncertain_prompts_are_not_skipped() -> None:
     [
         (Constraints(3), "total", "the minima alone take 4"),
         (Constraints(300), "total", "the maxima only take 256"),
-        (Constraints(13, multiple_of=2), "total", "no multiple of 2"),
+        (Constraints(13, multiple_of=2), "total", "not a multiple of 2"),
         (Constraints(16, 5, 7, multiple_of=4), "multiple_of", "no count"),
         (Constraints(16, multiple_of=0), "multiple_of", "at least 1"),
         (Constraints(16, minimum=-1), "minimum", "negative"),
@@ -208,10 +203,10 @@ def test_an_optimum_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPat
     generator = np.random.default_rng(1)
     constraints = Constraints(64 * 4000, token_costs=generator.uniform(50, 900, 64))
     rates = generator.random(64).tolist()
-    monkeypatch.setattr(allocation, "_THOROUGH", 10_000)
+    monkeypatch.setattr(allocation, "_EXACT_STATES", 10_000)
     with pytest.raises(AllocationError) as caught:
         solved(rates, constraints, Objective.UTILITY, exact=True)
     assert caught.value.field == "exact"
-    found = solved(rates, constraints, Objective.UTILITY)
+    solution = solved(rates, constraints, Objective.UTILITY)
     greedy = solved(rates, constraints, Objective.PAPER)
-    assert found.utility >= max(greedy.utility, 0.98 * found.upper_bound)
+    assert solution.utility >= max(greedy.utility, 0.98 * solution.upper_bound)

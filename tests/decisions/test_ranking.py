@@ -4,65 +4,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vzero_server.decisions import ranking
+from vzero_server.decisions.costs import normalised_costs
 from vzero_server.decisions.ranking import Label
 
 VALUES = np.array([[0.9, 0.6, 0.3], [0.2, 0.6, 0.7]])
 COSTS = [30.0, 10.0, 20.0]
 
 
-def test_a_cost_is_a_price_times_tokens_or_what_was_observed() -> None:
-    assert ranking.expected_cost(7.0, 100.0, 3.0) == 700.0
-    assert ranking.expected_cost(7.0, None, 3.0) is None
-    assert ranking.expected_cost(None, 100.0, 3.0) == 3.0
-    assert ranking.expected_cost(None, None, None) is None
-    assert ranking.expected_cost(1e300, 1e300, 3.0) is None, "too large for a number"
-
-
-@pytest.mark.parametrize(
-    ("costs", "expected"),
-    [
-        ([30.0, 10.0, 20.0], [1.0, 0.0, 0.5]),
-        ([5.0, 5.0], [0.0, 0.0]),
-        ([5.0], [0.0]),
-        ([None, None], [0.0, 0.0]),
-        ([None], [0.0]),
-        ([None, 5.0], [1.0, 0.0]),
-        ([None, 0.0, 4.0], [1.0, 0.0, 1.0]),
-    ],
-)
-def test_costs_are_normalised_over_the_fleet(
-    costs: list[float | None], expected: list[float]
-) -> None:
-    assert ranking.normalised(costs).tolist() == expected
-
-
 def test_preferences_move_from_the_cheapest_to_the_best() -> None:
-    cost = ranking.normalised(COSTS)
+    cost = normalised_costs(COSTS)
     scores = ranking.decomposed_scores(VALUES, cost, [0.0, 0.5, 1.0])
-    found = ranking.rank(scores, cost, ranking.eligible(VALUES, COSTS))
-    assert found.order[0].tolist() == [[1, 2, 0], [1, 2, 0]]
-    assert found.order[2].tolist() == [[0, 1, 2], [2, 1, 0]]
+    ranked = ranking.rank(scores, cost, ranking.eligible(VALUES, COSTS))
+    assert ranked.order[0].tolist() == [[1, 2, 0], [1, 2, 0]]
+    assert ranked.order[2].tolist() == [[0, 1, 2], [2, 1, 0]]
     assert scores[1, 0].tolist() == pytest.approx([0.45, 0.8, 0.4])
-    assert found.order[1, 0].tolist() == [1, 0, 2]
+    assert ranked.order[1, 0].tolist() == [1, 0, 2]
 
 
 def test_of_equals_the_cheaper_comes_first() -> None:
-    cost = ranking.normalised(COSTS)
+    cost = normalised_costs(COSTS)
     scores = np.full((1, 1, 3), 0.5) + np.array([1e-15, 0.0, 2e-15])
-    found = ranking.rank(scores, cost, np.ones((1, 3), np.bool_))
-    assert found.order[0, 0].tolist() == [1, 2, 0]
+    ranked = ranking.rank(scores, cost, np.ones((1, 3), np.bool_))
+    assert ranked.order[0, 0].tolist() == [1, 2, 0]
 
 
 def test_what_does_not_pass_the_filters_comes_last_in_order() -> None:
-    cost = ranking.normalised(COSTS)
+    cost = normalised_costs(COSTS)
     scores = ranking.decomposed_scores(VALUES, cost, [1.0])
     passed = ranking.eligible(VALUES, COSTS, min_value=0.5, max_cost=25.0)
     assert passed.tolist() == [[False, True, False], [False, True, True]]
-    found = ranking.rank(scores, cost, passed)
-    assert found.order[0].tolist() == [[1, 0, 2], [2, 1, 0]]
-    nobody = ranking.eligible(VALUES, [None] * 3, max_cost=25.0, admitted=[True] * 3)
-    assert not nobody.any()
-    assert ranking.rank(scores, cost, nobody).order[0, 0].tolist() == [0, 1, 2]
+    ranked = ranking.rank(scores, cost, passed)
+    assert ranked.order[0].tolist() == [[1, 0, 2], [2, 1, 0]]
+    none_passed = ranking.eligible(VALUES, [None] * 3, max_cost=25.0, admitted=[True] * 3)
+    assert not none_passed.any()
+    assert ranking.rank(scores, cost, none_passed).order[0, 0].tolist() == [0, 1, 2]
     assert (
         ranking.eligible(VALUES, COSTS, admitted=[True, False, True])[:, 1].tolist() == [False] * 2
     )

@@ -9,14 +9,10 @@ import numpy as np
 from vzero.v1 import policy_pb2, value_pb2
 from vzero_server.api import convert
 from vzero_server.api.errors import InvalidRequestError, Violation
-from vzero_server.decisions.allocation import (
-    Allocation,
-    AllocationError,
-    Constraints,
-    allocate,
-    uncertainty_floors,
-)
-from vzero_server.decisions.ranking import Ranking, expected_cost
+from vzero_server.decisions.allocation import Allocation, allocate
+from vzero_server.decisions.constraints import AllocationError, Constraints, uncertainty_floors
+from vzero_server.decisions.costs import expected_cost
+from vzero_server.decisions.ranking import Ranking
 from vzero_server.decisions.utility import Objective
 from vzero_server.engine.predictor import Prediction
 from vzero_server.storage.records import Fleet, PolicyRecord, Price, PriceUnit

@@ -1,1 +1,1 @@
-"""What follows from values: how many rollouts a prompt gets, which policy answers it."""
+"""Decisions made from values: allocation of rollouts and ranking of policies."""

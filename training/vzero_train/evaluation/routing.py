@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from vzero_server.decisions.ranking import decomposed_scores, eligible, normalised, rank
+from vzero_server.decisions.costs import normalised_costs
+from vzero_server.decisions.ranking import decomposed_scores, eligible, rank
 from vzero_train.data.fleet import Fleet
 from vzero_train.evaluation.frontier import Frontier
 from vzero_train.evaluation.resampling import Interval
@@ -117,7 +118,7 @@ def route(
     """Have every router choose a policy for every asked prompt, at every preference."""
     routed = []
     for done, task in enumerate(tasks):
-        cost = normalised(fleet.costs[task.known].mean(0).tolist())
+        cost = normalised_costs(fleet.costs[task.known].mean(0).tolist())
         picks = {}
         for number, (name, sweep) in enumerate(sweeps.items()):
             scores = sweep.scores(task, cost, sweep.betas)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vzero_server.decisions.ranking import normalised
+from vzero_server.decisions.costs import normalised_costs
 from vzero_server.model.checkpoint import Checkpoint
 from vzero_train.data.columns import Columns
 from vzero_train.data.fleet import Fleet
@@ -205,7 +205,7 @@ def _draw(fleet: Fleet, reports: Sequence[Report], path: Path) -> None:
         points = np.array(one.curve)
         judged = one.name in JUDGED
         axis.plot(*points.T, label=one.name, linewidth=2.4 if judged else 1.1, zorder=1 + judged)
-    if normalised(costs.tolist()).any() and costs.max() > 8.0 * costs.min() > 0.0:
+    if normalised_costs(costs.tolist()).any() and costs.max() > 8.0 * costs.min() > 0.0:
         axis.set_xscale("log")
     axis.set_xlabel(f"mean cost ({fleet.unit})")
     axis.set_ylabel("mean reward")

@@ -11,6 +11,7 @@ from vzero_server.api import convert, decisions
 from vzero_server.api.errors import Context, InvalidRequestError, UnavailableError, Violation
 from vzero_server.api.interceptors import Gate
 from vzero_server.decisions import ranking
+from vzero_server.decisions.costs import normalised_costs
 from vzero_server.engine.context.context_cache import EstimatorName
 from vzero_server.engine.predictor import Prediction, Predictor
 from vzero_server.storage.base import OutcomeStore
@@ -91,7 +92,7 @@ class ValueService(value_pb2_grpc.ValueServiceServicer):
             ),
         )
         costs = decisions.expected_costs(records, request.costs)
-        cost = ranking.normalised(costs)
+        cost = normalised_costs(costs)
         values = np.stack([prediction.values.mean for prediction in predictions], axis=1)
         if request.mode == value_pb2.RANK_MODE_PAPER:
             scores = np.stack(
