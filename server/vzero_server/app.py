@@ -19,7 +19,7 @@ from vzero_server.engine.adjust.fleet import FleetCalibrations
 from vzero_server.engine.adjust.peers import Peers
 from vzero_server.engine.context.context_cache import ContextCache, EstimatorName
 from vzero_server.engine.context.window_cache import WindowCache
-from vzero_server.engine.embedding.batch_forms import BatchForm, Packed, Padded
+from vzero_server.engine.embedding.batch_budget import BatchBudget, PackedBudget, PaddedBudget
 from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.engine.embedding.feature_cache import FeatureCache
 from vzero_server.engine.estimators.base import Estimator
@@ -166,7 +166,7 @@ async def engine_of(
     memory = DeviceMemory(make_room)
     batcher = EmbeddingBatcher(
         EncoderWithinMemory(encoder, memory),
-        _form_of_batches(settings, models),
+        _batch_budget(settings, models),
         max_queued_prompts=settings.max_queued_prompts,
         max_delay=settings.max_queue_delay,
         metrics=metrics,
@@ -227,9 +227,9 @@ async def engine_of(
         worker.shutdown()
 
 
-def _form_of_batches(settings: Settings, models: Models) -> BatchForm:
-    """How batches of the backbone are made up, by what padding costs."""
+def _batch_budget(settings: Settings, models: Models) -> BatchBudget:
+    """The budget of the backbone's batches, which depends on what padding costs."""
     if models.encoder.packs:
-        return Packed(settings.max_batch_tokens)
+        return PackedBudget(settings.max_batch_tokens)
     on_gpu = models.device.startswith("cuda")
-    return Padded(settings.max_batch_tokens, None if on_gpu else _CPU_PADDING)
+    return PaddedBudget(settings.max_batch_tokens, None if on_gpu else _CPU_PADDING)

@@ -5,6 +5,7 @@ Prompts and policies with these names make the part fail that comes across them.
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from vzero_server.testing.local_server import LocalServer
 
 POISON_TOKENISER, POISON_DEVICE, POISON_HEAD = "poison tokeniser", "poison device", "poison head"
 HANG_TOKENISER, HANG_DEVICE, HANG_HEAD = "hang tokeniser", "hang device", "hang head"
+# Followed by the path of a file: the device waits until it exists.
+HOLD_DEVICE = "hold device until "
 HANG_CONTEXT, HANG_WRITER, KILL_WRITER = "hang context", "hang writer", "kill writer"
 
 # Rewards by which the parts that see no names know a policy.
@@ -57,12 +60,23 @@ def _fail(found: bool, how: str) -> None:
         raise SystemExit(how)
 
 
-def _tokenize(_: PromptEncoder, prompts: Sequence[str]) -> None:
+_held: dict[tuple[int, ...], Path] = {}
+
+
+def _tokenize(encoder: PromptEncoder, prompts: Sequence[str]) -> None:
+    for prompt in prompts:
+        if prompt.startswith(HOLD_DEVICE):
+            tokens = encoder._backbone.tokenize([prompt])[0]
+            _held[tuple(tokens)] = Path(prompt.removeprefix(HOLD_DEVICE))
     for how in (POISON_TOKENISER, HANG_TOKENISER):
         _fail(how in prompts, how)
 
 
 def _embed(encoder: PromptEncoder, prompts: Sequence[Any]) -> None:
+    for prompt in prompts:
+        held = _held.get(tuple(prompt.tokens))
+        while held and not held.exists():
+            time.sleep(0.01)
     for how in (POISON_DEVICE, HANG_DEVICE):
         _fail(_tokens(encoder, how) in [prompt.tokens for prompt in prompts], how)
 

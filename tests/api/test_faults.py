@@ -20,6 +20,7 @@ from tests.api.faulty_server import (
     HANG_HEAD,
     HANG_TOKENISER,
     HANG_WRITER,
+    HOLD_DEVICE,
     KILL_WRITER,
     POISON_DEVICE,
     POISON_HEAD,
@@ -154,6 +155,43 @@ def test_a_call_that_is_late_or_cancelled_ends(poisoned: Stubs) -> None:
     time.sleep(0.1)
     call.cancel()
     assert len(poisoned.predict("p", ["on time"]).values) == 1
+
+
+def test_prompts_of_a_call_that_expired_take_no_place(tmp_path: Path, tiny_model: Path) -> None:
+    """They leave the queue with their call, however long the device takes meanwhile."""
+    settings = {"head": "none", "peers": 0, "max_queued_prompts": 64}
+    release = tmp_path / "release"
+    with FaultyServer(tmp_path / "data", backbone=tiny_model, **settings) as server:
+        stubs = Stubs(server)
+        stubs.update(chunk("p", sums(20)))
+        stubs.predict("p", ["warm"])
+
+        def call(name: str, count: int, timeout: float = 300.0) -> grpc.Future:
+            prompts = [f"{name} {i}" for i in range(count)]
+            request = value_pb2.PredictRequest(policy_id="p", prompts=prompts)
+            return stubs.values.Predict.future(request, timeout=timeout)
+
+        def wait_for_queued(prompts: int) -> None:
+            while metric(server, "vzero_queued_prompts") != prompts:
+                time.sleep(0.01)
+
+        try:
+            held = stubs.values.Predict.future(
+                value_pb2.PredictRequest(policy_id="p", prompts=[f"{HOLD_DEVICE}{release}"]),
+                timeout=300,
+            )
+            wait_for_queued(1)
+            expiring = call("expiring", 63, timeout=2.0)
+            with refused(grpc.StatusCode.DEADLINE_EXCEEDED):
+                expiring.result()
+            wait_for_queued(1)
+            staying = call("staying", 63)
+            wait_for_queued(64)
+            with refused(grpc.StatusCode.RESOURCE_EXHAUSTED):
+                call("too many", 1).result()
+        finally:
+            release.touch()
+        assert [len(reply.result().values) for reply in (held, staying)] == [1, 63]
 
 
 # Callers that take and give nothing.

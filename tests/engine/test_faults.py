@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.engine.estimators.test_batcher import Adder, ask, encoded, queries
-from vzero_server.engine.embedding.batch_forms import Padded
+from vzero_server.engine.embedding.batch_budget import PaddedBudget
 from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.engine.estimators.batcher import EstimatorBatcher
 from vzero_server.observability.metrics import Metrics
@@ -41,7 +41,7 @@ def prompts(*texts: str) -> dict[bytes, str]:
 
 async def test_a_prompt_that_cannot_be_tokenised_fails_its_own_call_only() -> None:
     picky, metrics = Picky(), Metrics()
-    batcher = EmbeddingBatcher(picky, Padded(64), max_queued_prompts=1000, metrics=metrics)
+    batcher = EmbeddingBatcher(picky, PaddedBudget(64), max_queued_prompts=1000, metrics=metrics)
     held = asyncio.create_task(batcher.embed(prompts("first")))
     await asyncio.sleep(0.05)
     texts = [f"good {i}" for i in range(100)]
@@ -63,7 +63,7 @@ async def test_a_prompt_that_cannot_be_tokenised_fails_its_own_call_only() -> No
 
 async def test_prompts_of_callers_that_left_are_counted() -> None:
     picky, metrics = Picky(), Metrics()
-    batcher = EmbeddingBatcher(picky, Padded(64), max_queued_prompts=1000, metrics=metrics)
+    batcher = EmbeddingBatcher(picky, PaddedBudget(64), max_queued_prompts=1000, metrics=metrics)
     held = asyncio.create_task(batcher.embed(prompts("first")))
     await asyncio.sleep(0.05)
     late = asyncio.create_task(asyncio.wait_for(batcher.embed(prompts("late", "later")), 0.05))

@@ -15,7 +15,7 @@ from tests.outcomes import sums
 from vzero_server.engine.context.context_cache import CachedContext, ContextCache, EstimatorName
 from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.context.window_cache import WindowCache
-from vzero_server.engine.embedding.batch_forms import Padded
+from vzero_server.engine.embedding.batch_budget import PaddedBudget
 from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.engine.embedding.feature_cache import FeatureCache
 from vzero_server.engine.estimators.base import Question
@@ -74,7 +74,7 @@ async def door(
 ) -> AsyncIterator[Door]:
     store = open_store(folder / "data")
     encoder = PromptEncoder(backbone)
-    batcher = EmbeddingBatcher(encoder, Padded(512), max_queued_prompts=1000)
+    batcher = EmbeddingBatcher(encoder, PaddedBudget(512), max_queued_prompts=1000)
     key = await store.model_key(encoder.fingerprint)
     features = FeatureCache(
         store, batcher, model_key=key, columns=encoder.columns, max_bytes=1 << 20

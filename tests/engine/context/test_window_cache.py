@@ -11,7 +11,7 @@ import numpy as np
 from tests.outcomes import sums
 from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.context.window_cache import WindowCache
-from vzero_server.engine.embedding.batch_forms import Padded
+from vzero_server.engine.embedding.batch_budget import PaddedBudget
 from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.engine.embedding.feature_cache import FeatureCache
 from vzero_server.model.backbone import Backbone
@@ -45,7 +45,7 @@ class Door:
 async def door(folder: Path, backbone: Backbone) -> AsyncIterator[Door]:
     store = open_store(folder / "data")
     encoder = PromptEncoder(backbone)
-    batcher = EmbeddingBatcher(encoder, Padded(512), max_queued_prompts=1000)
+    batcher = EmbeddingBatcher(encoder, PaddedBudget(512), max_queued_prompts=1000)
     model = await store.model_key(encoder.fingerprint)
     features = FeatureCache(
         store, batcher, model_key=model, columns=encoder.columns, max_bytes=1 << 20

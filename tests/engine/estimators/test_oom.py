@@ -10,7 +10,7 @@ import torch
 
 from vzero_server.api.errors import to_status
 from vzero_server.engine.context.window import ContextWindow
-from vzero_server.engine.embedding.batch_forms import Padded
+from vzero_server.engine.embedding.batch_budget import PaddedBudget
 from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.engine.estimators.base import Question
 from vzero_server.engine.estimators.oom import (
@@ -150,7 +150,7 @@ def test_prompts_are_embedded_one_by_one_once_room_was_made() -> None:
 async def test_a_prompt_that_does_not_fit_is_refused() -> None:
     crowded = CrowdedEncoder(room=0)
     encoder = EncoderWithinMemory(crowded, DeviceMemory(crowded.make_room))
-    batcher = EmbeddingBatcher(encoder, Padded(64), max_queued_prompts=10)
+    batcher = EmbeddingBatcher(encoder, PaddedBudget(64), max_queued_prompts=10)
     with pytest.raises(DeviceMemoryError, match="a prompt of up to 3 tokens"):
         await batcher.embed({b"digest": "abc"})
     await batcher.close()

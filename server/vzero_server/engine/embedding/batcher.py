@@ -1,14 +1,16 @@
 """The queue in front of the backbone: prompts gather while a batch runs."""
 
 import asyncio
+import itertools
 import logging
 import math
 import time
 from collections.abc import Coroutine, Mapping, Sequence, Sized
 from typing import Any, Protocol
 
-from vzero_server.engine.embedding.batch_forms import BatchForm
-from vzero_server.engine.embedding.prompt_queue import Item, Pace, PromptQueue
+from vzero_server.engine.embedding.batch_budget import BatchBudget
+from vzero_server.engine.embedding.prompt_queue import PromptQueue, QueuedPrompt
+from vzero_server.engine.embedding.throughput import Throughput
 from vzero_server.errors import OverloadedError
 from vzero_server.observability.liveness import Monitored, MonitoredTask, Worker
 from vzero_server.observability.metrics import Metrics
@@ -17,43 +19,44 @@ from vzero_server.types import Features
 
 logger = logging.getLogger(__name__)
 
-# Prompts tokenised in one go: little enough that the first batch can start early.
-_TOKENISE = 256
+# Prompts tokenised in one job: few enough that the first batch starts early.
+_TOKENISE_PROMPTS = 256
 
 
 class Encoder(Protocol):
-    """What the batcher needs; see ``vzero_server.model.prompt_encoder``."""
+    """Turns prompts into feature vectors; see ``vzero_server.model.prompt_encoder``."""
 
     def tokenize(self, prompts: Sequence[str]) -> Sequence[Sized]:
-        """Prompts made ready, each as long as it has tokens; thread-safe."""
+        """Tokenise prompts; the size of each result is its number of tokens. Thread-safe."""
 
     def embed(self, prompts: Sequence[Any]) -> Features:
-        """Feature vectors of one batch of such prompts, ``[len(prompts), columns]``."""
+        """Embed one batch of tokenised prompts, ``[len(prompts), columns]``."""
 
 
 class EmbeddingBatcher:
-    """Forms batches of whatever waits and runs them on the one thread of the device.
+    """Forms batches of queued prompts and runs them on the device's only thread.
 
-    No wait is added to fill a batch: while one runs, prompts gather for the next. A
-    prompt that is asked for twice is computed once. A prompt whose callers have all
-    gone (cancelled, deadline passed) is dropped before it costs anything. Prompts asked
-    for in the background run when nobody waits.
+    It never delays a prompt to fill a batch: while one batch runs, prompts gather for the
+    next. A prompt that several callers ask for is computed once. When the last caller of a
+    prompt leaves (cancelled, or past its deadline), the prompt leaves the queue at once and
+    no longer counts against any limit; one that is on the device finishes. Prompts asked for
+    in the background run when no other prompt is queued.
 
-    Fair queueing: a prompt is due when its call came, plus the time the device would take
-    for the prompts before it in its call. Each batch holds the prompt that is due first,
-    and those due soon after that its form chooses. So a call for one prompt does not wait
-    for one for thousands, nor the latter for ever.
+    Queueing is fair: a prompt is due when its call arrived, plus the time the device needs
+    for the prompts before it in the same call. Each batch holds the prompt that is due first,
+    and prompts due soon after it as its budget chooses. So a call for one prompt does not
+    wait for a call for thousands, and the large call is not starved either.
 
     All methods belong to one event loop.
 
     Attributes:
-        monitored: What must work for it to answer.
+        monitored: Threads and tasks that must be alive for it to answer.
     """
 
     def __init__(
         self,
         encoder: Encoder,
-        form: BatchForm,
+        budget: BatchBudget,
         *,
         max_queued_prompts: int,
         max_delay: float = math.inf,
@@ -63,46 +66,51 @@ class EmbeddingBatcher:
 
         Args:
             encoder: The backbone.
-            form: How batches are made up.
-            max_queued_prompts: Most distinct prompts waiting; beyond, callers are refused.
-                A call that is larger by itself is let in when nothing waits.
-            max_delay: Callers are also refused while the prompts that are due take longer
-                than so many seconds: who is let in is answered soon, however many are not.
+            budget: Chooses the prompts of a batch.
+            max_queued_prompts: Most distinct prompts that callers wait for; further calls
+                are refused. A larger call is accepted when the queue is empty.
+            max_delay: Calls are also refused while the prompts that are due take longer than
+                this many seconds, so that accepted calls are answered soon under overload.
             metrics: Where it is measured.
         """
         self._encoder = encoder
-        self._form = form
+        self._budget = budget
         self._max_queued_prompts = max_queued_prompts
         self._max_delay = max_delay
-        self._items: dict[bytes, Item] = {}
+        # All that a caller can join, by digest. The abandoned ones run, and have no caller.
+        self._entries: dict[bytes, QueuedPrompt] = {}
+        self._abandoned: set[QueuedPrompt] = set()
+        # An entry is tokenised, then queued in one of two queues, then on the device.
+        self._tokenising: set[QueuedPrompt] = set()
         self._urgent = PromptQueue()
         self._background = PromptQueue()
+        self._running_tokens = 0
+        self._arrivals = itertools.count()
         self._arrived = asyncio.Event()
-        self._pace = Pace()
-        # Tokens on the device, and prompts that have none yet.
-        self._running = 0
-        self._tokenising: set[Item] = set()
+        self._throughput = Throughput()
         self._device = Worker("engine")
         self._tokenisers = Worker("tokenise")
         self._metrics = metrics or Metrics()
         self._metrics.read(
-            "queued_prompts", "Distinct prompts waiting or running.", self._items.__len__
+            "queued_prompts",
+            "Distinct prompts, waiting or running, that callers wait for.",
+            self._size,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         dispatcher = MonitoredTask("dispatcher of prompts", self._spawn(self._dispatch()))
         self.monitored: tuple[Monitored, ...] = (self._device, self._tokenisers, dispatcher)
 
     def __len__(self) -> int:
-        """Distinct prompts waiting or running."""
-        return len(self._items)
+        """Distinct prompts, waiting or running, that callers wait for."""
+        return len(self._entries) - len(self._abandoned)
 
     async def close(self) -> None:
         """Stop; callers still waiting are cancelled."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for item in self._items.values():
-            item.vector.cancel()
+        for entry in self._entries.values():
+            entry.vector.cancel()
         self._device.shutdown()
         self._tokenisers.shutdown()
 
@@ -113,52 +121,56 @@ class EmbeddingBatcher:
 
         Args:
             prompts: Texts by digest.
-            background: Run them only when nobody else waits.
+            background: Run them only when no other prompt is queued.
+
+        Returns:
+            Feature vectors by digest.
 
         Raises:
             OverloadedError: The queue is full.
         """
-        new = [digest for digest in prompts if digest not in self._items]
-        if self._items and len(self._items) + len(new) > self._max_queued_prompts:
+        new = [digest for digest in prompts if digest not in self._entries]
+        if len(self) and len(self) + len(new) > self._max_queued_prompts:
             raise OverloadedError(self._retry_after())
         if new and not background:
             self.check_delay()
         now = time.monotonic()
-        loop = asyncio.get_running_loop()
-        for place, digest in enumerate(new):
-            due = now + place / self._pace.prompts_per_second
-            vector = loop.create_future()
-            self._items[digest] = Item(digest, prompts[digest], due, background, vector, asked=now)
         if new:
-            coming = [self._items[digest] for digest in new]
-            self._tokenising.update(coming)
-            self._spawn(self._tokenise(coming))
-        items = [self._items[digest] for digest in prompts]
-        for item in items:
-            item.waiters += 1
-            if item.background and not background:
-                self._promote(item, now)
+            self._admit([(digest, prompts[digest]) for digest in new], now)
+        entries = [self._entries[digest] for digest in prompts]
+        for entry in entries:
+            self._join(entry, now, background=background)
         try:
             # Leaves the futures alone when cancelled: others may wait for them.
-            await asyncio.wait([item.vector for item in items], return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.wait(
+                [entry.vector for entry in entries], return_when=asyncio.FIRST_EXCEPTION
+            )
             if wanted():
-                _trace(now, items)
-            return {item.digest: item.vector.result() for item in items}
+                _trace(now, entries)
+            return {entry.digest: entry.vector.result() for entry in entries}
         finally:
-            for item in items:
-                item.waiters -= 1
+            for entry in entries:
+                self._leave(entry, background=background)
 
     def check_delay(self) -> None:
-        """Whether a new prompt would be answered in time.
+        """Check that a new prompt would be answered in time.
 
         Raises:
-            OverloadedError: It would not.
+            OverloadedError: The prompts that are due take longer than ``max_delay``.
         """
         now = time.monotonic()
-        coming = sum(item.due <= now and not item.background for item in self._tokenising)
-        delay = self._pace.seconds(self._urgent.due(now) + self._running, coming)
-        if delay > self._max_delay:
+        tokenising = sum(
+            not entry.background and entry.position[0] <= now for entry in self._tokenising
+        )
+        tokens = self._urgent.due_tokens(now) + self._running_tokens
+        if self._throughput.seconds(tokens, tokenising) > self._max_delay:
             raise OverloadedError(self._retry_after())
+
+    def _size(self) -> float:
+        return float(len(self))
+
+    def _retry_after(self) -> float:
+        return min(30.0, max(0.1, len(self) / self._throughput.prompts_per_second))
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -166,49 +178,86 @@ class EmbeddingBatcher:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _promote(self, item: Item, now: float) -> None:
-        """Let a background item overtake; its old place in the queue is skipped later."""
-        item.background = False
-        item.due = now
-        if item.tokens:
-            self._urgent.push(item)
+    def _admit(self, prompts: Sequence[tuple[bytes, str]], now: float) -> None:
+        """Create the entries of new prompts of one call and start to tokenise them."""
+        loop = asyncio.get_running_loop()
+        entries = []
+        for place, (digest, prompt) in enumerate(prompts):
+            due = now + place / self._throughput.prompts_per_second
+            position = (due, next(self._arrivals))
+            entry = QueuedPrompt(digest, prompt, position, now, loop.create_future())
+            self._entries[digest] = entry
+            entries.append(entry)
+        self._tokenising.update(entries)
+        self._spawn(self._tokenise(entries))
 
-    def _retry_after(self) -> float:
-        return min(30.0, max(0.1, len(self._items) / self._pace.prompts_per_second))
+    def _join(self, entry: QueuedPrompt, now: float, *, background: bool) -> None:
+        """Add a caller to an entry."""
+        self._abandoned.discard(entry)
+        if entry.waiters and entry.background and not background:
+            _move(entry, self._urgent, (now, next(self._arrivals)))
+        entry.waiters += 1
+        entry.background_waiters += background
 
-    async def _tokenise(self, items: list[Item]) -> None:
-        """Tokenise new items and queue them; not cancelled with the caller they came from."""
-        for start in range(0, len(items), _TOKENISE):
-            if piece := [item for item in items[start : start + _TOKENISE] if self._keep(item)]:
-                began = time.monotonic()
+    def _leave(self, entry: QueuedPrompt, *, background: bool) -> None:
+        """Remove a caller from an entry, and the entry if it has no other caller."""
+        entry.waiters -= 1
+        entry.background_waiters -= background
+        if entry.vector.done():
+            return
+        if not entry.waiters:
+            self._drop(entry)
+        elif entry.background and not background:
+            _move(entry, self._background, entry.position)
+
+    def _drop(self, entry: QueuedPrompt) -> None:
+        """Take an entry without callers out of the queue; let it finish if it runs."""
+        if entry.on_device:
+            self._abandoned.add(entry)
+            return
+        if entry.queue is not None:
+            entry.queue.remove(entry)
+        self._tokenising.discard(entry)
+        del self._entries[entry.digest]
+        entry.vector.cancel()
+        self._metrics.dropped_prompts.inc()
+
+    async def _tokenise(self, entries: Sequence[QueuedPrompt]) -> None:
+        """Tokenise new entries and queue them; not cancelled with the call they came from."""
+        for start in range(0, len(entries), _TOKENISE_PROMPTS):
+            piece = entries[start : start + _TOKENISE_PROMPTS]
+            if piece := [entry for entry in piece if not entry.vector.done()]:
+                started = time.monotonic()
                 await self._tokenise_piece(piece)
-                self._metrics.tokenise_seconds.observe(time.monotonic() - began)
-            self._tokenising.difference_update(items[start : start + _TOKENISE])
+                self._metrics.tokenise_seconds.observe(time.monotonic() - started)
 
-    async def _tokenise_piece(self, piece: list[Item]) -> None:
-        prompts = [item.prompt for item in piece]
+    async def _tokenise_piece(self, piece: Sequence[QueuedPrompt]) -> None:
+        prompts = [entry.prompt for entry in piece]
         try:
             rows = await asyncio.get_running_loop().run_in_executor(
                 self._tokenisers, self._encoder.tokenize, prompts
             )
         except Exception as error:
             if len(piece) > 1:
-                # Others may wait for the prompts that came with a bad one.
-                logger.warning("tokenising %d prompts failed; doing it one by one", len(piece))
-                for item in piece:
-                    await self._tokenise_piece([item])
+                # A bad prompt must not fail the prompts that arrived with it.
+                logger.warning("tokenising %d prompts failed; retrying one by one", len(piece))
+                for entry in piece:
+                    await self._tokenise_piece([entry])
             else:
                 logger.exception("the tokeniser failed on a prompt")
                 self._resolve(piece[0], error)
             return
         now = time.monotonic()
-        for item, tokens in zip(piece, rows, strict=True):
-            item.tokens, item.prompt, item.tokenised = tokens, "", now
-            (self._background if item.background else self._urgent).push(item)
+        for entry, tokens in zip(piece, rows, strict=True):
+            # The last caller may have left meanwhile.
+            if entry in self._tokenising:
+                self._tokenising.remove(entry)
+                entry.tokens, entry.prompt, entry.tokenised_at = tokens, "", now
+                (self._background if entry.background else self._urgent).push(entry)
         self._arrived.set()
 
     async def _dispatch(self) -> None:
-        """Run one batch after the other for as long as there is work."""
+        """Run batches, one after the other."""
         while True:
             batch = self._next_batch()
             if not batch:
@@ -216,85 +265,88 @@ class EmbeddingBatcher:
                 await self._arrived.wait()
                 continue
             started = time.monotonic()
-            for item in batch:
-                item.began = started
-                self._metrics.prompt_queue_seconds.observe(started - item.asked)
-            tokens = self._running = sum(len(item.tokens) for item in batch)
+            for entry in batch:
+                entry.on_device = True
+                entry.started_at = started
+                self._metrics.prompt_queue_seconds.observe(started - entry.arrived_at)
+            tokens = self._running_tokens = sum(len(entry.tokens) for entry in batch)
             await self._run(batch)
-            self._running = 0
-            ended = time.monotonic()
-            for item in batch:
-                item.ended = ended
-            self._metrics.inference_seconds.observe(ended - started)
+            self._running_tokens = 0
+            finished = time.monotonic()
+            for entry in batch:
+                entry.finished_at = finished
+            self._metrics.inference_seconds.observe(finished - started)
             self._metrics.batch_prompts.observe(len(batch))
             self._metrics.batch_tokens.observe(tokens)
-            self._pace.record(len(batch), tokens, ended - started)
+            self._throughput.record(len(batch), tokens, finished - started)
 
-    async def _run(self, batch: Sequence[Item]) -> None:
-        tokens = [item.tokens for item in batch]
+    async def _run(self, batch: Sequence[QueuedPrompt]) -> None:
+        tokens = [entry.tokens for entry in batch]
         try:
             vectors = await asyncio.get_running_loop().run_in_executor(
                 self._device, self._encoder.embed, tokens
             )
         except Exception as error:
             if len(batch) > 1:
-                # One prompt must not fail the calls it shares a batch with.
-                logger.warning("a batch of %d failed; running it one by one", len(batch))
-                for item in batch:
-                    await self._run([item])
+                # A bad prompt must not fail the calls that share its batch.
+                logger.warning("a batch of %d prompts failed; retrying one by one", len(batch))
+                for entry in batch:
+                    await self._run([entry])
             else:
                 logger.exception("the backbone failed on a prompt")
                 self._resolve(batch[0], error)
             return
-        for item, vector in zip(batch, vectors, strict=True):
-            self._resolve(item, vector)
+        for entry, vector in zip(batch, vectors, strict=True):
+            self._resolve(entry, vector)
 
-    def _next_batch(self) -> Sequence[Item]:
-        """The next batch, of background items only when nothing else waits."""
-        for queue, background in ((self._urgent, False), (self._background, True)):
-            ahead: list[Item] = []
-            tokens = 0
-            while queue and tokens < self._form.look_ahead:
-                item = queue.pop()
-                # An overtaken item has been computed, or is in the other queue as well.
-                if item.background == background and self._keep(item):
-                    ahead.append(item)
-                    tokens += len(item.tokens)
-            if ahead:
-                batch = self._form.choose(ahead)
-                taken = {item.digest for item in batch}
-                for item in ahead:
-                    if item.digest not in taken:
-                        queue.push(item)
-                return batch
-        return []
+    def _next_batch(self) -> Sequence[QueuedPrompt]:
+        """Take the next batch, from the background queue only when the urgent one is empty."""
+        queue = self._urgent or self._background
+        candidates: list[QueuedPrompt] = []
+        tokens = 0
+        while queue and tokens < self._budget.look_ahead:
+            entry = queue.pop()
+            candidates.append(entry)
+            tokens += len(entry.tokens)
+        if not candidates:
+            return []
+        batch = self._budget.choose(candidates)
+        chosen = set(batch)
+        for entry in candidates:
+            if entry not in chosen:
+                queue.push(entry)
+        return batch
 
-    def _keep(self, item: Item) -> bool:
-        """Whether to go on with an item; forgets one that nobody wants."""
-        if item.wanted:
-            return True
-        if self._items.get(item.digest) is item:
-            del self._items[item.digest]
-            item.vector.cancel()
-            self._metrics.dropped_prompts.inc()
-        return False
-
-    def _resolve(self, item: Item, result: "Features | BaseException") -> None:
-        del self._items[item.digest]
-        if item.vector.done():
+    def _resolve(self, entry: QueuedPrompt, result: "Features | BaseException") -> None:
+        """Hand a result to the callers of an entry, which leaves."""
+        if self._entries.get(entry.digest) is not entry:
+            # Dropped while its piece was tokenised.
             return
+        del self._entries[entry.digest]
+        self._tokenising.discard(entry)
+        self._abandoned.discard(entry)
         if isinstance(result, BaseException):
-            item.vector.set_exception(result)
-            # Seen here, whether or not a caller still waits for it.
-            item.vector.exception()
+            entry.vector.set_exception(result)
+            # Mark it as retrieved, whether or not a caller still waits for it.
+            entry.vector.exception()
         else:
-            item.vector.set_result(result)
+            entry.vector.set_result(result)
 
 
-def _trace(asked: float, items: Sequence[Item]) -> None:
-    """Tell the trace of a call what it waited for, in three spans that follow each other."""
-    tokenised = max(asked, *(item.tokenised for item in items))
-    began = max(tokenised, min(item.began for item in items))
-    record("tokenise", asked, tokenised, prompts=len(items))
-    record("queue", tokenised, began)
-    record("inference", began, max(began, *(item.ended for item in items)))
+def _move(entry: QueuedPrompt, queue: PromptQueue, position: tuple[float, int]) -> None:
+    """Change an entry's position, and move it to another queue if it is queued."""
+    left = entry.queue
+    if left is not None:
+        left.remove(entry)
+    entry.position = position
+    if left is not None:
+        queue.push(entry)
+
+
+def _trace(arrived_at: float, entries: Sequence[QueuedPrompt]) -> None:
+    """Record what a call waited for, as three spans that follow each other."""
+    tokenised = max(arrived_at, *(entry.tokenised_at for entry in entries))
+    started = max(tokenised, min(entry.started_at for entry in entries))
+    record("tokenise", arrived_at, tokenised, prompts=len(entries))
+    record("queue", tokenised, started)
+    record("inference", started, max(started, *(entry.finished_at for entry in entries)))

@@ -1,93 +1,97 @@
-"""Prompts on their way through the backbone, in the order they are due, and its pace."""
+"""Prompts on their way through the backbone, queued by the time they are due."""
 
 import asyncio
 import bisect
-import itertools
 from collections.abc import Sized
 from dataclasses import dataclass
+from operator import attrgetter
 
 from vzero_server.types import Features
 
-# How much of what was learned of the device's pace a batch leaves.
-_REMEMBERED = 0.95
+# A slot is read faster than a property, and most of a queue's time is spent comparing.
+_position = attrgetter("position")
 
 
 @dataclass(eq=False, slots=True)
-class Item:
-    """One distinct prompt on its way through the backbone, and who waits for it."""
+class QueuedPrompt:
+    """One distinct prompt on its way through the backbone, and how many callers wait for it.
+
+    Times are of the monotonic clock.
+
+    Attributes:
+        digest: Digest of the prompt.
+        prompt: Its text; empty once it is tokenised.
+        position: Sort key in a queue: when it is due, then its number in order of arrival.
+        arrived_at: When a call first asked for it.
+        vector: The result.
+        tokens: Its tokens; empty until it is tokenised.
+        waiters: Callers that wait for it.
+        background_waiters: Those of them that asked for it in the background.
+        queue: The queue it is in; None before it is tokenised and while it runs.
+        on_device: Whether its batch runs.
+        tokenised_at: When its tokens were ready.
+        started_at: When its batch started.
+        finished_at: When its batch finished.
+    """
 
     digest: bytes
     prompt: str
-    due: float
-    background: bool
+    position: tuple[float, int]
+    arrived_at: float
     vector: "asyncio.Future[Features]"
     tokens: Sized = ()
     waiters: int = 0
-    # When it came, had tokens, was on the device, and came back; on the monotonic clock.
-    asked: float = 0.0
-    tokenised: float = 0.0
-    began: float = 0.0
-    ended: float = 0.0
+    background_waiters: int = 0
+    queue: "PromptQueue | None" = None
+    on_device: bool = False
+    tokenised_at: float = 0.0
+    started_at: float = 0.0
+    finished_at: float = 0.0
 
     @property
-    def wanted(self) -> bool:
-        """Whether computing it still serves anyone."""
-        return not self.vector.done() and (self.waiters > 0 or self.background)
+    def background(self) -> bool:
+        """Whether it was asked for in the background only."""
+        return self.waiters == self.background_waiters
 
 
 class PromptQueue:
-    """Items by the time they are due; equals in the order they came."""
+    """Prompts ordered by due time, then by arrival."""
 
     def __init__(self) -> None:
-        # In order, not a heap: how much is due by now is asked for with every call.
-        self._items: list[tuple[float, int, Item]] = []
+        # A sorted list, not a heap: every call asks how many tokens are due by now, and a
+        # caller that leaves takes its prompts out of the middle.
+        self._entries: list[QueuedPrompt] = []
         self._tokens = 0
-        self._number = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._entries)
 
-    def due(self, now: float) -> int:
-        """Tokens of those that were due before now."""
-        place = bisect.bisect_left(self._items, (now,))
-        # Nearly all are, unless a long call waits.
-        return self._tokens - sum(len(item.tokens) for _, _, item in self._items[place:])
+    def due_tokens(self, now: float) -> int:
+        """Tokens of the entries that were due before ``now``."""
+        place = self._place((now, 0))
+        # Nearly all are due, unless a large call is queued: sum the others.
+        return self._tokens - sum(len(entry.tokens) for entry in self._entries[place:])
 
-    def push(self, item: Item) -> None:
-        """Put one in its place."""
-        bisect.insort(self._items, (item.due, next(self._number), item))
-        self._tokens += len(item.tokens)
+    def push(self, entry: QueuedPrompt) -> None:
+        """Insert a tokenised entry. Its position must not change while it is queued."""
+        self._entries.insert(self._place(entry.position), entry)
+        entry.queue = self
+        self._tokens += len(entry.tokens)
 
-    def pop(self) -> Item:
-        """Take the one that is due first."""
-        item = self._items.pop(0)[2]
-        self._tokens -= len(item.tokens)
-        return item
+    def pop(self) -> QueuedPrompt:
+        """Remove and return the entry that is due first."""
+        entry = self._entries.pop(0)
+        entry.queue = None
+        self._tokens -= len(entry.tokens)
+        return entry
 
+    def remove(self, entry: QueuedPrompt) -> None:
+        """Remove an entry from anywhere in the queue."""
+        place = self._place(entry.position)
+        assert self._entries[place] is entry
+        del self._entries[place]
+        entry.queue = None
+        self._tokens -= len(entry.tokens)
 
-class Pace:
-    """How fast the device has been over some twenty batches.
-
-    Judged by tokens: prompts may be short today and long tomorrow.
-    """
-
-    def __init__(self) -> None:
-        # Of some hundred prompts a second, until more is known.
-        self._prompts, self._tokens, self._seconds = 100.0, 5000.0, 1.0
-
-    @property
-    def prompts_per_second(self) -> float:
-        """Prompts as they have been."""
-        return self._prompts / self._seconds
-
-    def seconds(self, tokens: int, prompts: int) -> float:
-        """What the device takes for some tokens, and for prompts whose tokens are not known."""
-        tokens_of_prompts = prompts * self._tokens / self._prompts
-        return (tokens + tokens_of_prompts) * self._seconds / self._tokens
-
-    def record(self, prompts: int, tokens: int, seconds: float) -> None:
-        """Take a batch into account."""
-        # Sums, not a mean of rates: that of a small batch says little of a large one.
-        self._prompts = _REMEMBERED * self._prompts + prompts
-        self._tokens = _REMEMBERED * self._tokens + tokens
-        self._seconds = _REMEMBERED * self._seconds + seconds
+    def _place(self, position: tuple[float, int]) -> int:
+        return bisect.bisect_left(self._entries, position, key=_position)
