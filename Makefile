@@ -41,7 +41,7 @@ load: $(VENV)/.dev ## Trainers and routers against a local server for a while.
 	$(BIN)/python -m load_tests $(ARGS)
 
 zoo: $(VENV)/.dev ## Train the policy zoo again and rewrite datasets/policy_zoo.parquet.
-	$(BIN)/python -m examples.policy_zoo.build --out datasets/policy_zoo.parquet $(ARGS)
+	$(BIN)/python -m research.policy_zoo.build --out datasets/policy_zoo.parquet $(ARGS)
 
 clean: ## Remove the virtual environment and caches.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,8 +1,8 @@
 """Whether the intervals of ``TABPFN`` hold what they say: on prompts of the policy zoo.
 
 ``python -m benchmarks.tabpfn_intervals --tabpfn FILE [--rows N] [--quick] [--json]``. FILE is any
-TabPFN that reads MiniLM's 384 columns, such as ``vzero train tabpfn`` makes: the features are
-MiniLM's embeddings, with no adapter before them. Each of the zoo's 36 checkpoints is asked for
+TabPFN that reads MiniLM's 384 columns, such as one of ``python -m research.tabpfn``: the features
+are MiniLM's embeddings, with no adapter before them. Each of the zoo's 36 checkpoints is asked for
 prompts outside its context. A value states a distribution of the prompt's own success rate; what
 is seen of it are 10 rollouts, so the 90 % interval is that of their mean reward under the
 distribution, drawn at random where the count falls on its edge. Headlines, for ``TABPFN`` and
@@ -18,7 +18,6 @@ import numpy.typing as npt
 from scipy.stats import betabinom
 
 from benchmarks import report
-from vzero_server.demo import zoo
 from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Estimator, Question
 from vzero_server.engine.estimators.knn import NearestNeighbours
@@ -29,6 +28,7 @@ from vzero_server.paper.tabpfn_file import read_tabpfn
 from vzero_server.storage.records import Row
 from vzero_server.values.values import Values
 from vzero_train.data.outcomes import Outcomes, load_outcomes
+from vzero_train.demo.command import zoo
 
 ASKED = 200
 MEMBERS = 4

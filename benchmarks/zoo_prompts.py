@@ -6,7 +6,7 @@ from random import Random
 import pyarrow.parquet as pq
 
 from load_tests.prompts import PromptSource
-from vzero_server.demo import zoo
+from vzero_train.demo.command import zoo
 
 MADE_UP = 0.3
 """Share of made-up prompts in a mix, some of them long; the others are the zoo's."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from research.tables.__main__ import NAMES
 from tests import documents
 from tests.documents import PAGES, ROOT
 from vzero import Client
@@ -17,7 +18,6 @@ from vzero.cli import main
 from vzero_server.observability.metrics import Metrics
 from vzero_server.settings import Settings
 from vzero_server.testing.local_server import LocalServer
-from vzero_train.cli.tables import NAMES
 
 
 def name_of(page: Path) -> str:
@@ -73,7 +73,7 @@ def test_commands_and_their_options_exist(
 
 
 def test_pages_of_results_are_linked_and_named_by_their_outcomes() -> None:
-    results = ROOT / "docs" / "results"
+    results = ROOT / "research" / "results"
     for page in results.glob("*.md"):
         for link in re.findall(r"\]\(([a-z][^):]*)\)", page.read_text()):
             assert (results / link).exists(), f"{page.name}: {link}"

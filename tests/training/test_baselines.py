@@ -5,7 +5,7 @@ from tests.training.made_up import made_up_outcomes, visit
 from vzero_server.model.head_config import Group, HeadConfig
 from vzero_server.model.in_context_head import InContextHead
 from vzero_train.data.columns import Columns
-from vzero_train.data.history import History
+from vzero_train.data.earlier_steps import History
 from vzero_train.data.protocols import visits
 from vzero_train.data.questions import Question, ask
 from vzero_train.evaluation.baselines import (

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from research.tables.lineage_questions import lineages
 from tests.training.made_up import made_up_outcomes, visit
-from vzero_train.data.history import History
-from vzero_train.data.lineages import lineages
+from vzero_train.data.earlier_steps import History
 from vzero_train.data.protocols import (
     Stage,
     sequential_alignment,

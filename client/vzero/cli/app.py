@@ -59,9 +59,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: what follows the name of the program; None: those of the process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    run(build(), given or ["--help"], program="vzero")
+
+
+def run(command: Any, arguments: Sequence[str] | None, *, program: str) -> None:  # noqa: ANN401
+    """Run a typer command and leave with its exit code, as ``main`` does.
+
+    Args:
+        command: from ``typer.main.get_command``, which exports no name for its type.
+        arguments: what follows the name of the program; None: those of the process.
+        program: its name in help texts.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     try:
-        code = build().main(given or ["--help"], prog_name="vzero", standalone_mode=False)
+        code = command.main(given, prog_name=program, standalone_mode=False)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         hint = f" (try '{context.command_path} --help')" if context is not None else ""

@@ -1,10 +1,10 @@
 """Commands of other packages, found by name and imported only when they are called.
 
-A package registers a function in the entry-point group ``vzero.commands``; the function has the
-signature of a typer command.
+A package registers a function with the signature of a typer command, or a ``typer.Typer`` with
+subcommands, in the entry-point group ``vzero.commands``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import EntryPoint, entry_points
@@ -22,7 +22,7 @@ _HELP = {
     "demo": "Run a server with real outcomes and try it.",
     "models": "Fetch, list and verify the weights of a profile.",
     "convert": "Turn the adapter of the paper's authors into safetensors, or back.",
-    "eval": "Judge estimators on an outcomes file, or make the paper's tables again.",
+    "eval": "Compare values, routers and prompt history with observed outcomes.",
     "train": "Train an in-context head from outcomes.",
 }
 
@@ -53,23 +53,33 @@ class PluginCommand(TyperCommand):
         parent: Any = None,  # noqa: ANN401 - typer exports no name for it
         **extra: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
-        """Import the function and let its own command take over.
+        """Import the command and let it take over.
 
         Raises:
             BadInput: a package it needs is not installed.
         """
         with self._missing():
-            function = self._entry.load()
+            loaded = self._entry.load()
+        if isinstance(loaded, typer.Typer):
+            app = loaded
+        else:
+            app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            app.command(self.name)(loaded)
+        command = typer.main.get_command(app)
+        for part in (command, *getattr(command, "commands", {}).values()):
+            if part.callback is not None:
+                part.callback = self._guarded(part.callback)
+        return command.make_context(info_name, args, parent, **extra)
+
+    def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with its missing imports explained; see ``_missing``."""
 
         @wraps(function)
         def guarded(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
             with self._missing():
                 return function(*arguments, **named)
 
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(self.name)(guarded)
-        command = typer.main.get_command(app)
-        return command.make_context(info_name, args, parent, **extra)
+        return guarded
 
     @contextmanager
     def _missing(self) -> Iterator[None]:
@@ -80,8 +90,7 @@ class PluginCommand(TyperCommand):
         except ModuleNotFoundError as error:
             if (error.name or "").startswith(f"{own}."):
                 raise
-            default = "demo" if self.name == "demo" else "server"
-            needed = self._entry.extras[0] if self._entry.extras else default
+            needed = self._entry.extras[0] if self._entry.extras else "server"
             raise BadInput(
                 f"vzero {self.name} needs the {needed}: pip install 'vzero[{needed}]'"
             ) from error

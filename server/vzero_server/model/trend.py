@@ -18,7 +18,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-# Measured along the training of the policy zoo (docs/results/experiments.md), 64 and 128
+# Measured along the training of the policy zoo (research/results/experiments.md), 64 and 128
 # outcomes per step: how fast a level is forgotten, in rows, and the most it may drift.
 LENGTH = 2048.0
 _MOST = 0.2

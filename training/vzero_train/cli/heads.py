@@ -1,4 +1,4 @@
-"""Training a head and keeping it: what ``vzero train`` and ``vzero eval folds`` share."""
+"""Training a head and keeping it: shared by ``vzero train`` and the evaluation of folds."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vzero.cli.lines import BadInput
-from vzero_train.cli.inputs import Setup, progress
+from vzero_train.cli.progress import progress
+from vzero_train.cli.setup import Setup
 
 if TYPE_CHECKING:
     from vzero_server.model.backbone import Backbone

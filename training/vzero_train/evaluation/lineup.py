@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vzero_server.model.in_context_head import InContextHead
 from vzero_train.data.columns import Columns
-from vzero_train.data.history import History
+from vzero_train.data.earlier_steps import History
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.evaluation.baselines import (
     ContextMean,

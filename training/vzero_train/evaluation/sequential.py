@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from vzero_train.data.history import History
+from vzero_train.data.earlier_steps import History
 from vzero_train.data.outcomes import Pool
 from vzero_train.data.questions import Question
 from vzero_train.evaluation.baselines import Neighbours, context_mean

@@ -1,0 +1,1 @@
+"""Experiments behind vzero: the paper's tables, connectors, TabPFN, GRPO and the policy zoo."""

@@ -1,0 +1,1 @@
+"""Connectors between a frozen backbone and a head: variants, heads and training."""

@@ -1,0 +1,63 @@
+"""What a connector is trained on: contexts and queries of policies along their steps."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from research.connectors.config import ConnectorConfig
+from vzero_train.data.outcomes import Pool
+
+
+@dataclass(frozen=True)
+class TrainingStage:
+    """What is trained on of a ``protocols.Stage``, which is one policy at one step.
+
+    Attributes:
+        context: Where contexts are drawn from, with the natural share of successes.
+        training: Where queries are drawn from, balanced; shares no prompt with ``context``.
+    """
+
+    context: Pool
+    training: Pool
+
+
+def usable_stages(stages: Sequence[TrainingStage], rows: int) -> dict[str, list[TrainingStage]]:
+    """Stages by source (``benchmark``) that can fill a context and have both kinds of queries.
+
+    Raises:
+        ValueError: There is none.
+    """
+    found: dict[str, list[TrainingStage]] = defaultdict(list)
+    for stage in stages:
+        if len(stage.context) >= rows and 0.0 < stage.training.success_rate < 1.0:
+            found[stage.context.benchmark].append(stage)
+    if not found:
+        raise ValueError(
+            f"no stage has {rows} rows of context, and successes and failures to ask for"
+        )
+    return dict(found)
+
+
+def draw_contexts(
+    stages: dict[str, list[TrainingStage]], config: ConnectorConfig, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Prompts and rewards ``[contexts, rows + asked]`` of stages of one source.
+
+    Half of the queries are successes; of the rarer kind some are drawn twice if need be.
+    """
+    source = sorted(stages)[rng.integers(len(stages))]
+    found = stages[source]
+    prompts, rewards = [], []
+    for index in rng.choice(len(found), config.contexts, replace=len(found) < config.contexts):
+        context, queries = found[index].context, found[index].training
+        read = rng.permutation(len(context))[: config.rows]
+        success = queries.reward >= 0.5
+        halves = (np.flatnonzero(success), np.flatnonzero(~success))
+        each = config.asked // 2
+        asked = np.concatenate([rng.choice(half, each, len(half) < each) for half in halves])
+        prompts.append(np.concatenate([context.prompt[read], queries.prompt[asked]]))
+        rewards.append(np.concatenate([context.reward[read], queries.reward[asked]]))
+    return np.stack(prompts), np.stack(rewards)

@@ -1,0 +1,1 @@
+"""The paper's tables and figures, measured on outcomes of the policy zoo or of another file."""

@@ -1,0 +1,194 @@
+"""Runs whose prompts come back: what each step makes of everything before it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import expit
+
+from vzero_server.model.in_context_head import InContextHead
+from vzero_server.values.ages import ages_of
+from vzero_server.values.dispersion import concentration
+from vzero_server.values.history import Dynamics, fit, fuse
+from vzero_server.values.visits import Past, past_of, past_of_rows
+from vzero_train.data.outcomes import Ints, Outcomes
+from vzero_train.progress import Progress
+
+Array = npt.NDArray[np.float64]
+
+CONTEXT = 512
+"""Newest rows of the log, which the head reads."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One step of a policy, as a server that knows everything before it sees it; n prompts.
+
+    Attributes:
+        policy: Its name.
+        step: The step.
+        prompts: Prompts of the step that had been visited before, ``[n]``.
+        rewards: What came true, ``[n]``.
+        rollouts: Attempts behind each, ``[n]``.
+        values: Of the head, ``[n]``, from the newest rows of the log.
+        left_out: The same; of a prompt that is in the context, with its newest row left out.
+        size: Effective sample size of the values.
+        past: What the policy earned on these prompts before.
+        mean: Mean reward of the policy's last step.
+        dynamics: Fitted to the newest outcomes and what came before them, with the drift shift and
+            without.
+    """
+
+    policy: str
+    step: int
+    prompts: Ints
+    rewards: Array
+    rollouts: Ints
+    values: Array
+    left_out: Array
+    size: float
+    past: Past
+    mean: float
+    dynamics: tuple[Dynamics, Dynamics]
+
+    @property
+    def last(self) -> Array:
+        """Reward of each prompt's last visit, ``[n]``."""
+        found = np.empty(len(self.prompts))
+        newest = self.past.ages == 1.0
+        found[self.past.owner[newest]] = self.past.rewards[newest]
+        return found
+
+    def decayed(self, worth: float, decay: float) -> Array:
+        """Mean of Beta(worth/2 + sum decay^age s, worth/2 + sum decay^age f), ``[n]``."""
+        counts = self.past.rollouts * decay**self.past.ages
+        good = np.bincount(self.past.owner, counts * self.past.rewards, len(self.prompts))
+        every = np.bincount(self.past.owner, counts, len(self.prompts))
+        mean: Array = (0.5 * worth + good) / (worth + every)
+        return mean
+
+    def fused(
+        self, *, shift: bool = True, left_out: bool = False, dynamics: Dynamics | None = None
+    ) -> Array:
+        """Values with history, ``[n]``.
+
+        Args:
+            shift: With the drift shift.
+            left_out: From values that leave the prompt's newest row in the context out.
+            dynamics: Instead of those that were fitted.
+        """
+        values = self.left_out if left_out else self.values
+        size = np.full(len(values), self.size)
+        fitted = self.dynamics[0 if shift else 1]
+        return fuse(values, size, self.past, dynamics or fitted).mean
+
+
+def turns(
+    outcomes: Outcomes,
+    head: InContextHead,
+    features: npt.NDArray[np.floating],
+    *,
+    share: float = 1.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Iterator[Turn]:
+    """Follow every policy along its steps.
+
+    Args:
+        outcomes: Rows without a step are left out.
+        head: In evaluation mode.
+        features: What it reads of all prompts, ``[prompts, columns]``.
+        share: Of a step's prompts, how many it visits; drawn anew at each step.
+        seed: Of the order of outcomes within a step, and of what is visited.
+        progress: Called with the steps done and their number.
+    """
+    rng = np.random.default_rng(seed)
+    kept = outcomes.where(outcomes.step >= 0)
+    runs = np.unique(np.stack([kept.policy, kept.step.astype(np.str_)]), axis=1).shape[1]
+    done = 0
+    for policy in np.unique(kept.policy):
+        rows = np.flatnonzero(kept.policy == policy)
+        log = np.empty(0, np.int64)
+        for step in np.unique(kept.step[rows]):
+            visited = rng.permutation(rows[kept.step[rows] == step])
+            _, first = np.unique(kept.prompt[visited], return_index=True)
+            visited = visited[np.sort(first)]
+            visited = visited[rng.random(len(visited)) < share]
+            known = visited[np.isin(kept.prompt[visited], kept.prompt[log])]
+            if len(known):
+                yield _turn(kept, log, known, head, features)
+            log = np.concatenate([log, visited])
+            done += 1
+            if progress:
+                progress(done, runs)
+
+
+@torch.inference_mode()
+def _turn(
+    outcomes: Outcomes,
+    log: Ints,
+    asked: Ints,
+    head: InContextHead,
+    features: npt.NDArray[np.floating],
+) -> Turn:
+    context = log[-CONTEXT:]
+
+    def rows(prompts: Ints) -> torch.Tensor:
+        return head.rows(torch.from_numpy(features[prompts].astype(np.float32))).unsqueeze(0)
+
+    prompts, rewards = outcomes.prompt[asked], outcomes.reward.astype(np.float64)
+    given = torch.from_numpy(outcomes.reward[context]).float().unsqueeze(0)
+    ages = torch.from_numpy(ages_of(outcomes.step[context])).float().unsqueeze(0)
+    encoded = head.encode(rows(outcomes.prompt[context]), given, ages=ages if ages.any() else None)
+    values = torch.sigmoid(head.predict(encoded, rows(prompts)))[0].double().numpy()
+    left_out = expit(encoded.loo_logits[0].double().numpy())
+    newest = {int(prompt): place for place, prompt in enumerate(outcomes.prompt[context])}
+    own = [
+        left_out[newest[prompt]] if prompt in newest else value
+        for prompt, value in zip(prompts.tolist(), values, strict=True)
+    ]
+    rollouts = outcomes.rollouts
+    size = concentration(rewards[None, context], rollouts[None, context], left_out[None])
+    # Of the rows of a prompt the last.
+    last = np.array(sorted(newest.values()))
+    repeated = past_of_rows(
+        outcomes.prompt[log], outcomes.step[log], rewards[log], _floats(rollouts[log])
+    ).of(last + len(log) - len(context))
+    sizes = np.full(len(last), size[0])
+    seen = context[last]
+    fits = [
+        fit(left_out[last], sizes, repeated, rewards[seen], rollouts[seen], shift=shift)
+        for shift in (True, False)
+    ]
+    return Turn(
+        policy=str(outcomes.policy[asked[0]]),
+        step=int(outcomes.step[asked[0]]),
+        prompts=prompts,
+        rewards=rewards[asked],
+        rollouts=rollouts[asked],
+        values=values,
+        left_out=np.array(own),
+        size=float(size[0]),
+        past=_past(outcomes, log, prompts),
+        mean=float(rewards[log[outcomes.step[log] == outcomes.step[log[-1]]]].mean()),
+        dynamics=(fits[0], fits[1]),
+    )
+
+
+def _past(outcomes: Outcomes, log: Ints, prompts: Ints) -> Past:
+    place = np.full(len(outcomes.texts), -1)
+    place[prompts] = np.arange(len(prompts))
+    rows = log[place[outcomes.prompt[log]] >= 0]
+    return past_of(
+        place[outcomes.prompt[rows]],
+        outcomes.step[rows],
+        outcomes.reward[rows].astype(np.float64),
+        _floats(outcomes.rollouts[rows]),
+        len(prompts),
+    )
+
+
+def _floats(numbers: npt.NDArray[np.int64]) -> Array:
+    return numbers.astype(np.float64)

@@ -1,1 +1,0 @@
-"""The paper's tables and figures about the model itself, with vzero's own parts and data."""

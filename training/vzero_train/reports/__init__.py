@@ -1,0 +1,1 @@
+"""Evaluations written as Markdown and JSON pages."""
