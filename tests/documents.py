@@ -14,6 +14,7 @@ PAGES = [
     ROOT / "datasets" / "README.md",
     ROOT / "server" / "vzero_server" / "model" / "weights" / "MODEL_CARD.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "research").glob("*/README.md")),
 ]
 # Folders that paths in the documents may start from.
 _BASES = [
@@ -57,6 +58,7 @@ def paths(text: str) -> list[str]:
         span
         for span in named
         if span.endswith((".py", ".proto"))
+        or ("/" in span and span.endswith((".toml", ".json")) and not span.startswith("/"))
         or (span.partition("/")[0] in top - {"vzero"} and "/" in span)
     ]
 
@@ -81,6 +83,17 @@ def _file_names() -> set[str]:
 def modules(text: str) -> set[str]:
     """Return the modules that are run with ``python -m``."""
     return {name for name in re.findall(r"python -m ([\w.]+)", text) if not name.endswith(".NAME")}
+
+
+def objects(text: str) -> list[str]:
+    """Return the inline code that names a module of the repository or something in it."""
+    packages = "vzero|vzero_server|vzero_train|research|benchmarks"
+    return [
+        span
+        for span in code_spans(text)
+        if re.fullmatch(rf"(?:{packages})(?:\.[A-Za-z_]\w*)+", span)
+        and not span.endswith((".py", ".NAME"))
+    ]
 
 
 def commands(text: str) -> Iterator[list[str]]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -14,7 +15,7 @@ from research.tables.__main__ import NAMES
 from tests import documents
 from tests.documents import PAGES, ROOT
 from vzero import Client
-from vzero.cli import main
+from vzero.cli import main, plugins
 from vzero_server.observability.metrics import Metrics
 from vzero_server.settings import Settings
 from vzero_server.testing.local_server import LocalServer
@@ -54,6 +55,20 @@ def test_paths_and_modules_exist(page: Path) -> None:
     assert [
         name for name in documents.modules(text) if importlib.util.find_spec(name) is None
     ] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_names_in_python_exist(page: Path) -> None:
+    assert [name for name in documents.objects(page.read_text()) if not resolves(name)] == []
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module, something in one, or the group of entry points."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return name == plugins.GROUP
+    return True
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
