@@ -6,7 +6,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint protos bench load zoo clean
+.PHONY: help demo serve test lint protos twins bench load zoo clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,16 +20,20 @@ serve: $(VENV)/.demo ## Serve on 127.0.0.1:50051, data in vzero-data/.
 test: $(VENV)/.dev ## Run all tests (or ARGS="tests/contexts -k window").
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.dev ## Style, types, import floors, and the contract and its generated code.
+lint: $(VENV)/.dev ## Style, types, import layers, the protocol and generated code.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/protos.py --lint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/protos.py --check
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/unasync.py --check
 
 protos: $(VENV)/.dev ## Generate client/vzero/v1 from protos/.
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/protos.py
+
+twins: $(VENV)/.dev ## Generate the blocking client from the asyncio client.
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/unasync.py
 
 BENCHMARKS = head ceiling precision latency served_vs_bare stateless_reference many_policies updates \
   overload restart decisions

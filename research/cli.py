@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from vzero.cli.app import run
+from vzero.cli import run
 
 
 def run_command(

@@ -10,7 +10,7 @@ import typer
 
 from research.cli import run_command
 from vzero.cli import output as printed
-from vzero.cli.lines import BadInput
+from vzero.cli.errors import BadInput
 from vzero_train.cli import heads, output
 from vzero_train.cli.inputs import chosen, numbers, outcomes_of, recipe_of
 from vzero_train.cli.options import (

@@ -3,13 +3,12 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from vzero import errors
-from vzero.aio import AsyncClient
-from vzero.aio_stream import AsyncStream
+from vzero.aio import AsyncClient, AsyncStream
 from vzero.client import Client
 from vzero.decisions import Allocation, Ranking
 from vzero.errors import VzeroError
 from vzero.stream import Stream
-from vzero.values import KEEP, Ack, Context, Fleet, History, Policy, Price, Values
+from vzero.values import KEEP, Ack, Context, Fleet, History, Policy, Price, ServerInfo, Values
 
 __all__ = [
     "KEEP",
@@ -24,6 +23,7 @@ __all__ = [
     "Policy",
     "Price",
     "Ranking",
+    "ServerInfo",
     "Stream",
     "Values",
     "VzeroError",

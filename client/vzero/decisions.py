@@ -1,4 +1,4 @@
-"""What the server decides, as frozen dataclasses and NumPy arrays."""
+"""Decisions of the server, as frozen dataclasses and NumPy arrays."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,16 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Allocation:
-    """Rollouts of each prompt, in the order asked.
+    """Rollouts of each prompt, in the order of the request.
 
     Attributes:
-        rollouts: how many each prompt gets, int64 [n].
-        values: the estimates this rests on.
-        utility: what the allocation is worth under the objective.
-        upper_bound: no allocation within the constraints is worth more; equal to ``utility``
-            where the allocation is known to be optimal.
-        spent: what it costs, in the unit of ``total``.
-        decision_id: its name, which outcomes may cite.
+        rollouts: number of rollouts of each prompt, int64 [n].
+        values: values that the allocation was computed from.
+        utility: value of the objective.
+        upper_bound: bound on the utility of every allocation within the constraints; equal to
+            ``utility`` if the allocation is known to be optimal.
+        spent: cost of the allocation, in the unit of ``total``.
+        decision_id: identifier of the allocation, for its outcomes.
     """
 
     rollouts: npt.NDArray[np.int64]
@@ -38,7 +38,7 @@ class Allocation:
 
     @property
     def version(self) -> int:
-        """Version of the context the values were computed from."""
+        """Version of the policy that the values were computed from."""
         return self.values.context.version
 
 
@@ -47,20 +47,20 @@ class Ranking:
     """All policies in order for one prompt; P policies, b preferences.
 
     Attributes:
-        policies: their names, best first under the first preference [P]; of equal scores the
-            cheaper comes first, and those that do not pass the filters come last.
-        scores: what they were ranked by, float64 [P] in [0, 1].
-        mean: their estimated success rates, float64 [P] in [0, 1].
+        policies: names, best first under the first preference [P]; of equal scores the cheaper
+            comes first, and policies that do not pass the filters come last.
+        scores: scores under the first preference, float64 [P] in [0, 1].
+        mean: estimated success rates, float64 [P] in [0, 1].
         lower: lower ends of the 90 % intervals, float64 [P].
         upper: upper ends of the 90 % intervals, float64 [P].
-        effective_sample_size: rollouts of the prompt each estimate is worth, float64 [P].
-        basis: what each estimate rests on, str [P].
-        expected_cost: of one rollout, float64 [P]; NaN where unknown, which counts as the dearest.
-        eligible: which of them pass the filters, bool [P].
-        betas: the preferences, float64 [b].
+        effective_sample_size: rollouts of the prompt that each estimate is worth, float64 [P].
+        basis: upper-case name of the estimator behind each estimate, str [P].
+        expected_cost: cost of one rollout, float64 [P]; NaN if unknown, which ranks as the highest.
+        eligible: whether each policy passes the filters, bool [P].
+        betas: preferences, float64 [b].
         orders: positions in ``policies``, best first under each preference, int64 [b, P].
-        order_scores: the scores in the order of ``orders``, float64 [b, P].
-        decision_id: name of the ranking, which outcomes may cite.
+        order_scores: scores in the order of ``orders``, float64 [b, P].
+        decision_id: identifier of the ranking, for its outcomes.
     """
 
     policies: tuple[str, ...]
@@ -83,16 +83,16 @@ class Ranking:
 
     @property
     def best(self) -> str:
-        """The policy to ask; look at ``eligible[0]`` when there are filters."""
+        """The first policy. With filters, check ``eligible[0]``."""
         return self.policies[0]
 
     def under(self, beta: float) -> tuple[str, ...]:
-        """Return the policies in order, best first, under one of the preferences.
+        """Return the policies, best first, under one of the preferences.
 
         Raises:
-            InvalidArgument: it is none of ``betas``.
+            InvalidArgument: the preference is not in ``betas``.
         """
-        found = np.flatnonzero(self.betas == beta)
-        if not found.size:
+        rows = np.flatnonzero(self.betas == beta)
+        if not rows.size:
             raise InvalidArgument.of("beta", f"must be one of {self.betas.tolist()}, not {beta!r}")
-        return tuple(self.policies[i] for i in self.orders[found[0]])
+        return tuple(self.policies[i] for i in self.orders[rows[0]])

@@ -1,27 +1,17 @@
-"""What can go wrong: one small tree of exceptions.
+"""Exceptions of the client. All are subclasses of `VzeroError`."""
 
-Every exception of this package is a `VzeroError`, so ``except VzeroError`` is enough for a
-caller who only wants to know that a call failed.
-"""
-
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
-from google.rpc import error_details_pb2, status_pb2
-
-_DETAILS = "grpc-status-details-bin"
 
 
 class VzeroError(Exception):
-    """Base of all errors of this package.
+    """Base class of all exceptions of this package.
 
     Attributes:
-        code: gRPC status of the failed call; None when nothing was sent.
-        reason: machine-readable cause named by the server, such as ``STORAGE_FULL``; else None.
+        code: gRPC status of the failed call; None if nothing was sent.
+        reason: machine-readable cause that the server gave, such as ``STORAGE_FULL``, or None.
     """
 
     def __init__(
@@ -30,9 +20,9 @@ class VzeroError(Exception):
         """Describe the error.
 
         Args:
-            message: what happened, for a human.
+            message: text for a person.
             code: gRPC status of the failed call.
-            reason: machine-readable cause named by the server.
+            reason: machine-readable cause that the server gave.
         """
         super().__init__(message)
         self.code = code
@@ -40,10 +30,10 @@ class VzeroError(Exception):
 
 
 class InvalidArgument(VzeroError, ValueError):
-    """An argument breaks a rule. Found before sending (``code`` is None) or by the server.
+    """An argument breaks a rule. The client finds it (``code`` is None) or the server.
 
     Attributes:
-        violations: pairs of a field and what is wrong with it, such as
+        violations: pairs of a field and a description of the problem, such as
             ``("rewards[3]", "must be in [0, 1], not nan")``.
     """
 
@@ -61,23 +51,23 @@ class InvalidArgument(VzeroError, ValueError):
 
     @classmethod
     def of(cls, field: str, description: str) -> "InvalidArgument":
-        """Build the error of a single field, found before sending."""
+        """Return the error of one field, found by the client."""
         return cls(f"{field} {description}", violations=[(field, description)])
 
 
 class NotFound(VzeroError):
-    """The policy is unknown: no outcome of it was ever stored."""
+    """The server does not know the policy or fleet."""
 
 
 class FailedPrecondition(VzeroError):
-    """The server cannot do this as it is, such as use an estimator it has not loaded."""
+    """The state of the server does not allow the call, such as an estimator that is not loaded."""
 
 
 class Overloaded(VzeroError):
-    """The server has no room now: its queue or its storage is full.
+    """The queue or the storage of the server is full.
 
     Attributes:
-        retry_after: seconds to wait before trying again; None when waiting does not help.
+        retry_after: seconds to wait before a retry; None if a retry does not help.
     """
 
     def __init__(
@@ -94,15 +84,15 @@ class Overloaded(VzeroError):
 
 
 class DeadlineExceeded(VzeroError):
-    """The answer did not come within the timeout."""
+    """The server did not reply within the timeout."""
 
 
 class Unavailable(VzeroError):
-    """No server answers at the address, or it is shutting down."""
+    """No server replies at the address, or the server is shutting down."""
 
 
 class Unauthenticated(VzeroError):
-    """The token is missing or unknown."""
+    """The token is missing or invalid."""
 
 
 class PermissionDenied(VzeroError):
@@ -110,10 +100,10 @@ class PermissionDenied(VzeroError):
 
 
 class Internal(VzeroError):
-    """The server met an unexpected error.
+    """The server failed unexpectedly.
 
     Attributes:
-        error_id: finds the error in the server's log; None when the connection broke instead.
+        error_id: identifies the error in the log of the server; None if the connection failed.
     """
 
     def __init__(
@@ -133,16 +123,16 @@ class Undelivered(VzeroError):
     """A stream could not deliver all of its outcomes in time.
 
     Attributes:
-        outcomes: how many are not acknowledged. Some of them may be stored nevertheless.
-        spooled: folder that holds them all for the next stream; None when some are in memory only.
+        outcomes: number of outcomes without acknowledgement. Some of them may be stored.
+        spooled: folder that keeps all of them for the next stream; None if it does not.
     """
 
     def __init__(self, outcomes: int, spooled: Path | None, cause: Exception | None) -> None:
-        """Describe what is left; see the attributes.
+        """Describe the outcomes that are left.
 
         Args:
-            outcomes: how many are not acknowledged.
-            spooled: folder that holds them.
+            outcomes: number of outcomes without acknowledgement.
+            spooled: folder that keeps them, if it keeps all.
             cause: last error of the connection.
         """
         kept = f", kept in {spooled}" if spooled else ""
@@ -154,70 +144,8 @@ class Undelivered(VzeroError):
 
 
 class SpoolError(VzeroError):
-    """The spool folder cannot be used: another process has it, or it cannot be written."""
+    """The spool folder is in use by another stream, or cannot be written."""
 
 
 class SpoolFull(SpoolError):
-    """The spool folder holds as many bytes as it may."""
-
-
-_BY_CODE: dict[grpc.StatusCode, type[VzeroError]] = {
-    grpc.StatusCode.NOT_FOUND: NotFound,
-    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-    grpc.StatusCode.UNAVAILABLE: Unavailable,
-    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
-    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
-}
-
-
-def from_rpc_error(error: grpc.RpcError) -> VzeroError:
-    """Translate an error of gRPC, blocking or asyncio, with the details the server sent."""
-    code = error.code()
-    message = error.details() or code.name
-    details = _details(error)
-    info = details.get(error_details_pb2.ErrorInfo)
-    reason = (info.reason or None) if info else None
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
-        bad = details.get(error_details_pb2.BadRequest)
-        pairs = [(item.field, item.description) for item in bad.field_violations] if bad else []
-        return InvalidArgument(message, violations=pairs, code=code, reason=reason)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        retry = details.get(error_details_pb2.RetryInfo)
-        seconds = retry.retry_delay.ToTimedelta().total_seconds() if retry else None
-        return Overloaded(message, retry_after=seconds, code=code, reason=reason)
-    if code is grpc.StatusCode.INTERNAL:
-        error_id = info.metadata.get("error_id") if info else None
-        return Internal(message, error_id=error_id, code=code, reason=reason)
-    return _BY_CODE.get(code, VzeroError)(message, code=code, reason=reason)
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Raise the errors of gRPC inside the block as a `VzeroError`."""
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise from_rpc_error(error) from error
-
-
-def _details(error: grpc.RpcError) -> dict[type[Message], Any]:
-    """Messages of ``google.rpc`` sent along with the status, by type. Damaged ones are skipped."""
-    found: dict[type[Message], Any] = {}
-    known = (
-        error_details_pb2.BadRequest,
-        error_details_pb2.RetryInfo,
-        error_details_pb2.ErrorInfo,
-    )
-    metadata: Any = error.trailing_metadata() or ()
-    for key, value in metadata:
-        if key != _DETAILS or not isinstance(value, bytes):
-            continue
-        try:
-            for packed in status_pb2.Status.FromString(value).details:
-                for kind in known:
-                    if packed.Is(kind.DESCRIPTOR):
-                        found[kind] = kind.FromString(packed.value)
-        except DecodeError:
-            continue
-    return found
+    """The spool folder has reached its size limit."""

@@ -1,4 +1,4 @@
-"""What the server answers, as frozen dataclasses and NumPy arrays."""
+"""Results of calls, as frozen dataclasses and NumPy arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The outcomes that values were conditioned on.
+    """Outcomes that values were computed from.
 
     Attributes:
-        version: outcomes of the policy ever accepted, at the time of the read.
-        rows: outcomes in the window that was used.
-        newest_step: highest step in the window; None when no outcome of it names one.
-        age_seconds: time since the newest outcome was observed; None when the window is empty.
-        peers: other policies whose outcomes on the same prompts corrected some of the values.
+        version: version of the policy at the time of the read; it counts changes.
+        rows: outcomes in the window that was read.
+        newest_step: highest step in the window; None if no outcome has one.
+        age_seconds: time since the newest outcome was observed; None if the window is empty.
+        peers: number of other policies whose outcomes corrected some of the values.
     """
 
     version: int
@@ -32,14 +32,14 @@ class Context:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """What values remember of their prompts: past outcomes under the same policy.
+    """Past outcomes of each prompt under the same policy, which values were combined with.
 
     Attributes:
-        rollouts: attempts known, int64 [n]; 0 where a value remembers nothing.
-        weight: rollouts they count for in the value, float64 [n].
-        newest_step: highest step among them, int64 [n]; -1 where none names one.
-        age_seconds: time since the newest of them was observed, float64 [n]; NaN where a value
-            remembers nothing.
+        rollouts: past rollouts, int64 [n]; 0 if a prompt has no history.
+        weight: rollouts that the history counts for in the value, float64 [n].
+        newest_step: highest step of the history, int64 [n]; -1 if no outcome has one.
+        age_seconds: time since its newest outcome was observed, float64 [n]; NaN if a prompt has
+            no history.
     """
 
     rollouts: npt.NDArray[np.int64]
@@ -49,7 +49,7 @@ class History:
 
     @classmethod
     def empty(cls, count: int) -> "History":
-        """Nothing remembered of so many prompts."""
+        """Return the history of ``count`` prompts without past outcomes."""
         return cls(
             rollouts=np.zeros(count, np.int64),
             weight=np.zeros(count),
@@ -60,7 +60,7 @@ class History:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Values:
-    """Estimated success rates, one per prompt, in the order asked.
+    """Estimated success rates, one per prompt, in the order of the request.
 
     ``numpy.asarray(values)`` is ``values.mean``.
 
@@ -68,10 +68,11 @@ class Values:
         mean: the estimates, float64 [n] in [0, 1].
         lower: lower ends of the 90 % intervals, float64 [n] in [0, mean].
         upper: upper ends of the 90 % intervals, float64 [n] in [mean, 1].
-        effective_sample_size: rollouts of the prompt each estimate is worth, float64 [n].
-        basis: what each estimate rests on, str [n]: ``ICL``, ``KNN``, ``TABPFN`` or ``PRIOR``.
-        context: the outcomes all estimates rest on; the oldest when several reads were needed.
-        history: what the estimates remember of the prompts; None if unknown.
+        effective_sample_size: rollouts of the prompt that each estimate is worth, float64 [n].
+        basis: upper-case name of the estimator behind each estimate, str [n], such as ``ICL``,
+            ``KNN`` or ``TABPFN``; ``PRIOR`` if the policy has too few outcomes.
+        context: outcomes behind the estimates; of several calls, the one of the lowest version.
+        history: past outcomes of the prompts; None if unknown.
     """
 
     mean: FloatArray
@@ -89,13 +90,13 @@ class Values:
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[Any]:
-        """Return the means, so that NumPy functions take the values as they are."""
+        """Return the means, so that NumPy functions accept the values."""
         if copy is False:
             return np.asarray(self.mean, dtype=dtype)
         return np.array(self.mean, dtype=dtype)
 
     def __repr__(self) -> str:
-        """Show the first few estimates, their basis and the context."""
+        """Return the first few estimates, their bases and the context."""
         shown = ", ".join(
             f"{mean:.3f} [{lower:.3f}, {upper:.3f}]"
             for mean, lower, upper in zip(
@@ -111,7 +112,7 @@ class Values:
 
     @classmethod
     def join(cls, parts: Sequence["Values"]) -> "Values":
-        """Put the values of several reads behind one another.
+        """Concatenate the values of several calls.
 
         Args:
             parts: at least one.
@@ -140,13 +141,13 @@ def _joined(parts: Sequence[History]) -> History:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The server has stored outcomes: they are durable and visible to ``predict``.
+    """Acknowledgement of outcomes: they are durable and visible to ``predict``.
 
     Attributes:
-        policy_id: the policy.
-        version: version of its context afterwards.
-        accepted: outcomes stored now.
-        duplicates: outcomes stored before, and ignored.
+        policy_id: policy of the outcomes.
+        version: version of the policy after the call.
+        accepted: outcomes stored by the call.
+        duplicates: outcomes that were stored before, and ignored.
     """
 
     policy_id: str
@@ -155,7 +156,7 @@ class Ack:
     duplicates: int
 
     def plus(self, later: "Ack") -> "Ack":
-        """Add up with a later acknowledgement of the same policy."""
+        """Return the sum with a later acknowledgement of the same policy."""
         return Ack(
             self.policy_id,
             max(self.version, later.version),
@@ -166,12 +167,12 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a token of a policy costs. Policies that are ranked together have one unit.
+    """Price of a token of a policy. Policies that are ranked together must have the same unit.
 
     Attributes:
-        per_token: at least 0.
-        unit: ``"params"``: the size in comparison with others, such as 7 for 7 billion
-            parameters; ``"money"``: money, in any currency.
+        per_token: price of one token, >= 0.
+        unit: ``"money"``: an amount of money, in any currency; ``"params"``: the size relative to
+            other policies, such as 7 for 7 billion parameters.
     """
 
     per_token: float
@@ -179,7 +180,7 @@ class Price:
 
 
 class Keep:
-    """Stands for: leave it as it is. Use `KEEP`."""
+    """Type of `KEEP`."""
 
     def __repr__(self) -> str:
         """Return its name."""
@@ -187,6 +188,7 @@ class Keep:
 
 
 KEEP = Keep()
+"""Leaves a setting unchanged, where None would remove it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +196,8 @@ class Fleet:
     """A named list of policies.
 
     Attributes:
-        name: its name.
-        policies: their names, in the order they were given; without those deleted since.
+        name: name of the fleet.
+        policies: names of its policies, in the order given, without deleted ones.
     """
 
     name: str
@@ -204,19 +206,20 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the server knows of one policy.
+    """Description of a policy.
 
     Attributes:
-        policy_id: its name.
-        version: number of outcomes ever accepted.
-        newest_step: highest step reported; None when no outcome names one.
-        mean_reward: mean over its outcomes, each weighing the same, in [0, 1].
-        created_at: when its first outcome was stored, or it was created, UTC.
-        updated_at: when its newest outcome was stored, or price or labels were set, UTC.
-        mean_cost: mean over its outcomes that name a cost; None when none does.
-        mean_tokens: mean over its outcomes that name tokens; None when none does.
-        price: what a token costs; None when it has no price.
-        labels: its labels.
+        policy_id: name of the policy.
+        version: number of changes, such as outcomes accepted.
+        newest_step: highest step of its outcomes; None if no outcome has one.
+        mean_reward: mean reward of its outcomes, each with the same weight, in [0, 1].
+        created_at: time of the first outcome or of `Client.update_policy`, UTC.
+        updated_at: time of the newest outcome or of a change of price or labels, UTC.
+        mean_cost: mean cost of the outcomes that have one; None if none has.
+        mean_tokens: mean tokens of the outcomes that have them; None if none has.
+        price: price of a token; None if it has no price.
+        labels: labels by name.
+        outcomes: number of outcomes stored.
     """
 
     policy_id: str
@@ -229,3 +232,23 @@ class Policy:
     mean_tokens: float | None = None
     price: Price | None = None
     labels: dict[str, str] = field(default_factory=dict, hash=False)
+    outcomes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """Description of a server.
+
+    Attributes:
+        version: version of the server, such as ``"0.1.0"``.
+        estimators: lower-case names of the estimators that are loaded, best first.
+        default_estimator: estimator of calls that name none; None if none is loaded.
+        backbone: model that embeds prompts.
+        device: device of the models, such as ``"cpu"`` or ``"cuda"``.
+    """
+
+    version: str
+    estimators: tuple[str, ...]
+    default_estimator: str | None
+    backbone: str
+    device: str

@@ -11,7 +11,7 @@ import typer
 
 from research.cli import run_command
 from vzero.cli import output as printed
-from vzero.cli.lines import BadInput
+from vzero.cli.errors import BadInput
 from vzero_train.cli.inputs import chosen, outcomes_of
 from vzero_train.cli.options import (
     DEFAULT_BACKBONE,

@@ -9,7 +9,7 @@ import typer
 
 from research.cli import run_command
 from vzero.cli import output as printed
-from vzero.cli.lines import BadInput
+from vzero.cli.errors import BadInput
 from vzero_train.cli import heads
 from vzero_train.cli.options import DEFAULT_DEVICE, AsJson, Device, Tensorboard
 from vzero_train.cli.output import plain

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import vzero
-from vzero import errors, requests
+from vzero import errors
+from vzero._messages import policies
 from vzero_server.testing.local_server import LocalServer
 
 
@@ -53,7 +54,7 @@ async def test_policies_and_bundles(
     await client.export("aio/bundle", tmp_path / "bundle")
     copy = await client.import_(tmp_path / "bundle", policy_id="aio/copy")
     assert (copy.policy_id, copy.accepted) == ("aio/copy", 3)
-    monkeypatch.setattr(requests, "PAGE_SIZE", 1)
+    monkeypatch.setattr(policies, "PAGE_SIZE", 1)
     names = [policy.policy_id for policy in await client.policies()]
     assert {"aio/bundle", "aio/copy"} <= set(names)
     assert await client.policy("aio/copy") in await client.policies()

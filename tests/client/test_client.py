@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import vzero
-from vzero import errors, requests
+from vzero import errors
+from vzero._messages import batches, policies
 from vzero_server.testing.local_server import LocalServer
 
 NOWHERE = "127.0.0.1:1"
@@ -54,7 +55,7 @@ def test_known_ids_are_not_stored_again(client: vzero.Client) -> None:
 
 
 def test_more_than_one_request_holds(client: vzero.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "MAX_ITEMS", 7)
+    monkeypatch.setattr(batches, "MAX_ITEMS", 7)
     ack = client.update("client/many", sums(30), np.linspace(0, 1, 30))
     assert (ack.accepted, ack.version) == (30, 30)
     cut = client.predict("client/many", sums(30))
@@ -85,7 +86,7 @@ def test_policies(client: vzero.Client, monkeypatch: pytest.MonkeyPatch) -> None
     names = [f"client/list/{letter} ü%" for letter in "cab"]
     for i, name in enumerate(names):
         client.update(name, ["x", "y"], [0, 1], step=i)
-    monkeypatch.setattr(requests, "PAGE_SIZE", 2)
+    monkeypatch.setattr(policies, "PAGE_SIZE", 2)
     found = [policy for policy in client.policies() if policy.policy_id in names]
     assert [policy.policy_id for policy in found] == sorted(names)
     policy = client.policy(names[0])

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import vzero
-from vzero import decision_requests, errors, replies, requests
+from vzero import errors
+from vzero._messages import policies, rank
+from vzero._messages.replies import read_allocation, read_rankings
 from vzero.errors import Internal, InvalidArgument
 from vzero.v1 import value_pb2
 from vzero_server.testing.local_server import LocalServer
@@ -183,7 +185,7 @@ def test_more_prompts_than_a_call_takes(
 ) -> None:
     prompts = [f"What is {i} plus {i}?" for i in range(10)]
     whole = client.rank(prompts, policies=models)
-    monkeypatch.setattr(decision_requests, "MAX_RANKED", 4)
+    monkeypatch.setattr(rank, "MAX_PROMPTS", 4)
     cut = client.rank(prompts, policies=models)
     assert [one.policies for one in cut] == [one.policies for one in whole]
     assert len({one.decision_id for one in cut}) == 10
@@ -256,7 +258,7 @@ def test_fleets(client: vzero.Client, models: list[str], monkeypatch: pytest.Mon
     made = client.update_fleet("decide/fleet", models)
     assert made == vzero.Fleet("decide/fleet", tuple(models)) == client.fleet("decide/fleet")
     client.update_fleet("decide/other", models[1:])
-    monkeypatch.setattr(requests, "PAGE_SIZE", 1)
+    monkeypatch.setattr(policies, "PAGE_SIZE", 1)
     mine = [fleet for fleet in client.fleets() if fleet.name.startswith("decide/")]
     assert [fleet.name for fleet in mine] == ["decide/fleet", "decide/other"]
     (ranking,) = client.rank(["x"], fleet="decide/other")
@@ -302,6 +304,6 @@ async def test_asyncio(aio_client: vzero.AsyncClient, models: list[str], trained
 
 def test_wrong_numbers_of_answers() -> None:
     with pytest.raises(Internal):
-        replies.allocation(value_pb2.AllocateBudgetResponse(rollouts=[1]), 2)
+        read_allocation(value_pb2.AllocateBudgetResponse(rollouts=[1]), 2)
     with pytest.raises(Internal):
-        replies.rankings(value_pb2.RankModelsResponse(), 1)
+        read_rankings(value_pb2.RankModelsResponse(), 1)

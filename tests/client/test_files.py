@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vzero.files import pieces, write_whole
+from vzero._files import read_pieces, write_whole
 
 
 def test_a_file_appears_at_the_end(tmp_path: Path) -> None:
@@ -27,5 +27,5 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_pieces() -> None:
-    assert list(pieces(io.BytesIO(b"abcde"), 2)) == [b"ab", b"cd", b"e"]
-    assert list(pieces(io.BytesIO(b""), 2)) == [b""]
+    assert list(read_pieces(io.BytesIO(b"abcde"), 2)) == [b"ab", b"cd", b"e"]
+    assert list(read_pieces(io.BytesIO(b""), 2)) == [b""]

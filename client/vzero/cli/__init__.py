@@ -1,5 +1,5 @@
 """The command line, ``vzero``."""
 
-from vzero.cli.app import main
+from vzero.cli._app import main, run
 
-__all__ = ["main"]
+__all__ = ["main", "run"]

@@ -1,1 +1,1 @@
-"""vzero inside trainers; each module needs the package it is named after."""
+"""vzero inside trainers. Each public module needs the package of its name."""

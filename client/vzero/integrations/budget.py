@@ -1,4 +1,4 @@
-"""A trainer's rollouts, divided by a server that may be away."""
+"""A trainer's rollouts, divided among prompts by a server that may be unreachable."""
 
 import logging
 import time
@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vzero import outcome, requests
+from vzero._messages.allocate import check_objective
+from vzero._messages.checks import check_name
 from vzero.client import Client
 from vzero.errors import InvalidArgument, NotFound, VzeroError
 from vzero.stream import Stream
-from vzero.v1 import value_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +24,11 @@ class Division:
     """Rollouts of each prompt of a batch.
 
     Attributes:
-        rollouts: One number per prompt, [n]; their sum is the total asked for.
-        values: Predicted success rates in [0, 1], float64 [n]; None where rollouts are divided
-            evenly because there is nothing to go by.
-        seconds: How long it took.
-        decision_id: What the server calls it, for the outcomes to cite; None as for values.
+        rollouts: Rollouts of each prompt, [n]; their sum is the total.
+        values: Predicted success rates in [0, 1], float64 [n]; None if rollouts are divided
+            evenly because the server knows nothing or is unreachable.
+        seconds: Duration of the call.
+        decision_id: Identifier of the allocation, for its outcomes; None if ``values`` is.
     """
 
     rollouts: list[int]
@@ -38,10 +38,10 @@ class Division:
 
 
 class Budget:
-    """Asks a server how to divide rollouts among prompts, and tells it what came of them.
+    """Divides rollouts among prompts by the values of a server, and reports the outcomes to it.
 
-    Training never waits long for the server, nor ends with it: while it cannot be reached,
-    rollouts are divided evenly and outcomes wait, on disk if there is a spool folder.
+    Training does not depend on the server. While it is unreachable, rollouts are divided evenly,
+    and outcomes wait in this process, or on disk if there is a spool folder.
     """
 
     def __init__(
@@ -56,18 +56,18 @@ class Budget:
         spool_dir: str | Path | None = None,
         timeout: float = 5.0,
     ) -> None:
-        """Nothing is sent yet.
+        """Check the arguments; nothing is sent.
 
         Args:
-            client: Of the server; it stays open, and is yours to close.
-            policy_id: Names the training run.
-            objective: What is maximised: ``EXPECTED``, ``UTILITY``, ``PAPER`` or
+            client: Client of the server. The caller closes it.
+            policy_id: Policy of the training run.
+            objective: Objective of allocations: ``EXPECTED``, ``UTILITY``, ``PAPER`` or
                 ``NONZERO_GRADIENT``.
             minimum: Fewest rollouts of a prompt, >= 2: a group of one has no advantage.
             maximum: Most rollouts of a prompt, >= ``minimum``.
             with_peers: Whether other policies of the server correct the values.
-            spool_dir: Folder that keeps outcomes while the server is away.
-            timeout: Longest wait of the trainer for one answer, seconds > 0.
+            spool_dir: Folder that keeps outcomes while the server is unreachable.
+            timeout: Longest wait of the trainer for one call, seconds > 0.
 
         Raises:
             InvalidArgument: An argument is out of range.
@@ -78,23 +78,23 @@ class Budget:
             raise InvalidArgument.of("maximum", f"must be at least {minimum}, not {maximum}")
         if not timeout > 0:
             raise InvalidArgument.of("timeout", f"must be positive, not {timeout}")
-        self.policy_id = outcome.check_name("policy_id", policy_id, 256)
+        self.policy_id = check_name("policy_id", policy_id)
         self.minimum, self.maximum = minimum, maximum
         self._client = client
-        requests.choice("objective", objective, value_pb2.Objective.keys())
+        check_objective(objective)
         self._objective = objective
         self._with_peers = with_peers
         self._spool_dir = spool_dir
         self._timeout = timeout
         self._stream: Stream | None = None
-        self._away = False
+        self._unreachable = False
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
-        """Within this block outcomes are sent in the background; at its end they are delivered.
+        """Send outcomes in the background inside the block, and deliver the rest at its end.
 
-        What cannot be delivered is left in the spool folder for the next run, or lost with a
-        warning if there is none.
+        Outcomes that cannot be delivered stay in the spool folder for the next run. Without a
+        spool folder they are lost, with a warning.
         """
         stream = self._client.stream(
             self.policy_id, spool_dir=self._spool_dir, timeout=self._timeout
@@ -110,23 +110,22 @@ class Budget:
                 logger.warning("outcomes of %s are not all delivered: %s", self.policy_id, error)
 
     def divide(self, prompts: Sequence[str], total: int) -> Division:
-        """Divide rollouts among prompts: evenly while the server knows nothing or is away.
+        """Divide rollouts among prompts; evenly if the server knows nothing or is unreachable.
 
         Args:
-            prompts: [n], n >= 1.
-            total: Rollouts of all together, a multiple of n.
+            prompts: Prompts of the batch, [n], n >= 1.
+            total: Rollouts of all prompts together, a multiple of n.
 
         Raises:
-            InvalidArgument: The server refuses the question: a prompt is too long, or no
-                division keeps to the minimum and the maximum.
+            InvalidArgument: A prompt is too long, or no division meets minimum and maximum.
         """
         started = time.monotonic()
         even = [total // len(prompts)] * len(prompts)
         try:
-            # What was reported shall count; but what waits for the server need not be waited for.
-            if self._stream is not None and not self._away:
+            # Reported outcomes count for this allocation, unless the server is unreachable.
+            if self._stream is not None and not self._unreachable:
                 self._stream.flush(self._timeout)
-            found = self._client.allocate(
+            allocation = self._client.allocate(
                 self.policy_id,
                 prompts,
                 total,
@@ -139,16 +138,18 @@ class Budget:
         except InvalidArgument:
             raise
         except NotFound:  # before the first outcome
-            self._back()
+            self._mark_reachable()
             return Division(even, None, time.monotonic() - started)
         except VzeroError as error:
-            if not self._away:
+            if not self._unreachable:
                 logger.warning("rollouts of %s are divided evenly: %s", self.policy_id, error)
-            self._away = True
+            self._unreachable = True
             return Division(even, None, time.monotonic() - started)
-        self._back()
+        self._mark_reachable()
         seconds = time.monotonic() - started
-        return Division(found.rollouts.tolist(), found.values.mean, seconds, found.decision_id)
+        return Division(
+            allocation.rollouts.tolist(), allocation.values.mean, seconds, allocation.decision_id
+        )
 
     def report(
         self,
@@ -160,22 +161,23 @@ class Budget:
         tokens: float | None = None,
         decision_id: str | None = None,
     ) -> None:
-        """Report what a prompt earned, within ``reporting``.
+        """Report the outcome of a prompt, inside a ``reporting`` block.
 
         Args:
-            prompt: As in ``divide``.
-            reward: Mean over its rollouts, in [0, 1].
-            rollouts: How many, >= 1.
-            step: Of the training, >= 0.
-            tokens: Mean tokens of a rollout, >= 0.
-            decision_id: Of the division.
+            prompt: Prompt, as in ``divide``.
+            reward: Mean reward over its rollouts, in [0, 1].
+            rollouts: Number of rollouts, >= 1.
+            step: Training step, >= 0.
+            tokens: Mean number of tokens of a rollout, >= 0.
+            decision_id: ``decision_id`` of the division.
 
         Raises:
-            InvalidArgument: An argument is out of range, or the server refused an earlier one.
-            RuntimeError: Outside of ``reporting``.
+            InvalidArgument: An argument is out of range, or the server rejected an earlier
+                outcome.
+            RuntimeError: There is no ``reporting`` block.
         """
         if self._stream is None:
-            raise RuntimeError("outcomes are reported within Budget.reporting()")
+            raise RuntimeError("report outcomes inside a Budget.reporting() block")
         try:
             self._stream.add(
                 prompt,
@@ -190,7 +192,9 @@ class Budget:
         except VzeroError as error:
             logger.warning("an outcome of %s is lost: %s", self.policy_id, error)
 
-    def _back(self) -> None:
-        if self._away:
-            logger.warning("the server answers again: rollouts of %s follow it", self.policy_id)
-        self._away = False
+    def _mark_reachable(self) -> None:
+        if self._unreachable:
+            logger.warning(
+                "the server answers again: rollouts of %s follow its values", self.policy_id
+            )
+        self._unreachable = False

@@ -10,10 +10,10 @@ _EPS = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Which rollouts belong together: those of one drawn prompt.
+    """Groups of rollouts, one group for each drawn prompt.
 
     Attributes:
-        index: Group of each rollout, int64 [n], each of 0 to ``count`` - 1 at least once.
+        index: Group of each rollout, int64 [n]; each of 0 to ``count`` - 1 occurs.
         count: Number of groups, >= 1.
     """
 
@@ -22,27 +22,27 @@ class Groups:
 
     @classmethod
     def of(cls, sizes: list[int], device: torch.device) -> "Groups":
-        """Groups that stand one behind the other; ``sizes`` are positive."""
+        """Return consecutive groups of the given sizes, each >= 1."""
         index = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
         return cls(index.to(device), len(sizes))
 
     def scored(self, rewards: Tensor) -> Tensor:
-        """How many rewards of each group are not NaN, float [count]."""
+        """Return the number of rewards in each group that are not NaN, float [count]."""
         return self._sum((~rewards.isnan()).to(rewards.dtype))
 
     def mean(self, rewards: Tensor) -> Tensor:
-        """Mean of each group's rewards [n] that are not NaN; NaN for a group without. [count]."""
+        """Return the mean of each group's rewards [n] without NaN, [count]; NaN if none is left."""
         return self._sum(rewards.nan_to_num(0.0)) / self.scored(rewards)
 
     def std(self, rewards: Tensor) -> Tensor:
-        """Standard deviation (of a sample, as TRL has it) in each group; 0 of one reward. [count].
+        """Return the sample standard deviation of each group, as in TRL; 0 for one reward. [count].
 
         Args:
-            rewards: [n]; NaN is left out.
+            rewards: Rewards [n]; NaN is ignored.
         """
         centred = (rewards - self.mean(rewards)[self.index]).nan_to_num(0.0)
-        freedom = (self.scored(rewards) - 1.0).clamp(min=1.0)
-        return (self._sum(centred.square()) / freedom).sqrt()
+        degrees_of_freedom = (self.scored(rewards) - 1.0).clamp(min=1.0)
+        return (self._sum(centred.square()) / degrees_of_freedom).sqrt()
 
     def _sum(self, values: Tensor) -> Tensor:
         zeros = torch.zeros(self.count, dtype=values.dtype, device=values.device)
@@ -51,12 +51,12 @@ class Groups:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How rewards become advantages; the options of ``trl.GRPOConfig`` by their names there.
+    """Rules from rewards to advantages; the names are those of ``trl.GRPOConfig``.
 
     Attributes:
         reward_weights: Weight of each reward function, float [functions].
-        scale_rewards: What advantages are divided by: the standard deviation of the ``group``,
-            of the ``batch``, or ``none``.
+        scale_rewards: Divisor of advantages: the standard deviation of the ``group`` or of the
+            ``batch``, or ``none``.
         multi_objective_aggregation: ``sum_then_normalize`` or ``normalize_then_sum``.
     """
 
@@ -65,34 +65,33 @@ class Scoring:
     multi_objective_aggregation: str
 
     def total(self, rewards: Tensor) -> Tensor:
-        """Weighted sum of the rewards [n, functions]; NaN where no function gave one. [n]."""
+        """Return the weighted sum of the rewards [n, functions], [n]; NaN if all are NaN."""
         total = (rewards * self.reward_weights).nansum(1)
         return total.masked_fill(rewards.isnan().all(1), torch.nan)
 
     def advantages(self, rewards: Tensor, groups: Groups) -> Tensor:
-        """Advantage of each rollout, as TRL computes them for groups of one size.
+        """Return the advantage of each rollout, as TRL computes it for groups of equal size.
 
         Args:
-            rewards: Of each rollout by each function, [n, functions]; NaN where a function gave
-                none.
-            groups: Of the n rollouts.
+            rewards: Rewards by function, [n, functions]; NaN if a function gave none.
+            groups: Groups of the n rollouts.
 
         Returns:
-            [n]; 0 for a rollout that no function rewarded, and in groups without variation.
+            Advantages [n]; 0 for a rollout without rewards and in groups without variation.
         """
         if self.multi_objective_aggregation == "normalize_then_sum":
             columns = [self._normalised(column, groups) for column in rewards.unbind(1)]
             total = self.total(torch.stack(columns, dim=1))
-            found = (total - total.nanmean()) / (batch_std(total) + _EPS)
+            advantages = (total - total.nanmean()) / (batch_std(total) + _EPS)
         else:
             total = self.total(rewards)
             if self.scale_rewards == "group":
-                found = self._normalised(total, groups)
+                advantages = self._normalised(total, groups)
             else:
-                found = total - groups.mean(total)[groups.index]
+                advantages = total - groups.mean(total)[groups.index]
                 if self.scale_rewards == "batch":
-                    found = found / (batch_std(total) + _EPS)
-        return found.nan_to_num(0.0)
+                    advantages = advantages / (batch_std(total) + _EPS)
+        return advantages.nan_to_num(0.0)
 
     @staticmethod
     def _normalised(rewards: Tensor, groups: Groups) -> Tensor:
@@ -101,5 +100,5 @@ class Scoring:
 
 
 def batch_std(rewards: Tensor) -> Tensor:
-    """Standard deviation (of a sample) of all rewards [n] that are not NaN; 0 of one. A scalar."""
+    """Return the sample standard deviation of the rewards [n] without NaN; 0 for one reward."""
     return Groups.of([len(rewards)], rewards.device).std(rewards)[0]

@@ -1,11 +1,11 @@
-"""GRPO of TRL with as many rollouts for each prompt as it deserves.
+"""GRPO of TRL with a number of rollouts for each prompt that depends on its value.
 
-TRL draws every prompt ``num_generations`` times. `BudgetedGRPOTrainer` draws the same prompts, and
-as many rollouts in all, but divides these by how likely the policy is to solve each prompt
-(section 5.5 of the paper). It needs ``vzero[trl]``.
+TRL draws every prompt ``num_generations`` times. `BudgetedGRPOTrainer` draws the same prompts and
+the same number of rollouts in total, but divides the rollouts by how likely the policy is to solve
+each prompt (section 5.5 of the paper). It needs ``vzero[trl]``.
 
-The division is made when a batch is about to be generated, not when the sampler draws it: the data
-loader looks a batch or more ahead, and the rewards of the batch before would not count yet.
+Rollouts are divided just before a batch is generated, not when the sampler draws it. The data
+loader reads one or more batches ahead, and the rewards of the previous batch would not count.
 """
 
 from collections.abc import Callable
@@ -26,12 +26,12 @@ Row = dict[str, Any]
 """A row of the dataset."""
 
 Outcome = Callable[[Tensor], Tensor]
-"""From the rewards [n, functions] of n rollouts, NaN where a function gave none, to their
-outcomes in [0, 1], [n], NaN for those that are not to be reported."""
+"""Function from the rewards [n, functions] of n rollouts, NaN if a function gave none, to their
+outcomes in [0, 1], [n]; NaN for outcomes that are not reported."""
 
 
 def prompt_text(prompt: Any) -> str:  # noqa: ANN401
-    """The text of a prompt: itself, or the texts of its messages, one below the other."""
+    """Return the text of a prompt: the string, or the texts of its messages, one per paragraph."""
     if isinstance(prompt, str):
         return prompt
     texts = []
@@ -43,21 +43,21 @@ def prompt_text(prompt: Any) -> str:  # noqa: ANN401
 
 
 class BudgetedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
-    """A ``GRPOTrainer`` whose groups differ in size; evaluation is TRL's.
+    """A ``GRPOTrainer`` with groups of different sizes. Evaluation does not change.
 
-    Each ``generation_batch_size`` holds the prompts and the number of rollouts that it would hold
-    with ``GRPOTrainer``. Advantages are TRL's, over the rollouts of each prompt. TRL's own
-    ``frac_reward_zero_std``, which takes groups to be of one size, is replaced; what this class
-    logs besides, for each generation batch:
+    A generation batch has the same prompts and the same number of rollouts as with
+    ``GRPOTrainer``. Advantages are computed as in TRL, over the rollouts of each prompt. The
+    metric ``frac_reward_zero_std``, which assumes groups of equal size, is replaced. For each
+    generation batch the trainer also logs:
 
     ===========================  =======================================================
-    ``vzero/divided``            1, or 0 where rollouts were divided evenly
-    ``vzero/group_size_min``     rollouts of a prompt: fewest
-    ``vzero/group_size_max``     and most
+    ``vzero/divided``            1, or 0 if rollouts were divided evenly
+    ``vzero/group_size_min``     fewest rollouts of a prompt
+    ``vzero/group_size_max``     most rollouts of a prompt
     ``vzero/silent_rollouts``    share of rollouts whose group has no variation in reward
-    ``vzero/value_mean``         mean predicted success rate (when divided)
-    ``vzero/value_error``        mean squared difference from the observed ones (likewise)
-    ``vzero/seconds``            time it took to ask
+    ``vzero/value_mean``         mean predicted success rate (if divided)
+    ``vzero/value_error``        mean squared difference from the observed rates (if divided)
+    ``vzero/seconds``            duration of the call
     ===========================  =======================================================
     """
 
@@ -73,21 +73,21 @@ class BudgetedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
         Args:
             args: As for ``GRPOTrainer``.
-            budget: The server to ask and to report to.
-            outcome: What a rollout's rewards say about its success. None: the weighted sum of the
-                rewards, as TRL trains on it, which must then lie in [0, 1].
-            text_of: The text of a prompt, by which the server knows it.
+            budget: Budget that divides rollouts and reports outcomes.
+            outcome: Function from the rewards of rollouts to their outcomes. None: the weighted
+                sum of the rewards, which must then be in [0, 1].
+            text_of: Function from a prompt to the text that identifies it on the server.
             kwargs: As for ``GRPOTrainer``.
 
         Raises:
-            InvalidArgument: ``num_generations`` is not within the budget's minimum and maximum.
+            InvalidArgument: ``num_generations`` is outside the minimum and maximum of the budget.
         """
         super().__init__(*args, **kwargs)
         if not budget.minimum <= self.num_generations <= budget.maximum:
             raise InvalidArgument.of(
                 "num_generations",
                 f"is {self.num_generations}, but a prompt gets {budget.minimum} to "
-                f"{budget.maximum} rollouts",
+                f"{budget.maximum} rollouts; change it, or minimum and maximum of the budget",
             )
         self._budget = budget
         self._outcome = outcome
@@ -95,7 +95,7 @@ class BudgetedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._rewards = torch.empty(0)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """Train as ``GRPOTrainer`` does; on return the outcomes are delivered, or spooled."""
+        """Train as ``GRPOTrainer`` does; on return all outcomes are delivered or spooled."""
         if not self.accelerator.is_main_process:
             return super().train(*args, **kwargs)
         with self._budget.reporting():
@@ -110,7 +110,7 @@ class BudgetedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         *args: Any,  # noqa: ANN401
         **kwargs: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
-        """One completion per row: vLLM would otherwise take every n-th row for n of them."""
+        """Generate one completion per row: vLLM would otherwise generate n for every n-th row."""
         if self.model.training:
             num_generations = 1
         return super()._generate_single_turn(
@@ -123,25 +123,25 @@ class BudgetedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return self._rewards
 
     def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
-        """Divide the rollouts anew, let TRL generate and score them, and correct the advantages."""
+        """Divide the rollouts, let TRL generate and score them, and correct the advantages."""
         if not self.model.training:
             scored: dict[str, Any] = super()._generate_and_score_completions(inputs)
             return scored
-        # Rows of all processes, in the order in which TRL slices what it gathers.
-        heads: list[Row] = gather_object(inputs)[:: self.num_generations]
-        texts = [self._text_of(head["prompt"]) for head in heads]
+        # Rows of all processes, in the order in which TRL slices gathered values.
+        first_rows: list[Row] = gather_object(inputs)[:: self.num_generations]
+        texts = [self._text_of(row["prompt"]) for row in first_rows]
         division = self._divided(texts)
-        # Copies: TRL writes into rows.
+        # Copies, because TRL writes into rows.
         rows = [
-            dict(head)
-            for head, size in zip(heads, division.rollouts, strict=True)
+            dict(row)
+            for row, size in zip(first_rows, division.rollouts, strict=True)
             for _ in range(size)
         ]
-        own = slice(
+        local = slice(
             self.accelerator.process_index * len(inputs),
             (self.accelerator.process_index + 1) * len(inputs),
         )
-        scored = super()._generate_and_score_completions(rows[own])
+        scored = super()._generate_and_score_completions(rows[local])
         groups = Groups.of(division.rollouts, self._rewards.device)
         scoring = Scoring(
             self.reward_weights.to(self._rewards.device),
@@ -149,19 +149,19 @@ class BudgetedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             self.multi_objective_aggregation,
         )
         advantages = scoring.advantages(self._rewards, groups)
-        scored["advantages"] = advantages[own]
+        scored["advantages"] = advantages[local]
         self._correct_logs(advantages, scoring, groups)
         lengths = gather(scored["completion_mask"].sum(1)).double()
-        self._learn(texts, division, scoring, groups, groups.mean(lengths))
+        self._report(texts, division, scoring, groups, groups.mean(lengths))
         return scored
 
     def _divided(self, texts: list[str]) -> Division:
-        """Ask in the main process; all hear the answer."""
-        answer: list[Division | None] = [None]
+        """Divide rollouts in the main process and broadcast the division to all."""
+        divisions: list[Division | None] = [None]
         if self.accelerator.is_main_process:
-            answer = [self._budget.divide(texts, len(texts) * self.num_generations)]
-        heard: list[Division] = broadcast_object_list(answer)
-        return heard[0]
+            divisions = [self._budget.divide(texts, len(texts) * self.num_generations)]
+        received: list[Division] = broadcast_object_list(divisions)
+        return received[0]
 
     def _correct_logs(self, advantages: Tensor, scoring: Scoring, groups: Groups) -> None:
         metrics, logged = self._metrics["train"], self._logs["advantages"]
@@ -173,11 +173,13 @@ class BudgetedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         silent = groups.std(scoring.total(self._rewards)).isclose(torch.zeros(()).to(advantages))
         silent_rollouts = float(silent[groups.index].float().mean())
         sum_first = scoring.multi_objective_aggregation == "sum_then_normalize"
-        if sum_first and scoring.scale_rewards != "batch":  # otherwise groups play no part in it
+        if (
+            sum_first and scoring.scale_rewards != "batch"
+        ):  # otherwise the metric does not use groups
             metrics["frac_reward_zero_std"][-1] = silent_rollouts
         metrics["vzero/silent_rollouts"].append(silent_rollouts)
 
-    def _learn(
+    def _report(
         self,
         texts: list[str],
         division: Division,
@@ -185,7 +187,7 @@ class BudgetedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         groups: Groups,
         tokens: Tensor,
     ) -> None:
-        """Report the outcomes, and log how the division did."""
+        """Report the outcomes and log the quality of the division."""
         rewards = self._rewards
         outcomes = self._outcome(rewards) if self._outcome else scoring.total(rewards)
         low, high = -_ROUNDING, 1.0 + _ROUNDING
@@ -193,7 +195,7 @@ class BudgetedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if len(outside):
             raise InvalidArgument.of(
                 "outcome",
-                f"of a rollout must be in [0, 1], not {float(outside[0]):g}: name a function that "
+                f"of a rollout must be in [0, 1], not {float(outside[0]):g}: pass a function that "
                 "maps rewards to success",
             )
         means = groups.mean(outcomes.double().clamp(0.0, 1.0))

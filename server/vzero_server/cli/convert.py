@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vzero.cli.lines import BadInput
+from vzero.cli.errors import BadInput
 
 
 def convert(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from vzero.cli.lines import BadInput
+from vzero.cli.errors import BadInput
 from vzero_server.model.hub import Source, WeightsError, locate, pull
 from vzero_server.settings import Settings
 

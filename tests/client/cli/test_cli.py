@@ -133,7 +133,7 @@ def test_a_bad_line_stops_the_update(run: Run, bad: bytes, problem: str) -> None
         ("predict", "", "x"),
         ("predict", "p", ""),
         ("predict", "p", "--prompts-file", "/does/not/exist"),
-        ("predict", "p", "x", "--estimator", "best"),
+        ("predict", "p", "x", "--estimator", ""),
         ("predict", "p", "x", "--as-of-step", "-1"),
         ("predict", "p", "x", "--address", "nowhere"),
         ("predict", "p", "x", "--timeout", "0"),

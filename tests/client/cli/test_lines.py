@@ -7,23 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from vzero.cli import lines
+from vzero.cli import _lines as lines
+from vzero.cli.errors import BadInput
 
 
 def test_prompts_are_lines() -> None:
     file = io.BytesIO('one\n\n  \r\ntwo ü\r\n{"three"}'.encode())
-    assert lines.prompts(file, as_json=False) == ["one", "two ü", '{"three"}']
+    assert lines.read_prompts(file, as_json=False) == ["one", "two ü", '{"three"}']
 
 
 def test_prompts_of_json_lines() -> None:
     file = io.BytesIO(b'"one\\nline"\n{"prompt": "two", "x": 1}\n')
-    assert lines.prompts(file, as_json=True) == ["one\nline", "two"]
+    assert lines.read_prompts(file, as_json=True) == ["one\nline", "two"]
 
 
 @pytest.mark.parametrize("bad", [b"1", b"{}", b"{", b'{"prompt": 3}', b"\xff"])
 def test_bad_prompts_name_their_line(bad: bytes) -> None:
-    with pytest.raises(lines.BadInput, match="line 2: "):
-        lines.prompts(io.BytesIO(b'"good"\n' + bad), as_json=True)
+    with pytest.raises(BadInput, match="line 2: "):
+        lines.read_prompts(io.BytesIO(b'"good"\n' + bad), as_json=True)
 
 
 def test_an_outcome() -> None:
@@ -36,7 +37,7 @@ def test_an_outcome() -> None:
         "step": 3,
         "observed_at": "2026-01-02T03:04:05Z",
     }
-    assert lines.outcome(json.dumps(line), 1, "p") == {
+    assert lines.parse_outcome(json.dumps(line), 1, "p") == {
         "prompt": "x",
         "reward": 0.5,
         "rollouts": 8,
@@ -61,12 +62,12 @@ def test_an_outcome() -> None:
     ],
 )
 def test_bad_outcomes_say_why(bad: str, problem: str) -> None:
-    with pytest.raises(lines.BadInput) as caught:
-        lines.outcome(bad, 12, "p")
+    with pytest.raises(BadInput) as caught:
+        lines.parse_outcome(bad, 12, "p")
     assert caught.value.message.startswith("line 12: ")
     assert problem in caught.value.message
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(lines.BadInput, match="cannot read"), lines.opened(str(tmp_path / "no")):
+    with pytest.raises(BadInput, match="cannot read"), lines.open_input(str(tmp_path / "no")):
         pass

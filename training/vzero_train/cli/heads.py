@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vzero.cli.lines import BadInput
+from vzero.cli.errors import BadInput
 from vzero_train.cli.progress import progress
 from vzero_train.cli.setup import Setup
 

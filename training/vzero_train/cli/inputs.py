@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vzero.cli.lines import BadInput
+from vzero.cli.errors import BadInput
 
 if TYPE_CHECKING:
     from vzero_train.data.outcomes import Outcomes

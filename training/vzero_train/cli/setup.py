@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vzero.cli.lines import BadInput
+from vzero.cli.errors import BadInput
 from vzero_train.cli.inputs import outcomes_of
 from vzero_train.cli.progress import progress
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vzero.cli import output as printed
-from vzero.cli.lines import BadInput
+from vzero.cli.errors import BadInput
 from vzero_train.cli import heads
 from vzero_train.cli.inputs import outcomes_of, recipe_of
 from vzero_train.cli.options import (

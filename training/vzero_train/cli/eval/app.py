@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from vzero.cli.lines import BadInput
+from vzero.cli.errors import BadInput
 from vzero_train.cli.eval.history import history
 from vzero_train.cli.eval.outcomes import outcomes
 from vzero_train.cli.eval.routing import routing

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vzero.cli import output as printed
-from vzero.cli.lines import BadInput
+from vzero.cli.errors import BadInput
 from vzero_train.cli import output
 from vzero_train.cli.options import (
     DEFAULT_BACKBONE,

@@ -8,7 +8,7 @@ import numpy as np
 import typer
 
 from vzero.cli import output as printed
-from vzero.cli.lines import BadInput
+from vzero.cli.errors import BadInput
 from vzero_train.cli import output
 from vzero_train.cli.inputs import chosen, numbers, outcomes_of
 from vzero_train.cli.options import (

@@ -1,0 +1,1 @@
+"""The asyncio client. ``tools/unasync.py`` generates the blocking client from these modules."""

@@ -1,0 +1,1 @@
+"""Messages of the protocol: requests built from checked arguments, and replies read."""

@@ -1,0 +1,1 @@
+"""The way to a server: address, channel, deadlines, retries and errors."""

@@ -1,0 +1,1 @@
+"""Commands of the light client, one module for each command or group."""
