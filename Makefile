@@ -11,16 +11,16 @@ ARGS ?=
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## A server learns what policies can do, is killed, and comes back.
+demo: $(VENV)/.demo ## Start a server, stream outcomes, predict, kill it and restart it.
 	$(BIN)/vzero demo $(ARGS)
 
 serve: $(VENV)/.demo ## Serve on 127.0.0.1:50051, data in vzero-data/.
 	$(BIN)/vzero serve $(ARGS)
 
-test: $(VENV)/.dev ## Run all tests (or ARGS="tests/contexts -k window").
+test: $(VENV)/.dev ## Run all tests (or ARGS="tests/storage -k bundle").
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.dev ## Style, types, import layers, the protocol and generated code.
+lint: $(VENV)/.dev ## Check style, types, import layers, the contract and generated code.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -41,7 +41,7 @@ BENCHMARKS = head ceiling precision latency served_vs_bare stateless_reference m
 bench: $(VENV)/.dev ## Measure everything against references in the same run (half an hour).
 	$(foreach name,$(BENCHMARKS),$(BIN)/python -m benchmarks.$(name) $(ARGS) &&) true
 
-load: $(VENV)/.dev ## Trainers and routers against a local server for a while.
+load: $(VENV)/.dev ## Run trainers and routers against a local server.
 	$(BIN)/python -m load_tests $(ARGS)
 
 zoo: $(VENV)/.dev ## Train the policy zoo again and rewrite datasets/policy_zoo.parquet.
@@ -50,7 +50,7 @@ zoo: $(VENV)/.dev ## Train the policy zoo again and rewrite datasets/policy_zoo.
 clean: ## Remove the virtual environment and caches.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
-# One environment; the stamps say what is in it.
+# One environment. The stamps record which extras are installed.
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
