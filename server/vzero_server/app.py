@@ -14,7 +14,8 @@ import faiss
 import torch
 
 from vzero_server.api.server import ApiServer
-from vzero_server.api.services.server import ServerInfo
+from vzero_server.api.server_info import ServerInfo
+from vzero_server.api.workers import EdgeWorkers
 from vzero_server.engine.adjust.fleet import FleetCalibrations
 from vzero_server.engine.adjust.peers import Peers
 from vzero_server.engine.context.context_cache import ContextCache, EstimatorName
@@ -100,13 +101,18 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
     metrics = Metrics()
     store = open_store(settings.data_dir, max_bytes=settings.max_database_bytes, metrics=metrics)
     traces = Traces.to(settings.trace_endpoint) if settings.trace_endpoint else None
-    server = ApiServer(settings, metrics, traces)
+    workers = EdgeWorkers()
+    server = ApiServer(settings, metrics, workers, traces)
     watchdog = Watchdog(
         stop.set,
         hang_timeout=settings.hang_timeout,
         grace=settings.drain_timeout + _FAULT_GRACE,
     )
-    admin = AdminServer(metrics.registry, lambda: watchdog.fault or server.not_serving_because)
+    admin = AdminServer(
+        metrics.registry,
+        lambda: watchdog.fault or server.not_serving_because,
+        workers.replies,
+    )
     try:
         port = await server.listen()
         admin_address = None
@@ -114,7 +120,7 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
             admin_port = await admin.listen(settings.admin_host, settings.admin_port)
             admin_address = f"{settings.admin_host}:{admin_port}"
         async with engine_of(settings, store, metrics) as engine:
-            watchdog.watch(*store.monitored, *engine.monitored)
+            watchdog.watch(*store.monitored, *engine.monitored, *workers.monitored)
             try:
                 # What is loaded stays: a collection that went over all of it would halt every call.
                 gc.collect()
@@ -135,6 +141,7 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
         watchdog.close()
         await server.drain()
         await admin.close()
+        workers.close()
         store.close()
         if traces is not None:
             await asyncio.to_thread(traces.close)

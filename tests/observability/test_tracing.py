@@ -17,6 +17,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from tests.outcomes import chunk, sums
 from vzero.v1 import value_pb2, value_pb2_grpc
 from vzero_server.api.server import ApiServer
+from vzero_server.api.server_info import ServerInfo
+from vzero_server.api.workers import EdgeWorkers
 from vzero_server.app import engine_of
 from vzero_server.observability.metrics import Metrics
 from vzero_server.observability.tracing import Traces, own_trace, record, wanted
@@ -38,17 +40,20 @@ async def traced(
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     metrics, traces = Metrics(), Traces(provider)
     store = open_store(folder, metrics=metrics)
-    server = ApiServer(settings, metrics, traces)
+    workers = EdgeWorkers()
+    server = ApiServer(settings, metrics, workers, traces)
     port = await server.listen()
     try:
         async with engine_of(settings, store, metrics) as engine:
-            await server.serve(store, engine, folder)
+            info = ServerInfo(engine.estimators, settings.backbone, "cpu")
+            await server.serve(store, engine, folder, info)
             try:
                 async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                     yield value_pb2_grpc.ValueServiceStub(channel)
             finally:
                 await server.drain()
     finally:
+        workers.close()
         store.close()
         traces.close()
 

@@ -1,16 +1,18 @@
-"""Errors as gRPC statuses with details a program can read."""
+"""Errors become gRPC statuses here, and only here."""
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NoReturn
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2
-from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 
+from vzero_server.api.call import Call, Method, StreamHandler, UnaryHandler
+from vzero_server.api.status import Status
+from vzero_server.decisions.constraints import AllocationError
 from vzero_server.errors import (
     BundleError,
     DeviceMemoryError,
@@ -24,40 +26,48 @@ from vzero_server.errors import (
 
 logger = logging.getLogger(__name__)
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-
 DOMAIN = "vzero"
-# Wait before trying to store again on a full disk, in seconds.
+"""Domain of the reasons in ``google.rpc.ErrorInfo``."""
+
+# Seconds after which a refused call may be sent again.
 _STORAGE_RETRY = 5.0
-# Wait before calling again when as many calls are served as may be, in seconds.
-_ROOM_RETRY = 1.0
+_DEFAULT_RETRY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What is wrong with one field: ``field`` is its path in the request."""
+    """A field that breaks a rule: ``field`` is its path in the request."""
 
     field: str
     description: str
 
 
 class InvalidRequestError(Exception):
-    """A request that cannot be served as it is."""
+    """A request breaks a rule.
+
+    Attributes:
+        violations: The fields that break rules.
+    """
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
         self.violations = list(violations)
+
+    @classmethod
+    def of(cls, field: str, description: str) -> "InvalidRequestError":
+        """Return the error of one field."""
+        return cls([Violation(field, description)])
 
 
 class UnavailableError(Exception):
     """The server is starting or draining."""
 
 
-class NoRoomError(Exception):
-    """As many calls of a kind are served as may be.
+class ConcurrencyLimitError(Exception):
+    """The limit on concurrent calls of a kind is reached.
 
     Attributes:
-        reason: Which kind, for programs.
+        reason: The kind, for programs.
     """
 
     def __init__(self, message: str, reason: str) -> None:
@@ -65,97 +75,106 @@ class NoRoomError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A gRPC status: code, message, details and, if waiting helps, for how many seconds."""
+class ErrorInterceptor:
+    """Ends a call that raised an error with the status of the error."""
 
-    code: grpc.StatusCode
-    message: str
-    details: tuple[Message, ...] = ()
-    retry_after: float | None = None
+    def unary(self, method: Method, handler: UnaryHandler) -> UnaryHandler:
+        """See ``Interceptor``."""
 
-    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        """Trailing metadata that carries the details."""
-        details = list(self.details)
-        pushback: tuple[tuple[str, str | bytes], ...] = ()
-        if self.retry_after is not None:
-            delay = duration_pb2.Duration()
-            delay.FromNanoseconds(int(self.retry_after * 1e9))
-            details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-            # What gRPC's own retries go by.
-            pushback = (("grpc-retry-pushback-ms", str(int(self.retry_after * 1000))),)
-        packed = []
-        for detail in details:
-            packed.append(any_pb2.Any())
-            packed[-1].Pack(detail)
-        status = status_pb2.Status(code=self.code.value[0], message=self.message, details=packed)
-        return (("grpc-status-details-bin", status.SerializeToString()), *pushback)
+        async def guarded(request: Any, call: Call) -> Any:  # noqa: ANN401
+            try:
+                return await handler(request, call)
+            except Exception as error:
+                await _abort(call, error)
+
+        return guarded
+
+    def stream(self, method: Method, handler: StreamHandler) -> StreamHandler:
+        """See ``Interceptor``."""
+
+        async def guarded(request: Any, call: Call) -> AsyncGenerator[Any, None]:  # noqa: ANN401
+            try:
+                async with aclosing(handler(request, call)) as replies:
+                    async for reply in replies:
+                        yield reply
+            except Exception as error:
+                await _abort(call, error)
+
+        return guarded
 
 
-def _reason(reason: str, **metadata: str) -> error_details_pb2.ErrorInfo:
-    return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
+async def _abort(call: Call, error: Exception) -> NoReturn:
+    # The servicer has ended the call already.
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    status = to_status(error)
+    call.status = status
+    await call.context.abort(status.code, status.message, status.metadata())
 
 
 def to_status(error: Exception) -> Status:
-    """The status that tells a caller of an error.
+    """Return the status of an error.
 
-    An error nobody expected becomes INTERNAL with an id; the log has the id and the rest.
+    An unexpected error becomes INTERNAL with an id. The log holds the traceback under that id.
     """
     code = grpc.StatusCode
     match error:
         case InvalidRequestError():
-            bad = error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(
-                        field=violation.field, description=violation.description
-                    )
-                    for violation in error.violations
-                ]
-            )
-            return Status(code.INVALID_ARGUMENT, str(error), (bad,))
+            return _invalid(error)
         case BundleError():
-            return to_status(InvalidRequestError([Violation("data", str(error))]))
-        case UnknownPolicyError():
-            info = error_details_pb2.ResourceInfo(
-                resource_type="vzero.v1.Policy", resource_name=error.policy_id
-            )
-            return Status(code.NOT_FOUND, str(error), (_reason("UNKNOWN_POLICY"), info))
-        case UnknownFleetError():
-            info = error_details_pb2.ResourceInfo(
-                resource_type="vzero.v1.Fleet", resource_name=error.name
-            )
-            return Status(code.NOT_FOUND, str(error), (_reason("UNKNOWN_FLEET"), info))
+            return _invalid(InvalidRequestError.of("data", str(error)))
         case UnknownEstimatorError():
-            return to_status(InvalidRequestError([Violation("estimator", str(error))]))
+            return _invalid(InvalidRequestError.of("estimator", str(error)))
+        case AllocationError():
+            return _invalid(InvalidRequestError.of(error.field, error.description))
+        case UnknownPolicyError():
+            return _not_found(error, "UNKNOWN_POLICY", "vzero.v1.Policy", error.policy_id)
+        case UnknownFleetError():
+            return _not_found(error, "UNKNOWN_FLEET", "vzero.v1.Fleet", error.name)
         case EstimatorNotLoadedError():
-            return Status(code.FAILED_PRECONDITION, str(error), (_reason("ESTIMATOR_NOT_LOADED"),))
+            return Status(code.FAILED_PRECONDITION, str(error), (_info("ESTIMATOR_NOT_LOADED"),))
         case OverloadedError():
-            return Status(
-                code.RESOURCE_EXHAUSTED, str(error), (_reason("QUEUE_FULL"),), error.retry_after
-            )
+            return _exhausted(str(error), "QUEUE_FULL", error.retry_after)
         case DeviceMemoryError():
-            return Status(
-                code.RESOURCE_EXHAUSTED,
-                f"the device is out of memory: {error}",
-                (_reason("DEVICE_MEMORY_FULL"),),
-                _ROOM_RETRY,
-            )
+            message = f"the device is out of memory: {error}"
+            return _exhausted(message, "DEVICE_MEMORY_FULL", _DEFAULT_RETRY)
         case StorageFullError():
-            return Status(
-                code.RESOURCE_EXHAUSTED, str(error), (_reason("STORAGE_FULL"),), _STORAGE_RETRY
-            )
-        case NoRoomError():
-            return Status(
-                code.RESOURCE_EXHAUSTED, str(error), (_reason(error.reason),), _ROOM_RETRY
-            )
+            return _exhausted(str(error), "STORAGE_FULL", _STORAGE_RETRY)
+        case ConcurrencyLimitError():
+            return _exhausted(str(error), error.reason, _DEFAULT_RETRY)
         case UnavailableError():
-            return Status(code.UNAVAILABLE, str(error), (_reason("NOT_SERVING"),), 1.0)
+            details = (_info("NOT_SERVING"),)
+            return Status(code.UNAVAILABLE, str(error), details, _DEFAULT_RETRY)
         case TimeoutError():
-            return Status(code.DEADLINE_EXCEEDED, "the deadline passed before the answer was ready")
+            return Status(code.DEADLINE_EXCEEDED, "the deadline passed before the reply was ready")
     error_id = uuid.uuid4().hex
     logger.error("internal error %s", error_id, exc_info=error)
     return Status(
         code.INTERNAL,
-        f"internal error {error_id}; the server's log has the details",
-        (_reason("INTERNAL", error_id=error_id),),
+        f"internal error {error_id}; the log of the server has the details",
+        (_info("INTERNAL", error_id=error_id),),
     )
+
+
+def _invalid(error: InvalidRequestError) -> Status:
+    violations = [
+        error_details_pb2.BadRequest.FieldViolation(
+            field=violation.field, description=violation.description
+        )
+        for violation in error.violations
+    ]
+    details = (error_details_pb2.BadRequest(field_violations=violations),)
+    return Status(grpc.StatusCode.INVALID_ARGUMENT, str(error), details)
+
+
+def _not_found(error: Exception, reason: str, resource_type: str, name: str) -> Status:
+    resource = error_details_pb2.ResourceInfo(resource_type=resource_type, resource_name=name)
+    return Status(grpc.StatusCode.NOT_FOUND, str(error), (_info(reason), resource))
+
+
+def _exhausted(message: str, reason: str, retry_after: float) -> Status:
+    return Status(grpc.StatusCode.RESOURCE_EXHAUSTED, message, (_info(reason),), retry_after)
+
+
+def _info(reason: str, **metadata: str) -> error_details_pb2.ErrorInfo:
+    return error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)

@@ -13,26 +13,33 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-# Seconds an unfinished answer gets when the port closes.
-_GRACE = 1
+from vzero_server.observability.liveness import Worker
+
+# Seconds an unfinished reply gets when the port closes.
+_CLOSE_TIMEOUT = 1
 
 
 class AdminServer:
-    """Answers ``/metrics``, ``/healthz`` and ``/readyz`` on the running event loop.
+    """Serves ``/metrics``, ``/healthz`` and ``/readyz`` on the running event loop.
 
-    It neither asks who calls nor encrypts, so it belongs on a network of one's own.
+    It has neither authentication nor encryption, so the port must stay on a private network.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, not_ready_because: Callable[[], str | None]
+        self,
+        registry: CollectorRegistry,
+        not_ready_because: Callable[[], str | None],
+        worker: Worker,
     ) -> None:
-        """Set up the answers; ``listen`` opens the port.
+        """Set up the routes; ``listen`` opens the port.
 
         Args:
-            registry: What ``/metrics`` shows.
-            not_ready_because: Says why calls are not let in; None when they are.
+            registry: The metrics that ``/metrics`` shows.
+            not_ready_because: Returns why calls are refused; None while they are admitted.
+            worker: Encodes the metrics.
         """
         self._registry = registry
+        self._worker = worker
         self._not_ready_because = not_ready_because
         self._server = _Server(
             uvicorn.Config(
@@ -50,13 +57,13 @@ class AdminServer:
                 log_config=None,
                 log_level="warning",
                 limit_concurrency=64,
-                timeout_graceful_shutdown=_GRACE,
+                timeout_graceful_shutdown=_CLOSE_TIMEOUT,
             )
         )
         self._serving: asyncio.Task[None] | None = None
 
     async def listen(self, host: str, port: int) -> int:
-        """Open the port and answer from now on.
+        """Open the port and start to serve.
 
         Args:
             host: Address to listen on.
@@ -70,12 +77,12 @@ class AdminServer:
         """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            opened = socket.create_server((host, port), family=family)
+            listener = socket.create_server((host, port), family=family)
         except OSError as error:
             reason = error.strerror or error
             raise OSError(f"cannot listen on {host}:{port} for admin: {reason}") from None
-        self._serving = asyncio.create_task(self._server.serve([opened]))
-        return int(opened.getsockname()[1])
+        self._serving = asyncio.create_task(self._server.serve([listener]))
+        return int(listener.getsockname()[1])
 
     async def close(self) -> None:
         """Close the port, if it is open."""
@@ -85,8 +92,8 @@ class AdminServer:
 
     async def _metrics(self, request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        # Some milliseconds of work, which calls need not wait for.
-        body = await asyncio.to_thread(encode, self._registry)
+        # This takes milliseconds, which would delay calls.
+        body = await self._worker.run(encode, self._registry)
         return Response(body, media_type=content_type)
 
     async def _healthz(self, request: Request) -> Response:
@@ -98,9 +105,9 @@ class AdminServer:
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to whoever runs the process."""
+    """A uvicorn server that leaves the signals to the process."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
+        """Capture no signals."""
         yield

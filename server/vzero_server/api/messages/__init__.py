@@ -1,1 +1,1 @@
-"""Between protobuf messages and the domain."""
+"""Proto messages and the domain, one into the other."""
