@@ -5,6 +5,7 @@ import json
 import pkgutil
 import re
 import shlex
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from research.tables.__main__ import NAMES
 from tests import documents
 from tests.documents import PAGES, ROOT
 from vzero import Client
-from vzero.cli import main, plugins
+from vzero.cli import main
 from vzero_server.observability.metrics import Metrics
 from vzero_server.settings import Settings
 from vzero_server.testing.local_server import LocalServer
@@ -67,7 +68,7 @@ def resolves(name: str) -> bool:
     try:
         pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
-        return name == plugins.GROUP
+        return name in entry_points().groups
     return True
 
 
