@@ -1,4 +1,4 @@
-"""Fixtures: real servers on loopback, a real database, a small real model."""
+"""Fixtures: real servers on loopback, a small real model."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,6 @@ import pytest
 from tests.prefork.launcher import PreforkLauncher
 from tests.tiny_model import save_tiny_model
 from vzero_server.model.backbone import Backbone
-from vzero_server.storage.sqlite import Database
 from vzero_server.testing.local_server import LocalServer
 
 
@@ -32,14 +31,6 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSer
     """One server for all tests that leave it as they found it; name policies apart."""
     with LocalServer(tmp_path_factory.mktemp("shared") / "data") as running:
         yield running
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """An empty data folder, open."""
-    opened = Database(tmp_path / "data")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,7 @@ def _predict(_: NearestNeighbours, questions: Sequence[Any]) -> None:
         _fail(any(REWARDS[how] in question.context.rewards for question in questions), how)
 
 
-def _append(_: Any, policy_id: str, *__: Any) -> None:
+def _append(_: Any, __: str, policy_id: str, *___: Any) -> None:
     for how in (HANG_WRITER, KILL_WRITER):
         _fail(policy_id == how, how)
 

@@ -137,11 +137,11 @@ def test_a_made_up_page_token(stubs: Stubs) -> None:
 
 def test_a_price_makes_a_policy(stubs: Stubs, policy: str) -> None:
     made = stubs.describe(policy, price={"params_ratio": 7.0}, labels={"family": "qwen"})
-    assert (made.policy_id, made.version, made.price.params_ratio) == (policy, 0, 7.0)
+    assert (made.policy_id, made.version, made.price.params_ratio) == (policy, 1, 7.0)
     assert dict(made.labels) == {"family": "qwen"}
     request = policy_pb2.GetPolicyRequest(policy_id=policy)
     assert stubs.policies.GetPolicy(request, timeout=TIMEOUT).policy == made
-    assert stubs.update(chunk(policy, [outcome("1", tokens=5.0)]))[0].version == 1
+    assert stubs.update(chunk(policy, [outcome("1", tokens=5.0)]))[0].version == 2
     now = stubs.policies.GetPolicy(request, timeout=TIMEOUT).policy
     assert (now.price, dict(now.labels)) == (made.price, {"family": "qwen"})
     assert (now.mean_tokens, now.HasField("mean_cost")) == (5.0, False)

@@ -226,7 +226,7 @@ def test_rank_refuses_before_sending(arguments: dict[str, object], field: str) -
 def test_prices_and_labels(client: vzero.Client) -> None:
     made = client.update_policy("decide/new", price=vzero.Price(7, "params"), labels={"a": "b"})
     assert made == client.policy("decide/new")
-    assert (made.version, made.price, made.labels) == (0, vzero.Price(7.0, "params"), {"a": "b"})
+    assert (made.version, made.price, made.labels) == (1, vzero.Price(7.0, "params"), {"a": "b"})
     assert (made.mean_cost, made.mean_tokens) == (None, None)
     client.update("decide/new", ["x", "y"], 1, cost=[4.0, None], tokens=[10, 20], decision_id="d")
     told = client.update_policy("decide/new", price=vzero.Price(2e-6))

@@ -1,83 +1,140 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from tests.outcomes import sums
 from vzero_server.errors import UnknownPolicyError
-from vzero_server.storage.cached import ContextStore
-from vzero_server.storage.sqlite import Database
+from vzero_server.storage.cached import CachedOutcomeStore
+from vzero_server.storage.sql.store import SqlOutcomeStore
+from vzero_server.storage.sqlite import SqliteDatabase
+
+READS = ("policy", "policies_by_id", "policy_version", "policy_versions")
+
+
+class Counted:
+    """The reads that a cache makes of the store behind it."""
+
+    def __init__(self, store: SqlOutcomeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        for name in READS:
+            monkeypatch.setattr(store, name, self._counted(name, getattr(store, name)))
+
+    def _counted(self, name: str, original: Any) -> Any:
+        async def counted(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append(name)
+            return await original(*args, **kwargs)
+
+        return counted
 
 
 @pytest_asyncio.fixture
-async def store(tmp_path) -> AsyncIterator[ContextStore]:  # noqa: ANN001
-    opened = ContextStore(Database(tmp_path / "data"))
+async def behind(tmp_path: Path) -> AsyncIterator[SqlOutcomeStore]:
+    """The store behind the cache."""
+    opened = SqlOutcomeStore(SqliteDatabase(tmp_path / "data"))
     yield opened
     opened.close()
 
 
-async def test_concurrent_appends_to_one_policy_leave_no_gap(store: ContextStore) -> None:
-    chunks = [sums(5, start=5 * i) for i in range(40)]
-    appended = await asyncio.gather(*(store.append("a", chunk) for chunk in chunks))
-    assert sorted(a.policy.version for a in appended) == list(range(5, 201, 5))
-    assert (await store.policy_version("a")).version == 200
+@pytest.fixture
+def reads(behind: SqlOutcomeStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the reads of the store behind the cache so far."""
+    return Counted(behind, monkeypatch).calls
 
 
-async def test_the_head_waits_for_a_version(store: ContextStore) -> None:
+def result_without_suspending(call: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a call that must not suspend."""
+    try:
+        call.send(None)
+    except StopIteration as end:
+        return end.value
+    call.close()
+    pytest.fail("the call was suspended")
+
+
+async def test_a_known_version_is_answered_without_a_query(
+    behind: SqlOutcomeStore, reads: list[str]
+) -> None:
+    store = CachedOutcomeStore(behind)
+    policy = (await store.append("a", sums(3))).policy
+    assert result_without_suspending(store.policy_version("a")) == policy
+    assert result_without_suspending(store.policy_version("a", min_version=3)) == policy
+    assert result_without_suspending(store.policy_versions(["a", "a"])) == [policy, policy]
+    await store.update_policy("a", {"labels": {}})
+    assert result_without_suspending(store.policy_version("a", min_version=4)).version == 4
+    assert reads == []
+
+
+async def test_a_wait_for_a_version_makes_no_query(
+    behind: SqlOutcomeStore, reads: list[str]
+) -> None:
+    store = CachedOutcomeStore(behind)
     await store.append("a", sums(1))
     waiting = asyncio.create_task(store.policy_version("a", min_version=3))
-    for count in (2, 3):
-        await asyncio.sleep(0.05)
-        assert not waiting.done()
-        await store.append("a", sums(count))
+    await store.append("a", sums(2))
+    await store.append("a", sums(3))
     assert (await waiting).version == 3
+    assert reads == []
 
 
-async def test_an_unknown_policy_is_told_apart(store: ContextStore) -> None:
-    for call in (
-        store.policy("x"),
-        store.policy_version("x", min_version=5),
-        store.delete_policy("x"),
-    ):
-        with pytest.raises(UnknownPolicyError, match="'x'"):
-            await call
-
-
-async def test_deleting_wakes_those_who_wait(store: ContextStore) -> None:
-    await store.append("a", sums(1))
-    waiting = asyncio.create_task(store.policy_version("a", min_version=3))
-    await asyncio.sleep(0.01)
-    assert await store.delete_policy("a") == 1
-    with pytest.raises(UnknownPolicyError):
-        await waiting
-
-
-async def test_a_deleted_policy_has_no_tail(store: ContextStore) -> None:
-    await store.append("a", sums(1))
-    head = await store.policy_version("a")
-    model = await store.model_key("model")
-    await store.delete_policy("a")
-    with pytest.raises(UnknownPolicyError):
-        await store.newest_rows(head, model, after=0, limit=5, depth=5, as_of_step=None)
-
-
-async def test_the_heads_of_many_policies_are_read_together(
-    store: ContextStore, monkeypatch: pytest.MonkeyPatch
+async def test_versions_of_many_policies_are_read_together(
+    behind: SqlOutcomeStore, reads: list[str]
 ) -> None:
     for name, count in (("a", 3), ("b", 1), ("c", 2)):
-        await store.append(name, sums(count))
-    heads = await store.policy_versions(["c", "a", "b", "a"])
-    assert [head.version for head in heads] == [2, 3, 1, 3]
-    with pytest.raises(UnknownPolicyError, match="'x'"):
-        await store.policy_versions(["a", "x"])
-    # Nothing is in memory yet of a store that was just opened.
-    again = ContextStore(store._database)
+        await behind.append(name, sums(count))
+    store = CachedOutcomeStore(behind)
+    versions = await store.policy_versions(["c", "a"])
+    assert [policy.version for policy in versions] == [2, 3]
+    assert reads.count("policy_versions") == 1
+    assert "policy_version" not in reads
+    reads.clear()
+    assert await store.policy_versions(["a", "c"]) == versions[::-1]
+    assert reads == []
 
-    async def forbidden(policy_id: str) -> None:
-        raise AssertionError(f"{policy_id} was asked for alone")
 
-    monkeypatch.setattr(again, "policy", forbidden)
-    assert await again.policy_versions(["c", "a"]) == heads[:2]
-    again._writer.close()
-    again._readers.shutdown()
+async def test_records_are_read_again_only_after_a_change(
+    behind: SqlOutcomeStore, reads: list[str]
+) -> None:
+    store = CachedOutcomeStore(behind)
+    await store.append("a", sums(3))
+    await store.append("b", sums(1))
+    for _ in range(2):
+        records = await store.policies_by_id(["b", "a"])
+        assert [policy.outcomes for policy in records] == [1, 3]
+    assert reads == ["policies_by_id"]
+    await store.append("b", sums(2))
+    assert [policy.outcomes for policy in await store.policies_by_id(["b", "a"])] == [2, 3]
+    assert reads == ["policies_by_id"] * 2
+
+
+async def test_a_record_read_before_a_change_is_not_kept_after_it(
+    behind: SqlOutcomeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CachedOutcomeStore(behind)
+    await store.append("a", sums(1))
+    original = behind.policies_by_id
+
+    async def slow(*args: Any, **kwargs: Any) -> Any:
+        records = await original(*args, **kwargs)
+        await store.append("a", sums(2))
+        return records
+
+    monkeypatch.setattr(behind, "policies_by_id", slow)
+    await store.policies_by_id(["a"])
+    monkeypatch.setattr(behind, "policies_by_id", original)
+    assert [policy.outcomes for policy in await store.policies_by_id(["a"])] == [2]
+
+
+async def test_a_policy_deleted_elsewhere_is_forgotten_when_its_rows_are_read(
+    behind: SqlOutcomeStore,
+) -> None:
+    store = CachedOutcomeStore(behind)
+    policy = (await store.append("a", sums(1))).policy
+    await behind.delete_policy("a")
+    with pytest.raises(UnknownPolicyError):
+        await store.newest_rows(policy, 0, after=0, limit=5, depth=5, as_of_step=None)
+    with pytest.raises(UnknownPolicyError):
+        await store.policy_version("a")

@@ -6,9 +6,10 @@ from sqlalchemy import Connection, event
 
 from tests.outcomes import outcome, sums
 from vzero_server.errors import StorageFullError
-from vzero_server.storage.group_commit import GroupCommitWriter
-from vzero_server.storage.sql import log
-from vzero_server.storage.sqlite import Database
+from vzero_server.storage.sql import log, policies
+from vzero_server.storage.sql.database import SqlDatabase
+from vzero_server.storage.sql.group_commit import GroupCommitWriter
+from vzero_server.storage.sqlite import SqliteDatabase
 
 
 def hold(writer: GroupCommitWriter) -> threading.Event:
@@ -24,13 +25,14 @@ def hold(writer: GroupCommitWriter) -> threading.Event:
     return release
 
 
-def test_jobs_that_wait_share_a_commit(database: Database) -> None:
+def test_jobs_that_wait_share_a_commit(database: SqlDatabase) -> None:
     commits = []
     event.listen(database.writes, "commit", lambda _: commits.append(1))
-    writer = GroupCommitWriter(database.writes)
+    writer = GroupCommitWriter(database)
     release = hold(writer)
     futures = [
-        writer.submit(lambda c, i=i: log.append(c, f"p{i}", sums(1), now=1.0)) for i in range(20)
+        writer.submit(lambda c, i=i: log.append(c, "default", f"p{i}", sums(1), now=1.0))
+        for i in range(20)
     ]
     release.set()
     assert [future.result().policy.version for future in futures] == [1] * 20
@@ -38,27 +40,27 @@ def test_jobs_that_wait_share_a_commit(database: Database) -> None:
     assert len(commits) == 2
 
 
-def test_a_failing_job_fails_alone(database: Database) -> None:
-    writer = GroupCommitWriter(database.writes)
+def test_a_failing_job_fails_alone(database: SqlDatabase) -> None:
+    writer = GroupCommitWriter(database)
 
     def fail(connection: Connection) -> None:
-        log.append(connection, "bad", sums(1), now=1.0)
+        log.append(connection, "default", "bad", sums(1), now=1.0)
         raise LookupError("on purpose")
 
     release = hold(writer)
-    good = writer.submit(lambda c: log.append(c, "good", sums(1), now=1.0))
+    good = writer.submit(lambda c: log.append(c, "default", "good", sums(1), now=1.0))
     bad = writer.submit(fail)
     release.set()
     with pytest.raises(LookupError, match="on purpose"):
         bad.result()
     assert good.result().policy.version == 1
-    assert writer.submit(lambda c: log.get_policy(c, "bad")).result() is None
+    assert writer.submit(lambda c: policies.get_policy(c, "default", "bad")).result() is None
     writer.close()
 
 
-def test_closing_commits_what_is_queued(database: Database) -> None:
-    writer = GroupCommitWriter(database.writes)
-    future = writer.submit(lambda c: log.append(c, "a", sums(100), now=1.0), rows=100)
+def test_closing_commits_what_is_queued(database: SqlDatabase) -> None:
+    writer = GroupCommitWriter(database)
+    future = writer.submit(lambda c: log.append(c, "default", "a", sums(100), now=1.0), rows=100)
     writer.close()
     assert future.result().policy.version == 100
     with pytest.raises(RuntimeError, match="closed"):
@@ -67,26 +69,29 @@ def test_closing_commits_what_is_queued(database: Database) -> None:
 
 def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
     """The size limit makes SQLite report exactly what a full disk does (SQLITE_FULL)."""
-    database = Database(tmp_path / "data", max_bytes=400_000)
-    writer = GroupCommitWriter(database.writes)
+    database = SqliteDatabase(tmp_path / "data", max_bytes=400_000)
+    writer = GroupCommitWriter(database)
     acked = 0
     with pytest.raises(StorageFullError):
         while True:
             chunk = [outcome(f"{acked + i}", f"{acked + i} " + "long " * 50) for i in range(50)]
             acked = (
-                writer.submit(lambda c, chunk=chunk: log.append(c, "a", chunk, 1.0))
+                writer.submit(lambda c, chunk=chunk: log.append(c, "default", "a", chunk, 1.0))
                 .result()
                 .policy.version
             )
     assert acked > 0
     for _ in range(3):
         with pytest.raises(StorageFullError):
-            writer.submit(lambda c: log.append(c, "b", chunk, now=1.0)).result()
-    record = writer.submit(lambda c: log.get_policy(c, "a")).result()
+            writer.submit(lambda c: log.append(c, "default", "b", chunk, now=1.0)).result()
+    record = writer.submit(lambda c: policies.get_policy(c, "default", "a")).result()
     assert record is not None
     assert record.version == acked
-    # ConcurrencyLimiter again: appends go on where they stopped.
-    writer.submit(lambda c: log.delete_policy(c, "a")).result()
-    assert writer.submit(lambda c: log.append(c, "b", chunk, now=1.0)).result().accepted == 50
+    # With space again, appends go on.
+    writer.submit(lambda c: policies.delete_policy(c, "default", "a")).result()
+    assert (
+        writer.submit(lambda c: log.append(c, "default", "b", chunk, now=1.0)).result().accepted
+        == 50
+    )
     writer.close()
     database.close()

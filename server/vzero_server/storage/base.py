@@ -19,6 +19,9 @@ from vzero_server.storage.records import (
 )
 from vzero_server.types import Features
 
+MAX_HISTORY = 64
+"""Most outcomes of one policy and prompt that ``histories`` returns."""
+
 
 class OutcomeStore(Protocol):
     """A durable log of outcomes per policy, and what is derived from it.
@@ -240,7 +243,7 @@ class OutcomeStore(Protocol):
     async def histories(
         self, policy_keys: Sequence[int], digests: Sequence[bytes], as_of_step: int | None
     ) -> dict[tuple[int, bytes], list[PastOutcome]]:
-        """Read the newest outcomes of policies on prompts.
+        """Read the newest outcomes of policies on prompts, at most ``MAX_HISTORY`` per pair.
 
         Args:
             policy_keys: The policies.

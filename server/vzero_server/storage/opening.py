@@ -4,14 +4,15 @@ from pathlib import Path
 
 from vzero_server.observability.metrics import Metrics
 from vzero_server.storage.base import OutcomeStore
-from vzero_server.storage.cached import ContextStore
-from vzero_server.storage.sqlite import Database
+from vzero_server.storage.cached import CachedOutcomeStore
+from vzero_server.storage.sql.store import SqlOutcomeStore
+from vzero_server.storage.sqlite import SqliteDatabase
 
 
 def open_store(
     folder: Path, *, max_bytes: int | None = None, metrics: Metrics | None = None
 ) -> OutcomeStore:
-    """Open the store in a data folder, creating or migrating it as needed.
+    """Open the store of a data folder, which is created or migrated as needed.
 
     Args:
         folder: The data folder.
@@ -22,4 +23,5 @@ def open_store(
         DataFolderError: The folder is in use, cannot be read or written, or was written by a
             newer vzero.
     """
-    return ContextStore(Database(folder, max_bytes=max_bytes), metrics=metrics)
+    database = SqliteDatabase(folder, max_bytes=max_bytes)
+    return CachedOutcomeStore(SqlOutcomeStore(database, metrics=metrics))

@@ -1,27 +1,25 @@
-"""The data folder: its lock, its SQLite database and the schema's version."""
+"""The data folder: its lock and its SQLite database."""
 
 import sqlite3
 from pathlib import Path
 from typing import Any
 
-from alembic.command import upgrade
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from vzero_server.errors import DataFolderError
+from vzero_server.storage.sql.migrate import migrate
 
 PAGE_BYTES = 4096
 
 
-class Database:
-    """An open data folder.
+class SqliteDatabase:
+    """The SQLite database of a data folder; implements ``SqlDatabase``.
 
     Attributes:
+        folder: The data folder, which is locked until ``close``.
         writes: Engine with one connection, whose transactions take the write lock at once.
         reads: Engine with a small pool of connections that see the last commit.
 
@@ -31,12 +29,12 @@ class Database:
     """
 
     def __init__(self, folder: Path, *, max_bytes: int | None = None, readers: int = 2) -> None:
-        """Open the folder, creating it or bringing it to the current schema.
+        """Open the folder, creating it or migrating it to the current schema.
 
         Args:
             folder: The data folder.
             max_bytes: Most bytes the database may take; appends beyond are refused as on
-                a full disk. None: as much as the disk holds.
+                a full disk. None for no limit but the disk's.
             readers: Connections for concurrent reads.
         """
         self.folder = folder
@@ -62,31 +60,25 @@ class Database:
             self.close()
             raise
 
+    def is_full(self, error: BaseException) -> bool:
+        """Return whether a transaction failed because no space is left.
+
+        On a full disk SQLite rolls back the whole transaction, and the attempt to roll back to a
+        savepoint then fails as well: SQLITE_FULL is a cause of that second error.
+        """
+        cause: BaseException | None = error
+        while cause is not None:
+            driver_error = cause.orig if isinstance(cause, DatabaseError) else cause
+            if getattr(driver_error, "sqlite_errorname", None) == "SQLITE_FULL":
+                return True
+            cause = cause.__context__
+        return False
+
     def close(self) -> None:
-        """Close all connections and let go of the folder."""
+        """Close all connections and release the folder."""
         self.reads.dispose()
         self.writes.dispose()
         self._lock.release()
-
-
-def migrate(connection: Connection) -> None:
-    """Bring the schema to the newest revision, or refuse one that is newer.
-
-    Raises:
-        DataFolderError: The schema was written by a newer vzero.
-    """
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(Path(__file__).parent / "sql" / "migrations"))
-    script = ScriptDirectory.from_config(config)
-    current = MigrationContext.configure(connection).get_current_revision()
-    known = {revision.revision for revision in script.walk_revisions()}
-    if current is not None and current not in known:
-        raise DataFolderError(
-            f"the data folder has schema {current}, written by a newer vzero; "
-            f"this one knows up to {script.get_current_head()}"
-        )
-    if current != script.get_current_head():
-        upgrade(config, "head")
 
 
 def _open(
@@ -124,17 +116,3 @@ def _open(
         connection.exec_driver_sql(begin)
 
     return engine
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Whether an error says, or came from one that says, that no space is left.
-
-    On a full disk SQLite rolls back the whole transaction, and the attempt to undo a part
-    of it then fails as well: the cause hides behind that second error.
-    """
-    while error is not None:
-        cause = error.orig if isinstance(error, DatabaseError) else error
-        if getattr(cause, "sqlite_errorname", None) == "SQLITE_FULL":
-            return True
-        error = error.__context__
-    return False

@@ -1,8 +1,7 @@
 """Tables of the durable log.
 
-The tables as they are now; ``migrations/`` holds how an older data folder gets here.
-A prompt's text is stored once, and its embedding once per model, however many
-outcomes of however many policies name it.
+These are the current tables; ``migrations/`` brings older databases here. A prompt's text is
+stored once, and its embedding once per model, for all outcomes of all policies.
 """
 
 from sqlalchemy import (
@@ -20,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-# SQLite numbers rows by itself only when the key is declared INTEGER.
+# SQLite assigns keys only to columns declared INTEGER.
 _KEY = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData()
@@ -29,12 +28,14 @@ policy = Table(
     "policy",
     metadata,
     Column("key", _KEY, primary_key=True),
-    Column("policy_id", String(256), nullable=False, unique=True),
-    # Outcomes ever accepted; the newest outcome has seq == version.
+    Column("tenant", String(64), nullable=False, server_default="default"),
+    Column("policy_id", String(256), nullable=False),
+    # Counts changes: one per outcome, one per update of price or labels.
     Column("version", BigInteger, nullable=False),
+    Column("outcomes", BigInteger, nullable=False, server_default="0"),
     Column("reward_sum", Double, nullable=False),
     Column("newest_step", BigInteger),
-    # Over the outcomes that name a cost, or a number of tokens.
+    # Over the outcomes that have a cost, or a number of tokens.
     Column("cost_sum", Double, nullable=False, server_default="0"),
     Column("cost_outcomes", BigInteger, nullable=False, server_default="0"),
     Column("token_sum", Double, nullable=False, server_default="0"),
@@ -45,7 +46,8 @@ policy = Table(
     Column("labels", Text, nullable=False, server_default="{}"),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
-    # A key is never used again, so what is cached under it cannot be mistaken.
+    UniqueConstraint("tenant", "policy_id", name="policy_once"),
+    # A key is never reused, so that entries of caches cannot be mixed up.
     sqlite_autoincrement=True,
 )
 
@@ -54,7 +56,7 @@ prompt = Table(
     metadata,
     Column("key", _KEY, primary_key=True),
     Column("digest", LargeBinary(16), nullable=False, unique=True),
-    # UTF-8; bytes, since not every database takes U+0000 in text.
+    # UTF-8 bytes: PostgreSQL, for one, refuses U+0000 in text.
     Column("text", LargeBinary, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -80,7 +82,7 @@ outcome = Table(
     "outcome",
     metadata,
     Column("policy_key", _KEY, ForeignKey("policy.key"), primary_key=True),
-    # 1, 2, 3, … within a policy, in the order of acceptance, without gaps.
+    # The policy's version after this outcome: rises within a policy, with gaps at other changes.
     Column("seq", BigInteger, primary_key=True),
     Column("outcome_id", String(128), nullable=False),
     Column("prompt_key", _KEY, ForeignKey("prompt.key"), nullable=False),
@@ -100,7 +102,9 @@ fleet = Table(
     "fleet",
     metadata,
     Column("key", _KEY, primary_key=True),
-    Column("name", String(256), nullable=False, unique=True),
+    Column("tenant", String(64), nullable=False, server_default="default"),
+    Column("name", String(256), nullable=False),
+    UniqueConstraint("tenant", "name", name="fleet_once"),
 )
 
 fleet_member = Table(

@@ -1,4 +1,4 @@
-"""The one thread that writes: many jobs, one commit."""
+"""The writer thread, which commits waiting jobs together."""
 
 import logging
 import threading
@@ -9,12 +9,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
 from vzero_server.errors import StorageFullError
 from vzero_server.observability.metrics import Metrics
-from vzero_server.storage.sqlite import is_full
+from vzero_server.storage.sql.database import SqlDatabase
 
 logger = logging.getLogger(__name__)
 
@@ -29,24 +29,24 @@ class _Job:
 
 
 class GroupCommitWriter:
-    """Runs jobs on one connection, in order, and commits those that wait together.
+    """Runs jobs in order on one thread, and commits those that wait together.
 
-    While a commit is on its way to the disk further jobs gather; the next transaction
-    takes them all, up to ``group_rows``. A future resolves after the commit of its job.
-    A job that raises fails alone: what it wrote is rolled back, the others commit.
+    Jobs that arrive during a commit share the next transaction, up to ``group_rows`` rows. A
+    future resolves after the commit of its job. If a job raises, its own writes are rolled back
+    and the other jobs commit.
 
     Attributes:
-        name: For the watchdog.
-        busy_since: When the transaction that runs began, on the monotonic clock.
+        name: See ``Monitored``.
+        busy_since: When the running transaction began, on the monotonic clock; None if idle.
     """
 
     name = "writer"
 
     def __init__(
-        self, engine: Engine, *, group_rows: int = 8192, metrics: Metrics | None = None
+        self, database: SqlDatabase, *, group_rows: int = 8192, metrics: Metrics | None = None
     ) -> None:
         self.busy_since: float | None = None
-        self._engine = engine
+        self._database = database
         self._metrics = metrics or Metrics()
         self._group_rows = group_rows
         self._jobs: deque[_Job] = deque()
@@ -57,19 +57,19 @@ class GroupCommitWriter:
 
     @property
     def alive(self) -> bool:
-        """Whether its thread runs."""
+        """See ``Monitored``."""
         return self._thread.is_alive()
 
     def submit(self, run: Callable[[Connection], T], *, rows: int = 1) -> "Future[T]":
         """Queue a job.
 
         Args:
-            run: Called on the writer's thread inside a transaction.
-            rows: About how many rows it writes: bounds the size of a group.
+            run: Called on the writer thread inside a transaction.
+            rows: About how many rows it writes; limits the size of a group.
 
         Returns:
-            A future of what ``run`` returns, resolved once that is durable. It raises
-            ``StorageFullError`` when there is no space for it, or what ``run`` raised.
+            A future of the result of ``run``, resolved once the job is durable. It raises
+            ``StorageFullError`` if no space is left, or the error of ``run``.
 
         Raises:
             RuntimeError: The writer is closed.
@@ -83,7 +83,7 @@ class GroupCommitWriter:
         return job.future
 
     def close(self) -> None:
-        """Commit what is queued and end the thread."""
+        """Commit queued jobs and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -97,7 +97,7 @@ class GroupCommitWriter:
             self._metrics.commit_seconds.observe(time.monotonic() - began)
 
     def _take(self) -> list[_Job]:
-        """Wait for jobs, then take as many as one transaction should hold."""
+        """Wait for jobs and take those of the next transaction; none once closed and drained."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._closed)
             group: list[_Job] = []
@@ -109,18 +109,18 @@ class GroupCommitWriter:
 
     def _commit(self, group: list[_Job]) -> None:
         group = [job for job in group if job.future.set_running_or_notify_cancel()]
-        outcomes: list[tuple[Any, Exception | None]] = []
+        results: list[tuple[Any, Exception | None]] = []
         try:
-            with self._engine.begin() as connection:
-                outcomes = [_attempt(job, connection) for job in group]
+            with self._database.writes.begin() as connection:
+                results = [_attempt(job, connection) for job in group]
         except Exception as error:
             reason: Exception = error
-            if is_full(error):
+            if self._database.is_full(error):
                 reason = StorageFullError("no space left to store outcomes")
             else:
                 logger.exception("a commit failed")
-            outcomes = [(None, reason)] * len(group)
-        for job, (result, failure) in zip(group, outcomes, strict=True):
+            results = [(None, reason)] * len(group)
+        for job, (result, failure) in zip(group, results, strict=True):
             if failure is None:
                 job.future.set_result(result)
             else:
@@ -128,12 +128,12 @@ class GroupCommitWriter:
 
 
 def _attempt(job: _Job, connection: Connection) -> tuple[Any, Exception | None]:
-    """Run one job so that its failure does not undo the others."""
+    """Run a job in a savepoint, so that its failure does not roll back the others."""
     try:
         with connection.begin_nested():
             return job.run(connection), None
     except DatabaseError:
-        # The database may have rolled back the whole transaction.
+        # The database may have rolled back the whole transaction, savepoint or not.
         raise
     except Exception as error:
         return None, error
