@@ -22,7 +22,7 @@ from benchmarks import report
 from benchmarks.model import InProcessModel
 from benchmarks.paper_profile import TRUE, backbone_config
 from benchmarks.zoo_prompts import mixed_prompts
-from vzero_server.model.backbone import AUTO, DTYPES, number_format
+from vzero_server.model.dtypes import AUTO, DTYPES, resolve_dtype
 from vzero_server.paper.token_backbone import TokenBackbone
 
 PROMPTS = 512
@@ -61,7 +61,7 @@ class Ceiling:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self._dtype = DTYPES[number_format(AUTO, device)]
+        self._dtype = DTYPES[resolve_dtype(AUTO, device)]
         size = 8192 if device == "cuda" else 1024
         self._left, self._right = torch.randn(2, size, size, device=device, dtype=self._dtype)
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks import report
-from vzero_server.model import openvino as compiled
+from vzero_server.model import openvino
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import Checkpoint, load_checkpoint
 from vzero_server.model.prompt_encoder import PromptEncoder
@@ -51,7 +51,7 @@ def main() -> None:
     bench = Precision(load_outcomes(zoo()), load_checkpoint(), 200 if given.quick else None)
     exact: list[np.ndarray] | None = None
     for dtype, runtime in _ALL:
-        if runtime == "openvino" and not compiled.available():
+        if runtime == "openvino" and not openvino.available():
             continue
         name = f"{runtime}.{dtype}"
         with out.status(name):

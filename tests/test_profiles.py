@@ -27,7 +27,7 @@ from tests.tiny_qwen import (
 from tests.tiny_tabpfn import save_tiny_tabpfn
 from vzero.cli import main
 from vzero_server.model.checkpoint import CheckpointError
-from vzero_server.model.hub import WeightsError
+from vzero_server.model.weights_source import WeightsError
 from vzero_server.models import load_models
 from vzero_server.paper.adapter_encoder import AdapterEncoder
 from vzero_server.paper.adapter_file import read_adapter

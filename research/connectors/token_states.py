@@ -143,9 +143,9 @@ def _last_layer(
     """States of all tokens, one prompt after another, and pooled states ``[B, hidden]``."""
     model: Any = backbone._model
     if backbone.packs:
-        batch = packing.named(packing.packed(tokens, model))
+        batch = packing.model_inputs(packing.pack_batch(tokens, model))
     else:
-        batch = backbone._batch(tokens)
+        batch = backbone._padded_batch(tokens)
     # What comes behind the pooling, a normalisation, is left out.
     features = model[1](model[0](dict(batch)))
     states, pooled = (

@@ -10,10 +10,12 @@ import torch
 
 from vzero_server.engine.estimators.icl import InContext
 from vzero_server.engine.estimators.selection import Selection
-from vzero_server.model.backbone import DTYPES, Backbone, number_format
+from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import SHIPPED, Checkpoint, load_checkpoint
-from vzero_server.model.hub import Source, locate
+from vzero_server.model.dtypes import DTYPES, resolve_dtype
 from vzero_server.model.prompt_encoder import PromptEncoder
+from vzero_server.model.weights_folder import locate
+from vzero_server.model.weights_source import Source
 from vzero_server.paper.adapter_encoder import AdapterEncoder
 from vzero_server.paper.adapter_file import read_adapter
 from vzero_server.paper.estimator import TabPFN
@@ -94,7 +96,7 @@ def _with_adapter(settings: Settings, device: str) -> Models:
     backbone = TokenBackbone.load(
         folder,
         device=device,
-        dtype=number_format(settings.dtype, device),
+        dtype=resolve_dtype(settings.dtype, device),
         weights=file.backbone,
     )
     encoder = AdapterEncoder(backbone, file, device=device)

@@ -13,7 +13,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from vzero_server.model.hub import Source, WeightsError
+from vzero_server.model.weights_source import Source, WeightsError
 
 MiB = 1 << 20
 PROFILES = Path(__file__).parent / "profiles"

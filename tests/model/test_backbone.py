@@ -9,8 +9,9 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from tests.tiny_model import DIMENSION, WINDOW
-from vzero_server.model import openvino as compiled
-from vzero_server.model.backbone import PACKAGED, Backbone, BackboneError, _folder
+from vzero_server.model import openvino
+from vzero_server.model.backbone import PACKAGED, Backbone, BackboneError
+from vzero_server.model.backbone_files import backbone_folder
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,9 @@ def packaged() -> Backbone:
 
 def test_the_packaged_model_embeds_as_sentence_transformers_does(packaged: Backbone) -> None:
     prompts = ["What is 2 plus 3?", "Sort the letters of 'house'.", "naïve façade 🙂"]
-    expected = SentenceTransformer(str(_folder(PACKAGED)), device="cpu").encode(prompts)
+    expected = SentenceTransformer(str(backbone_folder(PACKAGED)), device="cpu").encode(prompts)
     np.testing.assert_allclose(packaged.embed(packaged.tokenize(prompts)), expected, atol=1e-5)
-    assert (packaged.dimension, packaged.window) == (384, 256)
+    assert (packaged.dimension, packaged.max_tokens) == (384, 256)
 
 
 def test_padding_does_not_change_an_embedding(tiny_backbone: Backbone) -> None:
@@ -37,7 +38,7 @@ def test_prompts_with_a_long_common_beginning_stay_apart(packaged: Backbone) -> 
     prefix = "You are a careful assistant. Think step by step. " * 60
     prompts = [prefix + question for question in ("What is 2 plus 3?", "Name a river in France.")]
     tokens = packaged.tokenize(prompts)
-    assert [len(row) for row in tokens] == [packaged.window] * 2
+    assert [len(row) for row in tokens] == [packaged.max_tokens] * 2
     # The special tokens of both ends are kept.
     assert {(row[0], row[-1]) for row in tokens} == {(101, 102)}
     first, second = packaged.embed(tokens)
@@ -114,32 +115,32 @@ def test_a_model_of_the_hub_is_found_by_name_and_revision(tiny_model: Path, tmp_
 def test_a_hub_name_out_of_reach_is_named(tmp_path: Path) -> None:
     code = "try: Backbone.load('nobody/nothing@v1')\nexcept BackboneError as error: print(error)"
     printed = in_a_process(code, HF_HOME=str(tmp_path))
-    assert "'nobody/nothing@v1' is neither a folder nor a model of the hub" in printed
+    assert "'nobody/nothing@v1' is neither a local folder nor a model on the hub" in printed
 
 
-@pytest.mark.skipif(not compiled.available(), reason="OpenVINO is not installed")
+@pytest.mark.skipif(not openvino.available(), reason="OpenVINO is not installed")
 def test_compiled_passes_give_the_same_numbers(packaged: Backbone) -> None:
     prompts = ["What is 2 plus 3?", "a much longer prompt of many words " * 20, "x"]
     fast = Backbone.load(runtime="openvino")
     tokens = packaged.tokenize(prompts)
     for layers in ((), (2, 4, 6)):
-        expected, found = packaged.states(tokens, layers), fast.states(tokens, layers)
-        for one, other in zip(expected, found, strict=True):
-            np.testing.assert_allclose(other, one, atol=1e-4)
+        expected, compiled = packaged.states(tokens, layers), fast.states(tokens, layers)
+        for compiled_states, expected_states in zip(compiled, expected, strict=True):
+            np.testing.assert_allclose(compiled_states, expected_states, atol=1e-4)
     alone = fast.states(tokens[:1], (2,))[1]
     np.testing.assert_allclose(alone, packaged.states(tokens[:1], (2,))[1], atol=1e-4)
 
 
-@pytest.mark.skipif(not compiled.available(), reason="OpenVINO is not installed")
+@pytest.mark.skipif(not openvino.available(), reason="OpenVINO is not installed")
 def test_8_bit_weights_keep_the_meaning(
     packaged: Backbone, capfd: pytest.CaptureFixture[str]
 ) -> None:
     prompts = ["What is 2 plus 3?", "Name a river in France.", "def f(x): return x + 1"]
     small = Backbone.load(dtype="int8", runtime="openvino")
     tokens = packaged.tokenize(prompts)
-    expected, found = packaged.embed(tokens), small.embed(tokens)
-    assert np.abs(expected - found).max() > 0
-    assert (expected * found).sum(1).min() > 0.995
+    expected, quantised = packaged.embed(tokens), small.embed(tokens)
+    assert np.abs(expected - quantised).max() > 0
+    assert (expected * quantised).sum(1).min() > 0.995
     assert capfd.readouterr().out == ""
 
 
@@ -149,7 +150,7 @@ def test_8_bits_need_a_runtime_that_has_them() -> None:
 
 
 def test_a_runtime_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "available", lambda: False)
+    monkeypatch.setattr(openvino, "available", lambda: False)
     with pytest.raises(BackboneError, match=r"vzero\[openvino\]"):
         Backbone.load(runtime="openvino")
     monkeypatch.undo()

@@ -90,7 +90,7 @@ def test_another_file_is_refused(path: Path) -> None:
 
 def test_another_architecture_is_refused(path: Path) -> None:
     rewrite(path, architecture={"name": "other"})
-    with pytest.raises(CheckpointError, match="no checkpoint of an icl head"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of an icl head"):
         load_checkpoint(path)
 
 
@@ -114,6 +114,6 @@ def test_the_shipped_weights_fit_their_limits() -> None:
     assert SHIPPED.stat().st_size < 40e6
     config = checkpoint.head.config
     rows = checkpoint.head.rows(torch.randn(1, 256, config.features))
-    encoded = checkpoint.head.encode(rows, torch.rand(1, 256))
-    assert encoded.nbytes < 4e6
+    context = checkpoint.head.encode(rows, torch.rand(1, 256))
+    assert context.nbytes < 4e6
     assert {"data", "licences"} <= checkpoint.training.keys()

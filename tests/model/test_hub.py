@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_hub import COMMIT, TinyHub, tiny_hub
-from vzero_server.model.hub import Source, WeightsError, locate, pull
+from vzero_server.model.hub import pull
+from vzero_server.model.weights_folder import locate
+from vzero_server.model.weights_source import Source, WeightsError
 
 OFFLINE = "huggingface_hub.constants.HF_HUB_OFFLINE"
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[TinyHub]:
-    # Whoever loads a model in this process switches it on.
+    # Loading a model in this process sets it.
     monkeypatch.setattr(OFFLINE, False)
     with tiny_hub() as running:
         running.files = {
@@ -48,19 +50,19 @@ def test_what_is_neither_is_named(text: str) -> None:
 
 
 def test_what_was_pulled_is_found_without_the_hub(hub: TinyHub, tmp_path: Path) -> None:
-    whole, one = Source.parse("some/body"), Source.parse("some/body/deep/adapter.pt@v1")
+    whole, single = Source.parse("some/body"), Source.parse("some/body/deep/adapter.pt@v1")
     assert {file.path for file in pull(whole, tmp_path, endpoint=hub.url)} == {
         "config.json",
         "model.safetensors",
     }
-    pull(one, tmp_path, endpoint=hub.url)
-    # Of the commit the branch stood at, not of the branch.
+    pull(single, tmp_path, endpoint=hub.url)
+    # By commit, not by branch.
     assert f"some/body/resolve/{COMMIT}/model.safetensors" in hub.asked
     hub.asked.clear()
     assert (locate(whole, tmp_path) / "model.safetensors").read_bytes() == b"weights"
-    assert locate(one, tmp_path).read_bytes() == b"adapter"
-    pinned = Source.parse(f"{one.text}#{sha256(b'adapter').hexdigest()}")
-    assert locate(pinned, tmp_path) == locate(one, tmp_path)
+    assert locate(single, tmp_path).read_bytes() == b"adapter"
+    pinned = Source.parse(f"{single.text}#{sha256(b'adapter').hexdigest()}")
+    assert locate(pinned, tmp_path) == locate(single, tmp_path)
     assert hub.asked == []
 
 
@@ -77,8 +79,8 @@ def test_what_is_missing_is_named_with_its_command(hub: TinyHub, tmp_path: Path)
     with pytest.raises(WeightsError, match="fetch it with vzero models pull 'some/body'"):
         locate(source, tmp_path)
     pull(source, tmp_path, endpoint=hub.url)
-    (source.place(tmp_path) / "model.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"model.safetensors is missing: fetch it again"):
+    (source.folder(tmp_path) / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"model.safetensors is missing; fetch it again"):
         locate(source, tmp_path)
     with pytest.raises(WeightsError, match=r"not/there.pt: no such file or folder"):
         locate(Source.parse("./not/there.pt"), tmp_path)
@@ -87,7 +89,7 @@ def test_what_is_missing_is_named_with_its_command(hub: TinyHub, tmp_path: Path)
 def test_altered_files_are_refused(hub: TinyHub, tmp_path: Path) -> None:
     source = Source.parse("some/body")
     pull(source, tmp_path, endpoint=hub.url)
-    path = source.place(tmp_path) / "model.safetensors"
+    path = source.folder(tmp_path) / "model.safetensors"
     path.write_bytes(b"wEights")
     with pytest.raises(WeightsError, match=r"model.safetensors: wrong checksum"):
         locate(source, tmp_path)
@@ -98,7 +100,7 @@ def test_altered_files_are_refused(hub: TinyHub, tmp_path: Path) -> None:
         locate(Source.parse(f"{local}#{'0' * 64}"), tmp_path)
     with pytest.raises(WeightsError, match="not for a folder"):
         locate(Source.parse(f"{tmp_path}#{'0' * 64}"), tmp_path)
-    (source.place(tmp_path) / ".vzero-files.json").write_text("{")
+    (source.folder(tmp_path) / ".vzero-files.json").write_text("{")
     with pytest.raises(WeightsError, match="damaged"):
         locate(source, tmp_path)
 
@@ -109,9 +111,9 @@ def test_a_hub_that_does_not_deliver_is_named(hub: TinyHub, tmp_path: Path) -> N
             pull(Source.parse(text), tmp_path, endpoint=hub.url)
         return str(raised.value)
 
-    assert "the hub did not deliver" in error("no/body")
+    assert "download failed" in error("no/body")
     assert "no such file" in error("some/body/other.pt")
-    assert "there is nothing to fetch" in error(str(tmp_path))
+    assert "nothing to fetch" in error(str(tmp_path))
     hub.wrong.add("some/body/deep/adapter.pt")
     assert "has SHA-256" in error("some/body/deep/adapter.pt")
     hub.wrong.clear()
@@ -119,14 +121,14 @@ def test_a_hub_that_does_not_deliver_is_named(hub: TinyHub, tmp_path: Path) -> N
     with pytest.raises(WeightsError, match="is not on this machine"):
         locate(Source.parse("some/body/deep/adapter.pt"), tmp_path)
     hub.gated.add("some/body")
-    assert "licence must be accepted first" in error("some/body")
+    assert "accept its licence first" in error("some/body")
 
 
 def test_a_hub_that_is_not_there_is_named(hub: TinyHub, tmp_path: Path) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        taken.bind(("127.0.0.1", 0))  # without listening
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(WeightsError, match="some/body: the hub did not deliver: "):
+        with pytest.raises(WeightsError, match="some/body: download failed: "):
             pull(Source.parse("some/body"), tmp_path, endpoint=endpoint)
 
 

@@ -18,7 +18,7 @@ TOLERANCE = 1e-5
 
 
 def make_head(seed: int = 0) -> InContextHead:
-    """A head whose every part has a say."""
+    """A head in which every parameter matters."""
     torch.manual_seed(seed)
     head = InContextHead(CONFIG).eval()
     with torch.no_grad():
@@ -75,8 +75,8 @@ def test_many_contexts_in_one_call_equal_each_alone(sizes: list[int], seed: int)
     contexts = [make_context(size, seed + i) for i, size in enumerate(sizes)]
     queries = make_context(4, seed + 99)[0]
     rows = head.rows(queries)
-    encoded = [head.encode(head.rows(features), rewards) for features, rewards in contexts]
-    together = head.predict(HeadState.stack(encoded), rows.expand(len(sizes), -1, -1))
+    contexts_read = [head.encode(head.rows(features), rewards) for features, rewards in contexts]
+    together = head.predict(HeadState.stack(contexts_read), rows.expand(len(sizes), -1, -1))
     alone = torch.cat([head(features, rewards, queries) for features, rewards in contexts])
     torch.testing.assert_close(together, alone, atol=TOLERANCE, rtol=0.0)
 
@@ -84,9 +84,9 @@ def test_many_contexts_in_one_call_equal_each_alone(sizes: list[int], seed: int)
 @torch.inference_mode()
 def test_queries_do_not_see_each_other(head: InContextHead, queries: Tensor) -> None:
     features, rewards = make_context(30)
-    one = head(features, rewards, queries[:, :1])
+    first = head(features, rewards, queries[:, :1])
     torch.testing.assert_close(
-        one, head(features, rewards, queries)[:, :1], atol=TOLERANCE, rtol=0.0
+        first, head(features, rewards, queries)[:, :1], atol=TOLERANCE, rtol=0.0
     )
 
 

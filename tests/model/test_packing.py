@@ -1,4 +1,4 @@
-"""Passes without padding are held against those with it, on the same weights."""
+"""Packed batches give the numbers of padded ones, with the same weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,12 +53,12 @@ def make_model(config: type[Any], tiny_model: Path, folder: Path, pooling: str =
 
 
 def with_padding(folder: str, tokens: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the model gives by sentence-transformers' own padded pass."""
+    """Results of the padded pass of sentence-transformers."""
     model = SentenceTransformer(folder, device="cpu").eval()
     backbone = Backbone("padded", model, "")
     assert not backbone.packs
     with torch.inference_mode():
-        return backbone.forward(backbone._batch(tokens), LAYERS)
+        return backbone.forward(backbone._padded_batch(tokens), LAYERS)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
@@ -70,10 +70,10 @@ def test_packed_passes_give_the_numbers_of_padded_ones(
     backbone = Backbone.load(folder)
     assert backbone.packs
     tokens = backbone.tokenize(PROMPTS)
-    for found, expected in zip(
+    for packed, padded in zip(
         backbone.states(tokens, LAYERS), with_padding(folder, tokens), strict=True
     ):
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        np.testing.assert_allclose(packed, padded, atol=1e-5)
     np.testing.assert_allclose(backbone.embed(tokens), backbone.states(tokens, LAYERS)[0])
 
 
@@ -101,7 +101,7 @@ def test_a_kind_that_reads_positions_elsewhere_is_padded(tiny_model: Path, tmp_p
 
 
 class Calls(TorchFunctionMode):
-    """Counts what Python asks of torch."""
+    """Counts calls from Python to torch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Calls(TorchFunctionMode):
 
 
 def test_a_pass_leaves_the_interpreter_alone(tiny_backbone: Backbone) -> None:
-    """Each call of Python's takes the lock that the threads of the server share."""
+    """Each call from Python takes the interpreter lock, which the server's threads share."""
     tokens = tiny_backbone.tokenize(PROMPTS)
     tiny_backbone.states(tokens, (0, 1))
     calls = []
@@ -131,13 +131,13 @@ def test_a_pass_that_cannot_be_traced_is_run_as_it_is(
 ) -> None:
     def with_a_constant(states: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         # A trace keeps the number of prompts of its example.
-        return means(states, batch)[: len(batch["cu_seq_lens_q"].tolist()) - 1]
+        return prompt_means(states, batch)[: len(batch["cu_seq_lens_q"].tolist()) - 1]
 
     expected, odd = Backbone.load(str(tiny_model)), Backbone.load(str(tiny_model))
     tokens = odd.tokenize(PROMPTS)
-    wanted = expected.states(tokens, (0, 1))
-    means = packing.means
-    monkeypatch.setattr(packing, "means", with_a_constant)
-    for found, right in zip(odd.states(tokens, (0, 1)), wanted, strict=True):
-        np.testing.assert_allclose(found, right, atol=1e-5)
-    assert "not traced" in caplog.text
+    expected_states = expected.states(tokens, (0, 1))
+    prompt_means = packing.prompt_means
+    monkeypatch.setattr(packing, "prompt_means", with_a_constant)
+    for actual, wanted in zip(odd.states(tokens, (0, 1)), expected_states, strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=1e-5)
+    assert "cannot be traced" in caplog.text

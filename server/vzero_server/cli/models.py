@@ -10,7 +10,9 @@ import typer
 from pydantic import ValidationError
 
 from vzero.cli.errors import BadInput
-from vzero_server.model.hub import Source, WeightsError, locate, pull
+from vzero_server.model.hub import pull
+from vzero_server.model.weights_folder import locate
+from vzero_server.model.weights_source import Source, WeightsError
 from vzero_server.settings import Settings
 
 
@@ -101,6 +103,6 @@ def _named(settings: Settings, sources: list[str] | None) -> list[tuple[str, str
 
 def _seen(setting: str, source: Source, folder: Path) -> Line:
     """Whether it is there, without reading it."""
-    path = source.local or source.place(folder) / source.path
+    path = source.local or source.folder(folder) / source.path
     state = "present" if path.exists() else "missing"
     return Line(setting, source.text, state, str(path) if path.exists() else "")

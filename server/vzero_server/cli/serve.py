@@ -100,7 +100,7 @@ def _run(settings: Settings, *, as_json: bool) -> None:
     from vzero_server.errors import DataFolderError
     from vzero_server.model.backbone import BackboneError
     from vzero_server.model.checkpoint import CheckpointError
-    from vzero_server.model.hub import WeightsError
+    from vzero_server.model.weights_source import WeightsError
 
     def announce(ready: Ready) -> None:
         if as_json:

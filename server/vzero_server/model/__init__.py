@@ -1,1 +1,1 @@
-"""Models: pure torch, no I/O but model files."""
+"""Models of the server in torch: backbone, in-context head, runtimes, and their files."""

@@ -1,8 +1,8 @@
 """Checkpoints of the in-context head: safetensors with a JSON header.
 
-The header says what the weights are for: the head's shape, the backbone whose features they
-read, what they were trained on, the figures they reached, and a fingerprint of it all. A file
-that does not fit is refused with a sentence, not a stack of tensor sizes.
+The header describes the weights: shape of the head, backbone whose features it reads, training
+data, metrics, and a fingerprint of shape, backbone and weights. A file that does not match is
+rejected with an error that names the problem.
 """
 
 import json
@@ -20,7 +20,7 @@ from vzero_server.model.head_config import Group, HeadConfig
 from vzero_server.model.in_context_head import InContextHead
 
 SHIPPED = Path(__file__).parent / "weights" / "icl-minilm.safetensors"
-"""The weights that come with the package, for all-MiniLM-L6-v2."""
+"""Weights installed with the package, for all-MiniLM-L6-v2."""
 
 ARCHITECTURE = "icl"
 FORMAT = 1
@@ -36,10 +36,10 @@ class BackboneSpec:
     """The text encoder a head was trained on.
 
     Attributes:
-        name: Its name, for people.
-        sha256: Hex digest of its weight file.
+        name: Display name.
+        sha256: SHA-256 of its weight file, in hex.
         layers: Hidden states that are averaged over tokens, in the order of the head's
-            groups; 0 is the embedding layer. The text columns follow them.
+            groups; 0 is the embedding layer. The text columns follow.
     """
 
     name: str
@@ -49,13 +49,13 @@ class BackboneSpec:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A head and what its file says of it.
+    """A head with the description from its file.
 
     Attributes:
         head: The head, in evaluation mode.
-        backbone: The encoder whose features it reads.
+        backbone: Encoder whose features it reads.
         training: Data, recipe and date of training.
-        metrics: Figures measured before it was shipped.
+        metrics: Metrics measured after training.
         fingerprint: Hex digest of shape, backbone and weights.
     """
 
@@ -74,13 +74,24 @@ def save_checkpoint(
     training: Mapping[str, Any],
     metrics: Mapping[str, Any],
 ) -> str:
-    """Write a checkpoint and return its fingerprint."""
+    """Write a checkpoint and return its fingerprint.
+
+    Args:
+        path: File to write.
+        head: The head.
+        backbone: Encoder whose features it reads.
+        training: Data, recipe and date of training; JSON values.
+        metrics: Metrics measured after training; JSON values.
+    """
     tensors = {name: tensor.detach().contiguous() for name, tensor in head.state_dict().items()}
-    described = {"architecture": _describe(head.config), "backbone": asdict(backbone)}
-    fingerprint = _fingerprint(described, tensors)
+    description = {
+        "architecture": {"name": ARCHITECTURE, **asdict(head.config)},
+        "backbone": asdict(backbone),
+    }
+    fingerprint = _fingerprint(description, tensors)
     header = {
         "format": FORMAT,
-        **described,
+        **description,
         "training": dict(training),
         "metrics": dict(metrics),
         "fingerprint": fingerprint,
@@ -93,18 +104,18 @@ def load_checkpoint(path: Path = SHIPPED, *, backbone_sha256: str | None = None)
     """Read a checkpoint.
 
     Args:
-        path: The file.
-        backbone_sha256: Digest of the weight file of the backbone in use; None skips the check.
+        path: File to read.
+        backbone_sha256: SHA-256 of the weight file of the backbone in use; None skips the check.
 
     Raises:
-        CheckpointError: The file is missing, truncated, altered, no checkpoint of this head,
-            of another shape than its header says, or made for another backbone.
+        CheckpointError: The file is missing, truncated or altered, is not a checkpoint of this
+            head, does not match its header, or was made for another backbone.
     """
     header, tensors = _read(path)
     try:
         if header["format"] != FORMAT or header["architecture"]["name"] != ARCHITECTURE:
             raise CheckpointError(
-                f"{path}: no checkpoint of an {ARCHITECTURE} head, format {FORMAT}"
+                f"{path}: not a checkpoint of an {ARCHITECTURE} head, format {FORMAT}"
             )
         config = _config(header["architecture"])
         backbone = BackboneSpec(
@@ -114,7 +125,7 @@ def load_checkpoint(path: Path = SHIPPED, *, backbone_sha256: str | None = None)
         )
         fingerprint = str(header["fingerprint"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its header is incomplete ({error!r})") from error
+        raise CheckpointError(f"{path}: the header is incomplete ({error!r})") from error
     if backbone_sha256 is not None and backbone_sha256 != backbone.sha256:
         raise CheckpointError(
             f"{path}: made for backbone {backbone.name} ({backbone.sha256[:12]}), "
@@ -122,9 +133,9 @@ def load_checkpoint(path: Path = SHIPPED, *, backbone_sha256: str | None = None)
         )
     head = InContextHead(config)
     _check_shapes(path, head, tensors)
-    described = {"architecture": header["architecture"], "backbone": header["backbone"]}
-    if _fingerprint(described, tensors) != fingerprint:
-        raise CheckpointError(f"{path}: the weights are not those its fingerprint was taken of")
+    description = {"architecture": header["architecture"], "backbone": header["backbone"]}
+    if _fingerprint(description, tensors) != fingerprint:
+        raise CheckpointError(f"{path}: altered: the weights do not match the fingerprint")
     head.load_state_dict(tensors)
     return Checkpoint(
         head=head.eval(),
@@ -136,6 +147,7 @@ def load_checkpoint(path: Path = SHIPPED, *, backbone_sha256: str | None = None)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Header and tensors of a file."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
@@ -143,42 +155,38 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: truncated, or no safetensors file ({error})") from error
+        raise CheckpointError(f"{path}: truncated or not a safetensors file ({error})") from error
     if _KEY not in metadata:
-        raise CheckpointError(f"{path}: safetensors without a vzero header")
+        raise CheckpointError(f"{path}: a safetensors file without a vzero header")
     try:
         header: dict[str, Any] = json.loads(metadata[_KEY])
     except ValueError as error:
-        raise CheckpointError(f"{path}: its header is not JSON ({error})") from error
+        raise CheckpointError(f"{path}: the header is not JSON ({error})") from error
     return header, tensors
 
 
-def _describe(config: HeadConfig) -> dict[str, Any]:
-    return {"name": ARCHITECTURE, **asdict(config)}
-
-
-def _config(described: Mapping[str, Any]) -> HeadConfig:
-    fields = {key: value for key, value in described.items() if key != "name"}
+def _config(architecture: Mapping[str, Any]) -> HeadConfig:
+    fields = {key: value for key, value in architecture.items() if key != "name"}
     fields["groups"] = tuple(Group(**group) for group in fields["groups"])
     return HeadConfig(**fields)
 
 
 def _check_shapes(path: Path, head: InContextHead, tensors: Mapping[str, torch.Tensor]) -> None:
     expected = {name: list(tensor.shape) for name, tensor in head.state_dict().items()}
-    found = {name: list(tensor.shape) for name, tensor in tensors.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(expected.keys() | shapes.keys()):
+        if name not in shapes:
             raise CheckpointError(f"{path}: tensor {name} is missing")
         if name not in expected:
-            raise CheckpointError(f"{path}: tensor {name} is unknown to this head")
-        if found[name] != expected[name]:
+            raise CheckpointError(f"{path}: tensor {name} is not part of this head")
+        if shapes[name] != expected[name]:
             raise CheckpointError(
-                f"{path}: tensor {name} has shape {found[name]}, the header says {expected[name]}"
+                f"{path}: tensor {name} has shape {shapes[name]}, the header says {expected[name]}"
             )
 
 
-def _fingerprint(described: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
-    digest = sha256(json.dumps(described, sort_keys=True).encode())
+def _fingerprint(description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = sha256(json.dumps(description, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -1,17 +1,15 @@
 """Exact in-context estimators on padded batches: Gaussian processes and their blend.
 
-All functions take a mask of real rows and give the same numbers whatever the padding.
+All functions take a mask of real rows; padding does not change their results.
 Shapes: B contexts, N rows, Q queries, J kernels, M experts.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from vzero_server.model import cholesky
+
 _JITTER = 1e-3
-# Rows of a triangular matrix that are no longer cut in two to invert it.
-_LEAF = 32
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -23,16 +21,16 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * weights).sum(1) / weights.sum(1).clamp_min(1.0)
 
 
-def squared_distances(left: Tensor, right: Tensor, norms: Tensor) -> Tensor:
-    """Squared Euclidean distances ``[B, L, R]``.
+def squared_distances(left: Tensor, right: Tensor, right_norms: Tensor) -> Tensor:
+    """Squared Euclidean distances, ``[B, L, R]``.
 
     Args:
-        left: ``[B, L, D]``.
-        right: ``[B, R, D]``.
-        norms: Squared lengths of the latter, ``[B, R]``.
+        left: Points, ``[B, L, D]``.
+        right: Points, ``[B, R, D]``.
+        right_norms: Squared norms of ``right``, ``[B, R]``.
     """
-    both = left.square().sum(-1).unsqueeze(-1) + norms.unsqueeze(-2)
-    return (both - 2.0 * left @ right.transpose(-1, -2)).clamp_min(0.0)
+    norms = left.square().sum(-1).unsqueeze(-1) + right_norms.unsqueeze(-2)
+    return (norms - 2.0 * left @ right.transpose(-1, -2)).clamp_min(0.0)
 
 
 def fit_experts(
@@ -42,95 +40,39 @@ def fit_experts(
 
     Args:
         kernels: Gram matrices of the context rows, ``[B, M, N, N]``.
-        targets: What each expert regresses on, ``[B, M, N]``.
+        targets: Regression targets of each expert, as logits, ``[B, M, N]``.
         noise: Noise variance of each expert in each context, ``[B, M]``, positive.
-        mask: Real rows, ``[B, N]``.
+        mask: True for real rows, ``[B, N]``.
 
     Returns:
-        Dual coefficients ``[B, M, N]``, zero for padding, and the leave-one-out prediction
-        for each context row, ``[B, M, N]``: what the expert says of the row when fitted on
-        all others.
+        Dual coefficients, ``[B, M, N]``, and leave-one-out predictions, ``[B, M, N]``: the
+        prediction for each row of the expert fitted on all other rows. Zero for padding.
     """
     real = mask.unsqueeze(1)
     both = real.unsqueeze(-1) & real.unsqueeze(-2)
     gram = torch.where(both, kernels, 0.0)
     gram.diagonal(dim1=-2, dim2=-1).add_(torch.where(real, noise.unsqueeze(-1) + _JITTER, 1.0))
     targets = torch.where(real, targets, 0.0)
-    dual, spread = _solve(gram, targets)
-    loo_logits = targets - dual / spread
+    dual, inverse_diagonal = cholesky.solve(gram, targets)
+    loo_logits = targets - dual / inverse_diagonal
     return dual, torch.where(real, loo_logits, 0.0)
-
-
-class _Solve(torch.autograd.Function):
-    """G^-1 t and diag(G^-1) of positive definite G, with the gradient in two products.
-
-    The gradient of a batched Cholesky factor costs many times the factor itself; this one
-    needs the inverse, which is at hand.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-        """Gram matrices ``[..., N, N]`` and targets ``[..., N]``."""
-        factor = torch.linalg.cholesky(gram)
-        dual = torch.cholesky_solve(targets.unsqueeze(-1), factor).squeeze(-1)
-        root = _inverse(factor)
-        ctx.save_for_backward(root, dual)
-        return dual, root.square().sum(-2)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-        """Gradients of both arguments; that of the Gram matrix is made symmetric."""
-        root, dual = ctx.saved_tensors
-        of_dual, of_diagonal = gradients
-        inverse = root.transpose(-1, -2) @ root
-        of_targets = (inverse @ of_dual.unsqueeze(-1)).squeeze(-1)
-        outer = of_targets.unsqueeze(-1) * dual.unsqueeze(-2)
-        outer = 0.5 * (outer + outer.transpose(-1, -2))
-        of_gram = -outer - (inverse * of_diagonal.unsqueeze(-2)) @ inverse
-        return of_gram, of_targets
-
-
-def _inverse(factor: Tensor) -> Tensor:
-    """Inverses of lower triangular matrices ``[..., N, N]``.
-
-    Half by half, so that matrix products do nearly all of it: a triangular solve of the
-    identity takes three times as long.
-    """
-    count = factor.shape[-1]
-    if count <= _LEAF:
-        identity = torch.eye(count, dtype=factor.dtype, device=factor.device)
-        solved: Tensor = torch.linalg.solve_triangular(
-            factor, identity.expand_as(factor), upper=False
-        )
-        return solved
-    first, rest = slice(None, count // 2), slice(count // 2, None)
-    upper, lower = _inverse(factor[..., first, first]), _inverse(factor[..., rest, rest])
-    inverse = torch.zeros_like(factor)
-    inverse[..., first, first], inverse[..., rest, rest] = upper, lower
-    inverse[..., rest, first] = -lower @ (factor[..., rest, first] @ upper)
-    return inverse
-
-
-def _solve(gram: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    solved: tuple[Tensor, Tensor] = _Solve.apply(gram, targets)  # type: ignore[no-untyped-call]
-    return solved
 
 
 def blend(
     columns: Tensor, residuals: Tensor, curvature: Tensor, prior: Tensor, precision: Tensor
 ) -> Tensor:
-    """Weights of experts in each context: a regression shrunk towards learned weights.
+    """Weights of the experts in each context, by a regression shrunk towards learned weights.
 
-    One Newton step of logistic regression of the labels on the experts' leave-one-out
-    predictions. With few rows the weights stay at ``prior``; with many they follow the
-    context, so that an expert which is worthless there loses its say.
+    One Newton step of logistic regression of the rewards on the experts' leave-one-out
+    predictions. With few rows the weights stay at ``prior``. With many rows they follow the
+    context, so that an expert that does not help there loses its weight.
 
     Args:
         columns: Leave-one-out predictions as logits, ``[B, M, N]``, zero for padding.
-        residuals: Reward minus the context's mean, ``[B, N]``, zero for padding.
-        curvature: Variance of a label of the context, ``[B]``.
+        residuals: Rewards minus the context's mean, ``[B, N]``, zero for padding.
+        curvature: Variance of a reward of the context, ``[B]``.
         prior: Weights without evidence, ``[M]``.
-        precision: How strongly each is held there, ``[M]``, positive.
+        precision: Strength of the shrinkage of each weight, ``[M]``, positive.
 
     Returns:
         Weights, ``[B, M]``.

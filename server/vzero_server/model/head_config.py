@@ -1,4 +1,4 @@
-"""The shape of the in-context head."""
+"""Shape of the in-context head."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ class Group:
     """A block of feature columns that share one kernel.
 
     Attributes:
-        name: What the columns are, for example ``layer4`` or ``text``.
-        columns: How many there are.
-        components: How many principal components are kept of them; equal to ``columns``
-            where they are only scaled.
+        name: Content of the columns, for example ``layer4`` or ``text``.
+        columns: Number of columns.
+        components: Number of principal components that are kept; equal to ``columns`` if the
+            columns are only scaled.
     """
 
     name: str
@@ -24,14 +24,14 @@ class Group:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """Shape of the head.
+    """Shape of the head; stored in checkpoints.
 
     Attributes:
-        groups: Blocks of feature columns, in the order they are concatenated.
-        skills: Learned linear features of a prompt.
-        traits: Learned nonlinear features of a prompt.
-        hidden: Width of the network behind the traits.
-        experts: Gaussian processes that are blended.
+        groups: Blocks of feature columns, in the order of concatenation.
+        skills: Number of learned linear features of a prompt.
+        traits: Number of learned nonlinear features of a prompt.
+        hidden: Width of the network that computes the traits.
+        experts: Number of Gaussian processes that are blended.
     """
 
     groups: tuple[Group, ...]
@@ -47,7 +47,7 @@ class HeadConfig:
 
     @property
     def components(self) -> int:
-        """Columns left of them after projection."""
+        """Columns of a prompt's projected features."""
         return sum(group.components for group in self.groups)
 
     @property
@@ -57,20 +57,21 @@ class HeadConfig:
 
     @property
     def kernels(self) -> int:
-        """One per group, and two on skills and traits."""
+        """Number of kernels: one per group, and two on skills and traits."""
         return len(self.groups) + 2
 
     @property
     def blocks(self) -> list[int]:
-        """Columns of a row that share a kernel: of each group, and all learned ones."""
+        """Columns of the blocks of a row that share a kernel: each group, and skills and traits."""
         sizes = [group.components for group in self.groups]
         return [*sizes, self.skills + self.traits]
 
 
-def first_amplitudes(config: HeadConfig) -> Tensor:
-    """Of each kernel in each expert before training, before softplus, ``[experts, kernels]``.
+def initial_amplitudes(config: HeadConfig) -> Tensor:
+    """Amplitudes of the kernels before training and softplus, ``[experts, kernels]``.
 
-    All kernels; text alone; learned features alone; embeddings alone.
+    The first expert uses all kernels, the second text alone, the third learned features alone,
+    the fourth embeddings alone.
     """
     experts, kernels = config.experts, config.kernels
     amplitude = torch.full((experts, kernels), -4.0)

@@ -1,4 +1,4 @@
-"""What is kept of a context between calls."""
+"""State of contexts that the in-context head has read."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -10,27 +10,29 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class HeadState:
-    """Contexts after ``encode``: all that ``predict`` needs of them.
+    """Contexts after ``InContextHead.encode``: everything that ``predict`` needs of them.
+
+    Shapes: B contexts, N rows.
 
     Attributes:
         rows: Centred and scaled rows, ``[B, N, row]``.
-        norms: Squared length of each row, per group, ``[B, N, groups + 1]``.
+        norms: Squared norm of each row, per block of columns, ``[B, N, groups + 1]``.
         centre: Mean row, ``[B, row]``.
-        spread: Root mean square distance from the centre, per group, ``[B, groups + 1]``.
-        weights: What each row adds to a query's logit, per kernel, ``[B, kernels, N]``.
-        offset: Logit of the policy's level now, ``[B]``: of the context's mean reward, and the
-            drift since.
-        drift: By how much the level now differs from that of the mean, as a logit, ``[B]``;
-            0 where rows have no ages, or show no drift.
+        scale: Root mean square distance of the rows from the centre, per block of columns,
+            ``[B, groups + 1]``.
+        weights: Weight of each row in a query's logit, per kernel, ``[B, kernels, N]``.
+        offset: Logit of the policy's present level, ``[B]``: that of the context's mean reward,
+            plus the drift.
+        drift: Difference between the present level and that of the mean, as a logit, ``[B]``;
+            0 if the rows have no ages or show no drift.
         prior: Weight of the learned difficulty, ``[B]``.
-        loo_logits: Logits of the context rows, each left out of the fit, ``[B, N]``;
-            meaningless for padding.
+        loo_logits: Leave-one-out logits of the context rows, ``[B, N]``; undefined for padding.
     """
 
     rows: Tensor
     norms: Tensor
     centre: Tensor
-    spread: Tensor
+    scale: Tensor
     weights: Tensor
     offset: Tensor
     drift: Tensor
@@ -46,7 +48,7 @@ class HeadState:
         return sum(tensor.nbytes for tensor in self.tensors())
 
     def __getitem__(self, index: int) -> Self:
-        """One context of the batch, as a batch of one that owns its memory."""
+        """One context, as a batch of one with its own memory."""
         parts = (tensor[index : index + 1].clone() for tensor in self.tensors())
         return type(self)(*parts)
 
@@ -56,17 +58,17 @@ class HeadState:
 
     @classmethod
     def stack(cls, contexts: "list[HeadState]") -> "HeadState":
-        """One batch of many, padded to the longest; padding adds nothing to a logit."""
+        """Several states as one batch, padded to the longest; padding does not change a logit."""
         if len(contexts) == 1:
             return contexts[0]
         longest = max(context.rows.shape[1] for context in contexts)
         padded = []
         for context in contexts:
-            short = longest - context.rows.shape[1]
-            rows = F.pad(context.rows, (0, 0, 0, short))
-            norms = F.pad(context.norms, (0, 0, 0, short))
-            weights = F.pad(context.weights, (0, short))
-            loo_logits = F.pad(context.loo_logits, (0, short))
+            missing = longest - context.rows.shape[1]
+            rows = F.pad(context.rows, (0, 0, 0, missing))
+            norms = F.pad(context.norms, (0, 0, 0, missing))
+            weights = F.pad(context.weights, (0, missing))
+            loo_logits = F.pad(context.loo_logits, (0, missing))
             padded.append(
                 replace(context, rows=rows, norms=norms, weights=weights, loo_logits=loo_logits)
             )
@@ -77,7 +79,7 @@ class HeadState:
         """All attributes, in order."""
         level = (self.offset, self.drift, self.prior)
         return (
-            *(self.rows, self.norms, self.centre, self.spread, self.weights),
+            *(self.rows, self.norms, self.centre, self.scale, self.weights),
             *level,
             self.loo_logits,
         )

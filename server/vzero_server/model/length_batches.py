@@ -1,4 +1,4 @@
-"""Prompts of like length together, so that little of a batch is padding."""
+"""Batches of prompts of similar length, which need little padding."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,20 +8,21 @@ import numpy as np
 from vzero_server.types import IntArray
 
 
-def length_batches(lengths: Sequence[int], most: int) -> list[IntArray]:
-    """Cut prompts, sorted by length, into batches.
+def length_batches(lengths: Sequence[int], max_tokens: int) -> list[IntArray]:
+    """Sort prompts by length and cut them into batches.
 
     Args:
-        lengths: Tokens of each prompt, ``[n]``.
-        most: Tokens of a batch, with padding; one prompt may have more.
+        lengths: Number of tokens of each prompt, ``[n]``.
+        max_tokens: Maximum number of tokens of a batch, padding included. A longer prompt gets
+            a batch of its own.
 
     Returns:
-        Positions of the prompts of each batch, ``[n]`` in all; those of equal length in order.
+        Positions of the prompts of each batch, ``[n]`` in total; the sort is stable.
     """
     order = np.argsort(np.asarray(lengths, np.int64), kind="stable")
     starts: list[int] = []
-    for place, position in enumerate(order.tolist()):
-        # The longest of a batch is its last.
-        if not starts or lengths[position] * (place + 1 - starts[-1]) > most:
-            starts.append(place)
+    for rank, position in enumerate(order.tolist()):
+        # The longest prompt of a batch is its last.
+        if not starts or lengths[position] * (rank + 1 - starts[-1]) > max_tokens:
+            starts.append(rank)
     return [order[start:end] for start, end in pairwise([*starts, len(order)])]

@@ -1,4 +1,4 @@
-"""A backbone's passes compiled by OpenVINO: the same numbers on a processor, sooner."""
+"""OpenVINO as a runtime of the backbone: the same numbers, faster on a CPU."""
 
 import contextlib
 import io
@@ -15,10 +15,11 @@ import torch
 from vzero_server.types import Float32Array
 
 Batch = Mapping[str, torch.Tensor]
-Pass = Callable[[dict[str, torch.Tensor], Sequence[int]], tuple[torch.Tensor, torch.Tensor]]
+ForwardPass = Callable[[dict[str, torch.Tensor], Sequence[int]], tuple[torch.Tensor, torch.Tensor]]
 
-# Weights of int8 are unpacked, and the activations of a product quantised with them, as it
-# is computed; all else is computed in float32.
+_INPUTS = ("input_ids", "attention_mask")
+
+# With int8, weights and the activations of matrix products are quantised; all else is float32.
 _PRECISIONS = {
     torch.float32: "f32",
     torch.bfloat16: "bf16",
@@ -32,20 +33,20 @@ def available() -> bool:
     return find_spec("openvino") is not None and find_spec("nncf") is not None
 
 
-class CompiledPasses:
-    """Compiles the pass of a backbone, once for each set of layers, lengths left open."""
+class OpenVINORunner:
+    """Runs forward passes with OpenVINO, compiled once per set of layers for any batch size."""
 
     def __init__(
-        self, forward: Pass, weights: torch.nn.Module, *, dtype: torch.dtype, threads: int
+        self, forward: ForwardPass, weights: torch.nn.Module, *, dtype: torch.dtype, threads: int
     ) -> None:
-        """Take a pass in float32.
+        """Set up the runtime; compilation happens on first use.
 
         Args:
-            forward: ``Backbone.forward``.
-            weights: The module it runs.
-            dtype: What the compiled pass computes in. With int8 the weights are held in 8 bits,
-                and products are computed in 8 bits where the processor can (VNNI, AMX).
-            threads: It computes with.
+            forward: ``Backbone.forward``, in float32.
+            weights: Module with the weights of the pass.
+            dtype: Number format of the compiled pass. With int8 the weights take 8 bits, and
+                matrix products are computed in 8 bits if the processor can (VNNI, AMX).
+            threads: Number of threads.
         """
         self._forward = forward
         self._weights = weights
@@ -58,14 +59,14 @@ class CompiledPasses:
         self._compiled: dict[tuple[int, ...], Any] = {}
 
     def __call__(self, batch: Batch, layers: Sequence[int]) -> tuple[Float32Array, Float32Array]:
-        """Embeddings and layer means of a padded batch, as ``Backbone.states``."""
+        """Embeddings and mean hidden states of a padded batch; see ``Backbone.states``."""
         key = tuple(layers)
         if key not in self._compiled:
             self._compiled[key] = self._compile(key)
-        out = self._compiled[key]([batch[name].numpy() for name in _INPUTS])
-        # Copied: the next pass writes into the same memory.
-        pooled = np.array(out[0], np.float32)
-        means = np.array(out[1], np.float32) if key else np.empty((len(pooled), 0), np.float32)
+        output = self._compiled[key]([batch[name].numpy() for name in _INPUTS])
+        # Copies: the next pass overwrites the output buffers.
+        pooled = np.array(output[0], np.float32)
+        means = np.array(output[1], np.float32) if key else np.empty((len(pooled), 0), np.float32)
         return pooled, means
 
     def _compile(self, layers: tuple[int, ...]) -> Any:  # noqa: ANN401
@@ -73,33 +74,35 @@ class CompiledPasses:
 
         example = (torch.ones((2, 8), dtype=torch.int64), torch.ones((2, 8), dtype=torch.int64))
         with warnings.catch_warnings(), torch.no_grad():
-            # Tracing warns of shapes that might have become constants; none of ours do.
+            # Tracing warns about sizes that may have become constants; none do here.
             warnings.simplefilter("ignore")
             traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-                _Traced(self._forward, self._weights, layers), example, check_trace=False
+                _ForwardModule(self._forward, self._weights, layers), example, check_trace=False
             )
             model = openvino.convert_model(traced, example_input=example)
         if self._quantised:
-            model = _in_8_bits(model)
+            model = _quantise(model)
         return openvino.Core().compile_model(model, "CPU", self._hints)
 
 
-def _in_8_bits(model: Any) -> Any:  # noqa: ANN401
-    # It reports to its makers unless told that nobody is there.
+def _quantise(model: Any) -> Any:  # noqa: ANN401
+    """Compress the weights of a model to 8 bits."""
+    # Turns off the telemetry of NNCF.
     os.environ.setdefault("NNCF_CI", "1")
     import nncf
 
     nncf.set_log_level(logging.ERROR)
-    # Its progress bars are none of ours.
+    # NNCF prints progress bars.
     with contextlib.redirect_stdout(io.StringIO()):
         return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
 
 
-_INPUTS = ("input_ids", "attention_mask")
+class _ForwardModule(torch.nn.Module):
+    """A forward pass as a module with positional inputs, for conversion."""
 
-
-class _Traced(torch.nn.Module):
-    def __init__(self, forward: Pass, weights: torch.nn.Module, layers: tuple[int, ...]) -> None:
+    def __init__(
+        self, forward: ForwardPass, weights: torch.nn.Module, layers: tuple[int, ...]
+    ) -> None:
         super().__init__()
         self.weights = weights
         self._pass = forward

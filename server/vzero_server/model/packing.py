@@ -1,4 +1,4 @@
-"""Passes without padding: the prompts of a batch in one row, each attending to itself alone."""
+"""Batches without padding: all prompts in one sequence, each attending only to itself."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,32 +13,32 @@ from vzero_server.model.torchscript import Tensors
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-# Kinds of models whose tokens meet in attention alone, in both directions.
-_KINDS = {"bert", "roberta", "xlm-roberta"}
-# What may follow the transformer: modules that can do without padding, or see no tokens.
+# Model types whose tokens interact only in bidirectional attention.
+_MODEL_TYPES = {"bert", "roberta", "xlm-roberta"}
+# Modules that may follow the transformer: they support packed batches, or see no tokens.
 _MODULES = {"Pooling", "Normalize", "Dense"}
 _ATTENTION = "vzero_packed"
-# Lengths of the prompts of some batches, for whoever wants to try the model.
-_EXAMPLES = ((3, 5), (1,), (2, 7, 4))
+# Prompt lengths of some small batches, to trace a model with.
+_EXAMPLE_LENGTHS = ((3, 5), (1,), (2, 7, 4))
 
 
 def can_pack(model: "SentenceTransformer", device: str) -> bool:
-    """Whether passes of a model may go without padding.
+    """Whether a model supports packed batches on a device.
 
-    On a GPU they do not: an attention for each prompt is too small a piece of work there.
+    Only on a CPU: on a GPU, one attention call per prompt is too little work per call.
     """
     modules: list[Any] = list(model)
     transformer = modules[0]
     return (
         device == "cpu"
-        and getattr(transformer.auto_model.config, "model_type", "") in _KINDS
+        and getattr(transformer.auto_model.config, "model_type", "") in _MODEL_TYPES
         and transformer.model_forward_params is None
         and {type(module).__name__ for module in modules[1:]} <= _MODULES
     )
 
 
-def pack(model: "SentenceTransformer") -> None:
-    """Let a model read what ``packed`` makes, and nothing else from now on."""
+def enable_packing(model: "SentenceTransformer") -> None:
+    """Configure a model for packed batches; it no longer accepts padded ones."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(_ATTENTION, _attention)
@@ -46,11 +46,16 @@ def pack(model: "SentenceTransformer") -> None:
     modules[0].auto_model.set_attn_implementation(_ATTENTION)
 
 
-def packed(tokens: Sequence[Sequence[int]], model: "SentenceTransformer") -> Tensors:
-    """A batch without padding: its tokens, their positions, whose they are, and prompts' ends."""
+def pack_batch(tokens: Sequence[Sequence[int]], model: "SentenceTransformer") -> Tensors:
+    """Pack tokenised prompts into one sequence.
+
+    Returns:
+        Token ids, positions within the prompt and prompt indices, each ``[1, tokens]``, and
+        cumulative lengths, ``[prompts + 1]``.
+    """
     modules: Any = model
     config = modules[0].auto_model.config
-    # RoBERTa counts positions from behind that of its padding.
+    # RoBERTa numbers positions from the one after that of its padding token.
     first = 0 if config.model_type == "bert" else config.pad_token_id + 1
     lengths = torch.tensor([len(row) for row in tokens])
     ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
@@ -63,24 +68,24 @@ def packed(tokens: Sequence[Sequence[int]], model: "SentenceTransformer") -> Ten
     )
 
 
-def named(parts: Tensors) -> dict[str, torch.Tensor]:
-    """What ``packed`` made, under the names that sentence-transformers gives its parts."""
-    ids, positions, owners, ends = parts
+def model_inputs(packed: Tensors) -> dict[str, torch.Tensor]:
+    """Tensors of ``pack_batch`` as inputs of a sentence-transformers model, by name."""
+    ids, positions, prompts, ends = packed
     return {
         "input_ids": ids,
         "position_ids": positions,
-        "seq_idx": owners,
+        "seq_idx": prompts,
         "cu_seq_lens_q": ends,
         "cu_seq_lens_k": ends,
     }
 
 
-def examples(model: "SentenceTransformer") -> list[Tensors]:
-    """Batches of unlike numbers of prompts and tokens."""
-    return [packed([[0] * length for length in lengths], model) for lengths in _EXAMPLES]
+def example_batches(model: "SentenceTransformer") -> list[Tensors]:
+    """Packed batches with different numbers of prompts and tokens."""
+    return [pack_batch([[0] * length for length in lengths], model) for lengths in _EXAMPLE_LENGTHS]
 
 
-def means(states: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def prompt_means(states: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Mean state of each prompt: ``[1, tokens, columns]`` to ``[prompts, columns]``."""
     lengths = batch["cu_seq_lens_q"].diff()
     sums = torch.zeros((lengths.shape[0], states.shape[-1]))
@@ -101,36 +106,39 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention within each prompt: ``[1, heads, tokens, size]`` to ``[1, tokens, heads, size]``.
 
-    The signature is that of the attention functions of transformers. One prompt after the
-    other: the products of a layer take nearly all of its time, and they are done together.
+    The signature is that of attention functions in transformers. Looping over prompts costs
+    little: the matrix products of a layer take most of its time, and cover all prompts at once.
     """
-    return _script()(query, key, value, cu_seq_lens_q.diff(), scaling).transpose(1, 2), None
+    attend = _scripted_attention()
+    return attend(query, key, value, cu_seq_lens_q.diff(), scaling).transpose(1, 2), None
 
 
 @cache
-def _script() -> Callable[..., torch.Tensor]:
-    """``_each`` as a program: a trace would take the number of its prompts for a constant."""
+def _scripted_attention() -> Callable[..., torch.Tensor]:
+    """``_attend_within_prompts`` compiled; tracing would make the number of prompts a constant."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        program: Callable[..., torch.Tensor] = torch.jit.script(_each)
-    return program
+        scripted: Callable[..., torch.Tensor] = torch.jit.script(_attend_within_prompts)
+    return scripted
 
 
-def _each(
+def _attend_within_prompts(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     lengths: torch.Tensor,
     scaling: float,
 ) -> torch.Tensor:
-    # ``torch.split``: the method of tensors is written in Python, and untyped.
+    # ``torch.split``: TorchScript does not know the types of the method ``Tensor.split``.
     sizes: list[int] = lengths.tolist()
     queries = torch.split(query, sizes, 2)
     keys = torch.split(key, sizes, 2)
     values = torch.split(value, sizes, 2)
-    found: list[torch.Tensor] = []
-    for place in range(len(sizes)):
-        found.append(
-            scaled_dot_product_attention(queries[place], keys[place], values[place], scale=scaling)
+    outputs: list[torch.Tensor] = []
+    for prompt in range(len(sizes)):
+        outputs.append(
+            scaled_dot_product_attention(
+                queries[prompt], keys[prompt], values[prompt], scale=scaling
+            )
         )
-    return torch.cat(found, 2)
+    return torch.cat(outputs, 2)

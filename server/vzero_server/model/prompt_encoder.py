@@ -1,4 +1,4 @@
-"""Prompts in, feature vectors out: all that any estimator reads of a prompt."""
+"""Feature vectors of prompts: everything that estimators read of a prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from vzero_server.model.text_columns import NAMES, text_columns
 from vzero_server.types import Features
 
 LAYERS = (2, 4, 6)
-"""Hidden states of MiniLM that are averaged. Its middle tells hard prompts from easy ones
-better than its end, which was trained to keep the topic."""
+"""Hidden states of MiniLM that are averaged over tokens. Its middle layers separate hard prompts
+from easy ones better than its last, which was trained to represent the topic."""
 
-
-_LARGEST = 6e4  # of float16
+# Bound of the text columns: the largest float16 is 65504.
+_LIMIT = 6e4
 
 
 @dataclass(frozen=True, slots=True)
 class TokenisedPrompt:
-    """A prompt ready for the backbone; as long as its tokens are many.
+    """A tokenised prompt; its length is its number of tokens.
 
     Attributes:
         tokens: Token ids.
-        text: Text columns, ``[len(NAMES)]``; empty where no head reads them.
+        text: Text columns, ``[len(NAMES)]``; empty if the encoder has no layers.
     """
 
     tokens: list[int]
@@ -35,18 +35,18 @@ class TokenisedPrompt:
 
 
 class PromptEncoder:
-    """Turns prompts into vectors of half-precision columns, in two steps.
+    """Computes feature vectors of prompts in two steps, tokenisation and embedding.
 
-    A vector holds the pooled embedding first, ``pooled`` columns, by which prompts are
-    compared; then, if the encoder has layers, their token means and the text columns,
-    which the in-context head reads. It depends on the text and the backbone alone, so
-    that a new head needs no new vectors.
+    The first ``pooled`` columns of a vector are the pooled embedding, by which prompts are
+    compared. If the encoder has layers, their mean hidden states and the text columns follow,
+    which the in-context head reads. A vector depends only on the text and the backbone, so a new
+    head needs no new vectors.
 
     Attributes:
         pooled: Columns of the pooled embedding.
-        columns: Columns in all.
-        fingerprint: Hex digest of all that determines a vector.
-        packs: Whether a batch costs its tokens, however unlike in length its prompts are.
+        columns: Columns of a vector.
+        fingerprint: Hex digest of everything that determines a vector.
+        packs: Whether batches are computed without padding; see ``Backbone``.
     """
 
     def __init__(self, backbone: Backbone, layers: Sequence[int] = ()) -> None:
@@ -54,22 +54,22 @@ class PromptEncoder:
         self._layers = tuple(layers)
         self.pooled = backbone.dimension
         self.packs = backbone.packs
-        further = len(layers) * backbone.hidden + len(NAMES) if layers else 0
-        self.columns = self.pooled + further
-        described = f"{backbone.fingerprint} {self._layers} {NAMES if layers else ()} float16"
-        self.fingerprint = sha256(described.encode()).hexdigest()
+        head_columns = len(layers) * backbone.hidden + len(NAMES) if layers else 0
+        self.columns = self.pooled + head_columns
+        description = f"{backbone.fingerprint} {self._layers} {NAMES if layers else ()} float16"
+        self.fingerprint = sha256(description.encode()).hexdigest()
 
     def tokenize(self, prompts: Sequence[str]) -> list[TokenisedPrompt]:
-        """The first step, in the order of the prompts; thread-safe."""
+        """Tokenise prompts and compute their text columns; thread-safe."""
         tokens = self._backbone.tokenize(prompts)
         if self._layers:
-            text = text_columns(prompts).clip(-_LARGEST, _LARGEST).astype(np.float16)
+            text = text_columns(prompts).clip(-_LIMIT, _LIMIT).astype(np.float16)
         else:
             text = np.empty((len(prompts), 0), np.float16)
         return [TokenisedPrompt(*pair) for pair in zip(tokens, text, strict=True)]
 
     def embed(self, prompts: Sequence[TokenisedPrompt]) -> Features:
-        """The second step, one batch: ``[len(prompts), columns]``, finite. Not thread-safe."""
+        """Feature vectors of one batch, ``[len(prompts), columns]``, finite; not thread-safe."""
         pooled, means = self._backbone.states([prompt.tokens for prompt in prompts], self._layers)
         vectors = np.empty((len(prompts), self.columns), np.float16)
         vectors[:, : self.pooled] = pooled

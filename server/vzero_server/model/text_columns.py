@@ -1,9 +1,8 @@
-"""Cheap statistics of a prompt's text: what a pooled embedding forgets.
+"""Statistics of a prompt's text that a pooled embedding does not preserve.
 
-A mean over token states hides how long a prompt is, how many numbers it holds and how rare
-its words are, although each of these alone tells easy prompts from hard ones on many
-benchmarks. The columns below are computed from the raw text, in well under a millisecond per
-prompt, and depend on nothing else.
+A mean over token states hides the length of a prompt, the number of its numbers and how rare its
+words are, although each of these alone separates easy prompts from hard ones on many benchmarks.
+The columns depend on the text alone and take well under a millisecond per prompt.
 """
 
 import math
@@ -51,10 +50,10 @@ NAMES: tuple[str, ...] = (
 )
 """Names of the columns, in order."""
 
-# Of a longer text only the beginning and the end are read, so that the cost is bounded.
-_READ_HEAD, _READ_TAIL = 8_000, 24_000
+# Only the beginning and the end of a longer text are read, to bound the cost. In characters.
+_READ_START, _READ_END = 8_000, 24_000
 _TAIL = 300
-_LARGEST = 1e12
+_MAX_NUMBER = 1e12
 _COMPRESSED_BYTES = 20_000
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -66,9 +65,8 @@ _OPTION = re.compile(r"(?m)^\s*\(?[A-J][).:]\s")
 def text_columns(prompts: Sequence[str]) -> Float32Array:
     """Statistics of prompts, ``[len(prompts), len(NAMES)]``, all finite.
 
-    Counts are log(1 + count), shares lie in [0, 1], lengths of words are in characters.
-    The ``tail_`` columns look at the last 300 characters only, where prompts with a shared
-    prefix differ.
+    Counts are log(1 + count), shares are in [0, 1], word lengths in characters. The ``tail_``
+    columns cover the last 300 characters, where prompts with a shared prefix differ.
     """
     rows = np.zeros((len(prompts), len(NAMES)), dtype=np.float32)
     for row, prompt in zip(rows, prompts, strict=True):
@@ -78,14 +76,14 @@ def text_columns(prompts: Sequence[str]) -> Float32Array:
 
 def _columns(prompt: str) -> list[float]:
     text = prompt
-    if len(text) > _READ_HEAD + _READ_TAIL:
-        text = text[:_READ_HEAD] + text[-_READ_TAIL:]
+    if len(text) > _READ_START + _READ_END:
+        text = text[:_READ_START] + text[-_READ_END:]
     size = max(len(text), 1)
     words = _WORD.findall(text)
     lengths = [len(word) for word in words]
     count = max(len(words), 1)
     numbers = _NUMBER.findall(text)
-    sizes = [math.log1p(min(float(number), _LARGEST)) for number in numbers]
+    sizes = [math.log1p(min(float(number), _MAX_NUMBER)) for number in numbers]
     compressed = len(zlib.compress(text.encode("utf-8", "replace")[:_COMPRESSED_BYTES], 1))
     return [
         math.log1p(len(prompt)),
@@ -132,6 +130,6 @@ def _tail_columns(tail: str) -> list[float]:
     ]
 
 
-def _share(text: str, signs: str) -> float:
-    """Share of the characters of ``text`` that are one of ``signs``."""
-    return sum(map(text.count, signs)) / max(len(text), 1)
+def _share(text: str, characters: str) -> float:
+    """Share of ``characters`` among all characters of a text."""
+    return sum(map(text.count, characters)) / max(len(text), 1)

@@ -1,4 +1,4 @@
-"""Functions of tensors as programs of torch, which run without Python and without its lock."""
+"""TorchScript: functions of tensors that run without the Python interpreter."""
 
 import logging
 import warnings
@@ -9,41 +9,43 @@ import torch
 logger = logging.getLogger(__name__)
 
 Tensors = tuple[torch.Tensor, ...]
-Program = Callable[..., Tensors]
+TensorFunction = Callable[..., Tensors]
+"""A function from tensors to tensors."""
 
-# Numbers of a program and of the function it was traced from differ by rounding at most.
+# Outputs of a traced function and of the original differ by rounding only.
 _TOLERANCE = 1e-3
 
 
-def traced(function: Program, examples: Sequence[Tensors], what: str) -> Program:
-    """A function as one program, the sizes of its tensors left open.
+def trace(function: TensorFunction, examples: Sequence[Tensors], name: str) -> TensorFunction:
+    """Trace a function with TorchScript, for tensors of any size.
 
-    A pass of a model is some thousand operations, and each of them takes the interpreter's lock
-    to begin: beside other threads that hold it, the pass takes twice as long. A program takes it
-    once, and spends less on each operation. TorchScript does this; torch deprecates it, and what
-    is to follow it needs a compiler where the server runs. A function that cannot be traced is
-    run as it is.
+    A forward pass is about a thousand operations, and Python takes the interpreter lock for each
+    of them. Beside threads that hold the lock, the pass takes twice as long. A traced function
+    releases the lock for all operations, and costs less per operation. PyTorch deprecates
+    TorchScript, but its successor needs a compiler on the machine that serves.
+
+    A function that cannot be traced is returned unchanged, with a warning in the log.
 
     Args:
-        function: Of tensors, to tensors. Its weights need no gradient.
-        examples: Arguments of unlike sizes: the first are traced, and the program must agree with
-            the function on the others.
-        what: Its name in the log.
+        function: Function to trace. Its weights must not require gradients.
+        examples: Arguments of different sizes. The first are traced; for the others, the traced
+            function must return the same as the original.
+        name: Name of the function in log lines.
     """
     try:
         with warnings.catch_warnings():
-            # Of being deprecated, and of sizes that might have become constants: see below.
+            # Warnings about deprecation, and about sizes that may have become constants; the
+            # other examples check the latter.
             warnings.simplefilter("ignore")
-            program: Program = torch.jit.trace(  # type: ignore[no-untyped-call]
+            traced: TensorFunction = torch.jit.trace(  # type: ignore[no-untyped-call]
                 function, examples[0], check_trace=False
             )
         for example in examples[1:]:
-            # A number that the trace took for a constant shows here.
             torch.testing.assert_close(
-                program(*example), function(*example), rtol=_TOLERANCE, atol=_TOLERANCE
+                traced(*example), function(*example), rtol=_TOLERANCE, atol=_TOLERANCE
             )
-    except Exception as error:  # Whatever the code of a model may raise.
+    except Exception as error:  # The code of a model may raise anything.
         reason = str(error).splitlines()[0]
-        logger.warning("%s is not traced, and slower beside other threads: %s", what, reason)
+        logger.warning("%s cannot be traced and slows down under concurrency: %s", name, reason)
         return function
-    return program
+    return traced

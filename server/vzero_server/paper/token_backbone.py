@@ -10,7 +10,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from vzero_server.model.backbone import DTYPES, BackboneError
+from vzero_server.model.backbone import BackboneError
+from vzero_server.model.dtypes import DTYPES
 
 WINDOW = 2048
 """Tokens of a prompt that the paper's backbone reads (section 5.1)."""

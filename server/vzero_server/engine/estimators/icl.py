@@ -13,7 +13,7 @@ from vzero_server.engine.estimators.prior import PRIOR_SAMPLE_SIZE
 from vzero_server.engine.estimators.selection import Selection, select
 from vzero_server.model.head_state import HeadState
 from vzero_server.model.in_context_head import InContextHead
-from vzero_server.model.torchscript import Program, Tensors, traced
+from vzero_server.model.torchscript import TensorFunction, Tensors, trace
 from vzero_server.types import Features, FloatArray, IntArray
 from vzero_server.values.dispersion import concentration
 from vzero_server.values.peer_correction import (
@@ -108,9 +108,9 @@ class InContext:
             device: Torch device.
         """
         self._head = head.to(device).requires_grad_(False)
-        self._program: Program = self._logits
+        self._program: TensorFunction = self._logits
         if device == "cpu":
-            self._program = traced(self._logits, _examples(head), "the in-context head")
+            self._program = trace(self._logits, _examples(head), "the in-context head")
         self._rows = rows
         self._selection = selection
         self._min_rows = min_rows

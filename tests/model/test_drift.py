@@ -1,4 +1,4 @@
-"""Contexts whose rows are of several moments, of policies that learn and of some that do not."""
+"""Contexts with rows of several steps, of policies that learn and policies that do not."""
 
 import pytest
 import torch
@@ -6,9 +6,9 @@ from torch import Tensor
 
 from tests.model.test_in_context_head import CONFIG, TOLERANCE, make_context, make_head
 from vzero_server.model.closed_form import fit_experts
+from vzero_server.model.drift import DriftKernel
 from vzero_server.model.head_state import HeadState
 from vzero_server.model.in_context_head import InContextHead
-from vzero_server.model.trend import TimeKernel
 
 ROWS, STEPS = 400, 10
 
@@ -34,9 +34,9 @@ def test_order_matters_through_ages_alone(head: InContextHead) -> None:
     features, rewards, ages = learner(3.0)
     queries, order = make_context(8, 2)[0], torch.randperm(ROWS)
     shuffled = head(features[:, order], rewards[:, order], queries, ages=ages[:, order])
-    found = head(features, rewards, queries, ages=ages)
-    torch.testing.assert_close(shuffled, found, atol=TOLERANCE, rtol=0.0)
-    assert (found - head(features, rewards, queries)).abs().min() > 0.1
+    ordered = head(features, rewards, queries, ages=ages)
+    torch.testing.assert_close(shuffled, ordered, atol=TOLERANCE, rtol=0.0)
+    assert (ordered - head(features, rewards, queries)).abs().min() > 0.1
 
 
 @torch.inference_mode()
@@ -106,16 +106,19 @@ def test_contexts_with_and_without_drift_share_a_batch(head: InContextHead) -> N
         torch.cat([rewards for _, rewards, _ in given]),
         ages=torch.cat([ages for _, _, ages in given]),
     )
-    expected = torch.cat([head.predict(one, queries) for one in alone])
+    expected = torch.cat([head.predict(context, queries) for context in alone])
     several = queries.expand(3, -1, -1)
-    for found in (
+    for logits in (
         head.predict(together, several),
         head.predict(HeadState.stack(alone), several),
         head.predict_many(alone, several),
     ):
-        torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0.0)
+        torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=0.0)
     torch.testing.assert_close(
-        together.loo_logits, torch.cat([one.loo_logits for one in alone]), atol=TOLERANCE, rtol=0.0
+        together.loo_logits,
+        torch.cat([context.loo_logits for context in alone]),
+        atol=TOLERANCE,
+        rtol=0.0,
     )
 
 
@@ -123,7 +126,7 @@ def test_rows_left_out_are_those_of_a_fit_without_them() -> None:
     _, rewards, ages = learner(3.0)
     targets, ages = (rewards[:, ::8] - 0.5).double(), ages[:, ::8].double()
     mask = torch.ones_like(targets, dtype=torch.bool)
-    gram = 0.1 * TimeKernel.of(ages, mask).gram
+    gram = 0.1 * DriftKernel.of(ages, mask).gram
     noise = torch.tensor([[2.0]]).double()
     _, loo_logits = fit_experts(gram.unsqueeze(1), targets.unsqueeze(1), noise, mask)
     for row in (0, 17, 49):
