@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import sqlite3
@@ -18,6 +19,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.api.calls import Stubs, detail, refused
 from tests.outcomes import chunk, outcome, sums
 from vzero.v1 import server_pb2, value_pb2
+from vzero_server.api.server import ApiServer
+from vzero_server.api.workers import EdgeWorkers
+from vzero_server.observability.metrics import Metrics
+from vzero_server.settings import Settings
 from vzero_server.testing.local_server import LocalServer
 
 
@@ -60,6 +65,40 @@ def test_the_server_describes_itself(stubs: Stubs) -> None:
     assert info.device in {"cpu", "cuda"}
 
 
+async def test_health_reflection_and_channelz_reply_while_the_server_starts() -> None:
+    """They pass the same chain as other calls: they are counted, and admitted at any time."""
+    metrics, workers = Metrics(), EdgeWorkers()
+    server = ApiServer(Settings.load(None, port=0, drain_timeout=1.0), metrics, workers)
+    port = await server.listen()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            status = await health.Check(health_pb2.HealthCheckRequest(), timeout=5)
+            assert status.status == health_pb2.HealthCheckResponse.NOT_SERVING
+            watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+            listing = reflection.ServerReflectionInfo(
+                iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=5
+            )
+            assert (await listing.read()).list_services_response.service
+            channelz = channelz_pb2_grpc.ChannelzStub(channel)
+            assert (await channelz.GetServers(channelz_pb2.GetServersRequest(), timeout=5)).server
+            assert server.not_serving_because == "the server is starting"
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await channel.unary_unary("/vzero.v1.ValueService/Predict")(b"", timeout=5)
+            assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+    finally:
+        await server.drain()
+        workers.close()
+
+    def counted(method: str) -> float | None:
+        labels = {"method": method, "code": "OK"}
+        return metrics.registry.get_sample_value("vzero_request_seconds_count", labels)
+
+    assert (counted("Check"), counted("GetServers")) == (1, 1)
+
+
 def test_calls_before_the_model_is_loaded_are_unavailable(tmp_path: Path) -> None:
     server = LocalServer(tmp_path / "data")
     server.start(wait=False)
@@ -81,7 +120,7 @@ def test_sigterm_drains(server: LocalServer) -> None:
     stubs.update(chunk("p", sums(20)))
     slow = [f"slow prompt {i} " + "word " * 60 for i in range(150)]
     ended: dict[str, object] = {}
-    acked = threading.Event()
+    acked, watching = threading.Event(), threading.Event()
 
     def predict() -> None:
         ended["values"] = len(stubs.predict("p", slow).values)
@@ -98,15 +137,33 @@ def test_sigterm_drains(server: LocalServer) -> None:
         except grpc.RpcError as error:
             ended["stream"] = error.code()
 
-    threads = [threading.Thread(target=target, daemon=True) for target in (predict, stream)]
+    def watch() -> None:
+        health = health_pb2_grpc.HealthStub(stubs.channel)
+        statuses: list[int] = []
+        ended["health"] = statuses
+        with contextlib.suppress(grpc.RpcError):
+            for reply in health.Watch(health_pb2.HealthCheckRequest(), timeout=60):
+                statuses.append(reply.status)
+                watching.set()
+
+    threads = [threading.Thread(target=target, daemon=True) for target in (predict, stream, watch)]
     for thread in threads:
         thread.start()
     assert acked.wait(30)
+    assert watching.wait(30)
     time.sleep(0.2)
     assert server.terminate() == 0
     for thread in threads:
         thread.join(10)
-    assert ended == {"values": 150, "version": 30, "stream": grpc.StatusCode.UNAVAILABLE}
+    assert ended == {
+        "values": 150,
+        "version": 30,
+        "stream": grpc.StatusCode.UNAVAILABLE,
+        "health": [
+            health_pb2.HealthCheckResponse.SERVING,
+            health_pb2.HealthCheckResponse.NOT_SERVING,
+        ],
+    }
     assert "Traceback" not in server.log.read_text()
     server.start()
     assert Stubs(server).predict("p", ["x"]).context.version == 30

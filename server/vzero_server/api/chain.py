@@ -56,11 +56,14 @@ class InterceptorChain(grpc.aio.ServerInterceptor):
 
     A handler is wrapped once per method, so that a call costs one coroutine per interceptor
     and no task.
+
+    Attributes:
+        interceptors: The interceptors, the outermost first.
     """
 
     def __init__(self, interceptors: Sequence[Interceptor]) -> None:
         """Set the interceptors, the outermost first."""
-        self._interceptors = tuple(interceptors)
+        self.interceptors = tuple(interceptors)
         self._wrapped: dict[str, MethodHandler] = {}
 
     async def intercept_service(
@@ -104,7 +107,7 @@ class InterceptorChain(grpc.aio.ServerInterceptor):
             return reply
 
         handler: UnaryHandler = served
-        for interceptor in reversed(self._interceptors):
+        for interceptor in reversed(self.interceptors):
             handler = interceptor.unary(method, handler)
 
         async def serve(request: Any, context: Context) -> Any:  # noqa: ANN401
@@ -114,7 +117,7 @@ class InterceptorChain(grpc.aio.ServerInterceptor):
 
     def _stream(self, method: Method, servicer: Any) -> Callable[..., Any]:  # noqa: ANN401
         handler = _replies_of(servicer)
-        for interceptor in reversed(self._interceptors):
+        for interceptor in reversed(self.interceptors):
             handler = interceptor.stream(method, handler)
 
         async def serve(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401

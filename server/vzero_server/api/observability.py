@@ -98,6 +98,9 @@ class _Observation:
     def _code(self, error: BaseException | None) -> grpc.StatusCode:
         if self._call.status is not None:
             return self._call.status.code
+        if isinstance(error, grpc.aio.AbortError):
+            code: grpc.StatusCode = self._call.context.code()
+            return code
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             remaining = self._call.context.time_remaining()
             late = remaining is not None and remaining <= 0.0
