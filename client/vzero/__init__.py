@@ -1,8 +1,9 @@
-"""Client of vzero: how likely is this policy to succeed on this prompt, before any rollout?"""
+"""Client of vzero: how likely is a policy to succeed on a prompt, before any rollout?"""
 
 from importlib.metadata import PackageNotFoundError, version
 
 from vzero import errors
+from vzero._options import ReadOptions, ValueOptions
 from vzero.aio import AsyncClient, AsyncStream
 from vzero.client import Client
 from vzero.decisions import Allocation, Ranking
@@ -23,8 +24,10 @@ __all__ = [
     "Policy",
     "Price",
     "Ranking",
+    "ReadOptions",
     "ServerInfo",
     "Stream",
+    "ValueOptions",
     "Values",
     "VzeroError",
     "__version__",

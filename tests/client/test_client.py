@@ -91,7 +91,8 @@ def test_policies(client: vzero.Client, monkeypatch: pytest.MonkeyPatch) -> None
     assert [policy.policy_id for policy in found] == sorted(names)
     policy = client.policy(names[0])
     assert policy == found[-1]
-    assert (policy.version, policy.newest_step, policy.mean_reward) == (2, 0, 0.5)
+    assert (policy.version, policy.outcomes, policy.newest_step) == (2, 2, 0)
+    assert policy.mean_reward == 0.5
     assert policy.created_at <= policy.updated_at
     assert policy.created_at.tzinfo is not None
     assert [client.delete(name) for name in names] == [2, 2, 2]

@@ -183,3 +183,21 @@ def test_importing_the_client_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert done.stdout == b"[]\n"
+
+
+def test_info(run: Run) -> None:
+    result = run("info")
+    assert (result.code, result.err) == (0, "")
+    assert "icl (default), " in result.out
+    described = as_json(run("info", "--json"))
+    assert described["default_estimator"] == "icl"
+    assert {"version", "estimators", "backbone", "device"} <= set(described)
+
+
+def test_an_unknown_estimator_is_the_servers_error(run: Run) -> None:
+    run("update", "cli/estimator", "-", stdin=outcomes(2).encode())
+    result = run("predict", "cli/estimator", "x", "--estimator", "best")
+    assert (result.code, result.out) == (1, "")
+    assert "best" in result.err
+    assert "knn" in result.err
+    assert run("predict", "cli/estimator", "x", "--estimator", "KNN").code == 0
