@@ -1,1 +1,1 @@
-"""Runnable examples that are not part of the installed package."""
+"""Examples of one page each, to copy and run against a server; not part of the package."""
