@@ -22,12 +22,18 @@ from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import Checkpoint, load_checkpoint
 from vzero_server.model.prompt_encoder import PromptEncoder
 from vzero_train.data.features import prompt_features
-from vzero_train.data.outcomes import Outcomes, load_outcomes
+from vzero_train.data.outcomes import (
+    Outcomes,
+    load_outcomes,
+)
 from vzero_train.data.questions import Question
 from vzero_train.demo.command import zoo
 from vzero_train.evaluation.baselines import Head
 from vzero_train.evaluation.judgement import questions_of
-from vzero_train.evaluation.metrics import auc, mse
+from vzero_train.evaluation.metrics import (
+    auc,
+    mse,
+)
 
 ROWS = 256
 """Rows of a context."""

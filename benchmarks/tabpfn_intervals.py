@@ -14,7 +14,6 @@ interval, and ``bias``, the mean value less the mean reward.
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import betabinom
 
 from benchmarks import report
@@ -26,15 +25,17 @@ from vzero_server.paper.estimator import TabPFN
 from vzero_server.paper.tabpfn import TabPFNHead
 from vzero_server.paper.tabpfn_file import read_tabpfn
 from vzero_server.storage.records import Row
+from vzero_server.types import Float32Array, FloatArray, IntArray
 from vzero_server.values.values import Values
-from vzero_train.data.outcomes import Outcomes, load_outcomes
+from vzero_train.data.outcomes import (
+    Outcomes,
+    load_outcomes,
+)
 from vzero_train.demo.command import zoo
 
 ASKED = 200
 MEMBERS = 4
 LEVEL = 0.9
-
-Floats = npt.NDArray[np.float64]
 
 
 def main() -> None:
@@ -60,7 +61,7 @@ def main() -> None:
     out.print()
 
 
-def embeddings(outcomes: Outcomes) -> npt.NDArray[np.float32]:
+def embeddings(outcomes: Outcomes) -> Float32Array:
     """MiniLM's embeddings of all prompts, ``[texts, 384]``."""
     backbone = Backbone.load()
     tokens = backbone.tokenize(outcomes.texts)
@@ -70,7 +71,7 @@ def embeddings(outcomes: Outcomes) -> npt.NDArray[np.float32]:
 
 def judged(
     outcomes: Outcomes,
-    vectors: npt.NDArray[np.float32],
+    vectors: Float32Array,
     estimators: dict[str, Estimator],
     rows: int,
     most: int | None = None,
@@ -85,7 +86,7 @@ def judged(
         most: Checkpoints that are asked; all by default.
     """
     rng = np.random.default_rng(0)
-    seen: dict[str, list[Floats]] = {name: [] for name in estimators}
+    seen: dict[str, list[FloatArray]] = {name: [] for name in estimators}
     keys = zip(outcomes.policy.tolist(), outcomes.step.tolist(), strict=True)
     for policy, step in sorted(set(keys))[:most]:
         of_it = rng.permutation(
@@ -102,9 +103,7 @@ def judged(
     return {name: figures_of(np.concatenate(parts, 1)) for name, parts in seen.items()}
 
 
-def window_of(
-    outcomes: Outcomes, vectors: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]
-) -> ContextWindow:
+def window_of(outcomes: Outcomes, vectors: Float32Array, rows: IntArray) -> ContextWindow:
     """A window over these outcomes of one policy."""
     found = [
         Row(at + 1, int(outcomes.prompt[row]), float(outcomes.reward[row]),
@@ -118,8 +117,8 @@ def window_of(
 
 
 def seen_of(
-    values: Values, outcomes: Outcomes, asked: npt.NDArray[np.int64], rng: np.random.Generator
-) -> Floats:
+    values: Values, outcomes: Outcomes, asked: IntArray, rng: np.random.Generator
+) -> FloatArray:
     """Where the rewards lie in what was stated of them, width, value and reward, ``[4, m]``."""
     rollouts, rewards = outcomes.rollouts[asked], outcomes.reward[asked].astype(np.float64)
     successes = np.round(rewards * rollouts)
@@ -130,7 +129,7 @@ def seen_of(
     return np.stack([place, values.upper - values.lower, values.mean, rewards])
 
 
-def figures_of(seen: Floats) -> dict[str, float]:
+def figures_of(seen: FloatArray) -> dict[str, float]:
     """The headlines of ``[4, n]``."""
     place, width, value, reward = seen
     edge = (1.0 - LEVEL) / 2.0

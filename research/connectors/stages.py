@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from research.connectors.config import ConnectorConfig
+from vzero_server.types import Float32Array, IntArray
 from vzero_train.data.outcomes import Pool
 
 
@@ -43,7 +43,7 @@ def usable_stages(stages: Sequence[TrainingStage], rows: int) -> dict[str, list[
 
 def draw_contexts(
     stages: dict[str, list[TrainingStage]], config: ConnectorConfig, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+) -> tuple[IntArray, Float32Array]:
     """Prompts and rewards ``[contexts, rows + asked]`` of stages of one source.
 
     Half of the queries are successes; of the rarer kind some are drawn twice if need be.

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from vzero_server.model import packing
 from vzero_server.model.backbone import Backbone
+from vzero_server.types import Features, IntArray
 
 _BATCH_TOKENS = 4096
 _LARGEST = 6e4  # of float16
@@ -29,9 +29,9 @@ class TokenStates:
         pooled: The backbone's pooled state, before any normalisation, ``[prompts, hidden]``.
     """
 
-    tokens: npt.NDArray[np.float16]
-    offsets: npt.NDArray[np.int64]
-    pooled: npt.NDArray[np.float16]
+    tokens: Features
+    offsets: IntArray
+    pooled: Features
 
     def __len__(self) -> int:
         return len(self.pooled)
@@ -42,14 +42,12 @@ class TokenStates:
         return int(self.pooled.shape[1])
 
     @property
-    def lengths(self) -> npt.NDArray[np.int64]:
+    def lengths(self) -> IntArray:
         """Tokens of each prompt, ``[prompts]``."""
-        lengths: npt.NDArray[np.int64] = np.diff(self.offsets)
+        lengths: IntArray = np.diff(self.offsets)
         return lengths
 
-    def batch(
-        self, prompts: npt.NDArray[np.int64], device: str = "cpu"
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self, prompts: IntArray, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
         """What a connector reads of prompts, padded on the right to the longest.
 
         Args:
@@ -137,9 +135,7 @@ def _compute(
 
 
 @torch.inference_mode()
-def _last_layer(
-    backbone: Backbone, tokens: Sequence[Sequence[int]]
-) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
+def _last_layer(backbone: Backbone, tokens: Sequence[Sequence[int]]) -> tuple[Features, Features]:
     """States of all tokens, one prompt after another, and pooled states ``[B, hidden]``."""
     model: Any = backbone._model
     if backbone.packs:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -32,11 +31,10 @@ from research.connectors.tabpfn_head import TabPFNConnectorHead
 from research.connectors.token_states import TokenStates
 from vzero_server.model.in_context_head import InContextHead
 from vzero_server.paper.adapter import AdapterConfig
+from vzero_server.types import FloatArray, IntArray
 from vzero_train.data.questions import Question
 from vzero_train.evaluation.metrics import auc
 from vzero_train.training.state import write_state
-
-Values = npt.NDArray[np.float64]
 
 _CHUNK = 64  # prompts of similar length that a connector reads together
 
@@ -54,7 +52,7 @@ class Check:
 
     step: int
     auc: float
-    values: tuple[Values, ...]
+    values: tuple[FloatArray, ...]
 
 
 class ConnectorTrainer:
@@ -146,12 +144,12 @@ class ConnectorTrainer:
         self._load_weights(self._best)
         self._train_mode(False)
 
-    def values(self, questions: Sequence[Question]) -> list[Values]:
+    def values(self, questions: Sequence[Question]) -> list[FloatArray]:
         """Probabilities in [0, 1] for every question's queries, one array ``[Q]`` each."""
         self._train_mode(False)
         needed = [part for q in questions for part in (q.context, q.queries)]
         prompts = np.unique(np.concatenate(needed))
-        values: list[Values] = []
+        values: list[FloatArray] = []
         head: ConnectorHead = self.head
         with torch.inference_mode():
             rows = head.rows(self._features(prompts))
@@ -189,7 +187,7 @@ class ConnectorTrainer:
         optimiser.step()
         return loss.item()
 
-    def _features(self, prompts: npt.NDArray[np.int64]) -> Tensor:
+    def _features(self, prompts: IntArray) -> Tensor:
         """Features ``[n, features]`` of prompts ``[n]``, read in chunks of similar length."""
         order = np.argsort(self._states.lengths[prompts], kind="stable")
         parts = []
@@ -250,7 +248,7 @@ class ConnectorTrainer:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def intra_auc(questions: Sequence[Question], values: Sequence[Values]) -> float:
+def intra_auc(questions: Sequence[Question], values: Sequence[FloatArray]) -> float:
     """Intra-context AUC in [0, 1]: of each source (``benchmark``) the mean over contexts.
 
     Contexts are weighted by their queries (section 5.4), sources are equal. Contexts whose

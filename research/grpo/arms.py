@@ -4,15 +4,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from research.grpo.settings import Settings
-from research.grpo.step import Counts, Groups
+from research.grpo.step import Groups
 from research.policy_zoo.tasks import Task
 from vzero_server.decisions.allocation import Constraints, allocate
 from vzero_server.decisions.utility import Objective
-
-Array = NDArray[np.float64]
+from vzero_server.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +22,14 @@ class Division:
         believed: Success rates in [0, 1], (P,); None where the arm has no idea.
     """
 
-    counts: Counts
-    believed: Array | None
+    counts: IntArray
+    believed: FloatArray | None
 
 
 class Arm(Protocol):
     """Divides a step's rollouts, and is told what came of it."""
 
-    def divide(self, tasks: list[Task], truth: Array) -> Division:
+    def divide(self, tasks: list[Task], truth: FloatArray) -> Division:
         """Divide the rollouts of a step.
 
         Args:
@@ -48,7 +46,7 @@ def even(settings: Settings) -> Division:
     return Division(np.full(settings.prompts, settings.group), None)
 
 
-def divided(believed: Array, settings: Settings, objective: Objective) -> Counts:
+def divided(believed: FloatArray, settings: Settings, objective: Objective) -> IntArray:
     """Rollouts that are worth the most if ``believed``, (P,), are the success rates."""
     constraints = Constraints(settings.total, settings.minimum, settings.maximum)
     certain = np.full(len(believed), 1e9)
@@ -62,7 +60,7 @@ class Fixed:
         """Keep the sizes."""
         self._settings = settings
 
-    def divide(self, tasks: list[Task], truth: Array) -> Division:
+    def divide(self, tasks: list[Task], truth: FloatArray) -> Division:
         """All the same."""
         return even(self._settings)
 
@@ -81,7 +79,7 @@ class Lagged:
         self._settings = settings
         self._rates: dict[str, float] = {}
 
-    def divide(self, tasks: list[Task], truth: Array) -> Division:
+    def divide(self, tasks: list[Task], truth: FloatArray) -> Division:
         """By the last success rate of each prompt."""
         if any(task.prompt not in self._rates for task in tasks):
             return even(self._settings)
@@ -101,7 +99,7 @@ class Oracle:
         self._settings = settings
         self._objective = objective
 
-    def divide(self, tasks: list[Task], truth: Array) -> Division:
+    def divide(self, tasks: list[Task], truth: FloatArray) -> Division:
         """By the truth."""
         return Division(divided(truth, self._settings, self._objective), truth)
 

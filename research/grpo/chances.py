@@ -1,17 +1,16 @@
 """How likely a policy is to solve a task: computed, not sampled."""
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from research.policy_zoo.model import PAD, CharacterModel, encode_answers, encode_prompts
 from research.policy_zoo.tasks import Task
+from vzero_server.types import FloatArray
 
 _CHUNK = 250
 
 
 @torch.no_grad()
-def chances(model: CharacterModel, tasks: list[Task]) -> NDArray[np.float64]:
+def chances(model: CharacterModel, tasks: list[Task]) -> FloatArray:
     """Success rates of a policy at temperature 1, in [0, 1], (N,).
 
     A task accepts one answer only, so its success rate is the probability of that answer: the

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from research.grpo.runs import Runs
 from research.grpo.settings import Settings
-from vzero_train.evaluation.resampling import Interval, Resampling
-
-Array = NDArray[np.float64]
+from vzero_server.types import FloatArray
+from vzero_train.evaluation.resampling import (
+    Interval,
+    Resampling,
+)
 
 MILESTONES = (0.25, 0.5, 0.75, 0.9)
 """Thresholds of accuracy, as shares of what the fixed arm gains from its start to its end."""
@@ -35,18 +36,18 @@ class Reached:
     saved: Interval | None
 
 
-def spent(settings: Settings) -> Array:
+def spent(settings: Settings) -> FloatArray:
     """Rollouts spent before each evaluation."""
     steps = np.arange(0, settings.steps + 1, settings.every)
     return (steps * settings.total).astype(np.float64)
 
 
-def accuracies(runs: Runs, arm: str) -> Array:
+def accuracies(runs: Runs, arm: str) -> FloatArray:
     """Accuracy of every seed at every evaluation, (seeds, evaluations)."""
     return np.array([record.accuracy for record in runs[arm]])
 
 
-def over_seeds(figures: Sequence[float] | Array) -> Interval:
+def over_seeds(figures: Sequence[float] | FloatArray) -> Interval:
     """Mean over seeds, ``[seeds]``, and its interval."""
     return Interval.of(Resampling(np.arange(len(figures))).mean(np.asarray(figures, np.float64)))
 
@@ -57,7 +58,7 @@ def thresholds(runs: Runs) -> list[float]:
     return [round(float(mean[0] + share * (mean[-1] - mean[0])), 3) for share in MILESTONES]
 
 
-def crossing(curve: Array, rollouts: Array, threshold: float) -> float:
+def crossing(curve: FloatArray, rollouts: FloatArray, threshold: float) -> float:
     """Rollouts at which a curve first reaches a threshold, between evaluations linear; or NaN."""
     above = np.flatnonzero(curve >= threshold)
     if len(above) == 0:
@@ -89,9 +90,9 @@ def final(runs: Runs, arm: str) -> Interval:
     return over_seeds(accuracies(runs, arm)[:, -1])
 
 
-def area(runs: Runs, arm: str) -> Array:
+def area(runs: Runs, arm: str) -> FloatArray:
     """Mean accuracy over the training, of every seed."""
-    means: Array = accuracies(runs, arm).mean(1)
+    means: FloatArray = accuracies(runs, arm).mean(1)
     return means
 
 

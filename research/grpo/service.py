@@ -1,10 +1,11 @@
 """The arms that ask a vzero server."""
 
-from research.grpo.arms import Array, Division, even
+from research.grpo.arms import Division, even
 from research.grpo.settings import Settings
 from research.grpo.step import Groups
 from research.policy_zoo.tasks import Task
 from vzero import Client
+from vzero_server.types import FloatArray
 
 OBJECTIVES = {"paper": "PAPER", "expected": "EXPECTED", "nonzero_gradient": "NONZERO_GRADIENT"}
 """Arms that ask a server, and what they ask it to maximise."""
@@ -31,7 +32,7 @@ class Asked:
         self._objective = objective
         self._known = False
 
-    def divide(self, tasks: list[Task], truth: Array) -> Division:
+    def divide(self, tasks: list[Task], truth: FloatArray) -> Division:
         """By the server's values; evenly for the first step, when it knows nothing."""
         if not self._known:
             return even(self._settings)

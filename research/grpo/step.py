@@ -4,15 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from research.policy_zoo.grpo import GrpoSettings, Rollouts, grpo_loss, roll_out
 from research.policy_zoo.model import CharacterModel
 from research.policy_zoo.optimizer import Optimizer
 from research.policy_zoo.tasks import Task
-
-Counts = NDArray[np.int64]
+from vzero_server.types import BoolArray, FloatArray, IntArray
 
 _ROW = 8
 
@@ -26,23 +24,23 @@ class Groups:
         successes: How many of them were right, (P,).
     """
 
-    counts: Counts
-    successes: Counts
+    counts: IntArray
+    successes: IntArray
 
     @property
-    def rates(self) -> NDArray[np.float64]:
+    def rates(self) -> FloatArray:
         """Share of right rollouts of each prompt, (P,); 0 for a prompt without any."""
-        rates: NDArray[np.float64] = self.successes / np.maximum(self.counts, 1)
+        rates: FloatArray = self.successes / np.maximum(self.counts, 1)
         return rates
 
     @property
-    def silent(self) -> NDArray[np.bool_]:
+    def silent(self) -> BoolArray:
         """Groups without a success or without a failure: they teach nothing. (P,)."""
-        silent: NDArray[np.bool_] = (self.successes == 0) | (self.successes == self.counts)
+        silent: BoolArray = (self.successes == 0) | (self.successes == self.counts)
         return silent
 
 
-def split(counts: Counts, size: int = _ROW) -> tuple[Counts, Counts]:
+def split(counts: IntArray, size: int = _ROW) -> tuple[IntArray, IntArray]:
     """Cut groups into rows of at most ``size`` rollouts, so that a batch is not mostly padding.
 
     Returns:
@@ -82,7 +80,7 @@ def budgeted_step(
     model: CharacterModel,
     optimizer: Optimizer,
     tasks: list[Task],
-    counts: Counts,
+    counts: IntArray,
     generator: torch.Generator,
     settings: GrpoSettings,
     scale: float = 1.0,

@@ -9,10 +9,10 @@ from random import Random
 import numpy as np
 import torch
 
-from research.grpo.arms import Arm, Array, divided
+from research.grpo.arms import Arm, divided
 from research.grpo.chances import chances
 from research.grpo.settings import Settings
-from research.grpo.step import Counts, Groups, budgeted_step
+from research.grpo.step import Groups, budgeted_step
 from research.policy_zoo.evaluation import TrainingStream, evaluation_tasks
 from research.policy_zoo.grpo import GrpoSettings
 from research.policy_zoo.model import CharacterModel
@@ -22,6 +22,7 @@ from research.policy_zoo.tasks import FAMILIES, LEVELS, Task, draw
 from research.policy_zoo.training import WARM_LEVELS
 from research.policy_zoo.warmstart import demonstrations, warm_start_loss
 from vzero_server.decisions.utility import Objective, utility
+from vzero_server.types import FloatArray, IntArray
 
 _WARM_SEED = 0
 _TASK_SEED = 1
@@ -101,7 +102,7 @@ def warm_started(settings: Settings, path: Path) -> CharacterModel:
     return model
 
 
-def share_of_optimum(counts: Counts, truth: Array, settings: Settings) -> float:
+def share_of_optimum(counts: IntArray, truth: FloatArray, settings: Settings) -> float:
     """Eq. 10 of a division at the true success rates, over that of the best division; (0, 1]."""
     table = utility(truth, settings.maximum)
     rows = np.arange(len(counts))
@@ -150,7 +151,11 @@ def train(
 
 
 def _note(
-    record: Record, believed: Array | None, truth: Array, groups: Groups, settings: Settings
+    record: Record,
+    believed: FloatArray | None,
+    truth: FloatArray,
+    groups: Groups,
+    settings: Settings,
 ) -> None:
     record.practised.append(float(truth.mean()))
     record.silent.append(float(groups.counts[groups.silent].sum() / settings.total))

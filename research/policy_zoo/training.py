@@ -6,7 +6,6 @@ from random import Random
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from research.policy_zoo.evaluation import TrainingStream
 from research.policy_zoo.grpo import GrpoSettings, grpo_step, roll_out
@@ -15,6 +14,7 @@ from research.policy_zoo.optimizer import grpo_optimizer, warm_start_optimizer
 from research.policy_zoo.policies import Recipe
 from research.policy_zoo.tasks import Task
 from research.policy_zoo.warmstart import demonstrations, warm_start_loss
+from vzero_server.types import Float32Array
 
 EVALUATION_ROLLOUTS = 10
 """Rollouts per evaluation prompt: rewards are avg@10."""
@@ -39,8 +39,8 @@ class Checkpoint:
     """
 
     step: int
-    rewards: NDArray[np.float32]
-    tokens: NDArray[np.float32]
+    rewards: Float32Array
+    tokens: Float32Array
 
 
 def evaluate(model: CharacterModel, tasks: list[Task], step: int, seed: int) -> Checkpoint:

@@ -8,13 +8,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from research.tables.trial import CONTEXT, Progress, Trial
+from research.tables.trial import (
+    CONTEXT,
+    Progress,
+    Trial,
+)
 from vzero_server.model.backbone import Backbone
-from vzero_train.data.outcomes import Outcomes, pools
+from vzero_server.types import BoolArray
+from vzero_train.data.outcomes import (
+    Outcomes,
+    pools,
+)
 from vzero_train.data.protocols import visits
 from vzero_train.data.questions import Question, ask
-from vzero_train.evaluation.baselines import Head, Neighbours
-from vzero_train.evaluation.evaluate import Report, evaluate
+from vzero_train.evaluation.baselines import (
+    Head,
+    Neighbours,
+)
+from vzero_train.evaluation.evaluate import (
+    Report,
+    evaluate,
+)
 from vzero_train.evaluation.judgement import cell
 from vzero_train.reports import pages
 from vzero_train.training.recipe import load_recipe, train_head
@@ -24,8 +38,6 @@ NAME = "figure4"
 TRAINED = "V0 trained on the source"
 SHIPPED = "V0 as shipped"
 NEAREST = "kNN"
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -41,8 +53,8 @@ class Shift:
 
     name: str
     sides: tuple[str, str]
-    source: Mask
-    target: Mask
+    source: BoolArray
+    target: BoolArray
 
 
 def run(
@@ -148,18 +160,18 @@ def shifts(outcomes: Outcomes) -> list[Shift]:
     return found
 
 
-def _better_half(outcomes: Outcomes, names: npt.NDArray[np.str_]) -> Mask | None:
+def _better_half(outcomes: Outcomes, names: npt.NDArray[np.str_]) -> BoolArray | None:
     """Rows of the names with the higher mean reward; None where there is one name."""
     distinct, index = np.unique(names, return_inverse=True)
     if len(distinct) < 2:
         return None
     means = np.bincount(index, weights=outcomes.reward) / np.bincount(index)
     better = np.argsort(means)[len(distinct) // 2 :]
-    chosen: Mask = np.isin(index, better)
+    chosen: BoolArray = np.isin(index, better)
     return chosen
 
 
-def _trained(trial: Trial, rows: Mask, name: str, steps: int) -> Head:
+def _trained(trial: Trial, rows: BoolArray, name: str, steps: int) -> Head:
     outcomes = trial.outcomes.where(rows)
     recipe = load_recipe()
     # A context and its queries must fit the largest pool of the source.
@@ -178,7 +190,7 @@ def _trained(trial: Trial, rows: Mask, name: str, steps: int) -> Head:
     return Head(head, trial.columns.features)
 
 
-def _questions(outcomes: Outcomes, asked: Mask, seed: int) -> list[Question]:
+def _questions(outcomes: Outcomes, asked: BoolArray, seed: int) -> list[Question]:
     rng = np.random.default_rng([seed, CONTEXT])
     questions = []
     for pool in visits(outcomes):

@@ -10,8 +10,13 @@ import numpy as np
 from research.connectors.config import load_connector_config
 from research.tables import study_report
 from research.tables.judging import Figure, Judge, by_source
-from research.tables.study import Progress, Study, Training, Values
+from research.tables.study import (
+    Progress,
+    Study,
+    Training,
+)
 from vzero_server.model.backbone import Backbone
+from vzero_server.types import FloatArray
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.evaluation.judgement import cell
 from vzero_train.reports import pages
@@ -101,7 +106,7 @@ def _curves(study: Study, trainings: Sequence[Training]) -> dict[str, Curve]:
     for source, places in by_source(sequences.validation).items():
         questions = [sequences.validation[place] for place in places]
         judge = Judge(questions, _RESAMPLES)
-        known: dict[str, list[Values]] = {
+        known: dict[str, list[FloatArray]] = {
             "context": [
                 np.full(len(question.queries), sequences.stages[place].context.reward.mean())
                 for place, question in zip(places, questions, strict=True)

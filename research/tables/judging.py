@@ -8,13 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import rankdata
 
-from research.tables.study import Training, Values
+from research.tables.study import Training
+from vzero_server.types import AnyFloatArray, FloatArray
 from vzero_train.data.questions import Question
-from vzero_train.evaluation.metrics import pair_credit, prompt_pairs
-from vzero_train.evaluation.resampling import Interval, Resampling
+from vzero_train.evaluation.metrics import (
+    pair_credit,
+    prompt_pairs,
+)
+from vzero_train.evaluation.resampling import (
+    Interval,
+    Resampling,
+)
 
 RESAMPLES = 1000
 
@@ -32,7 +38,7 @@ class Figure:
     seeds: tuple[float, ...]
 
     @classmethod
-    def of(cls, replicates: Sequence[Values]) -> "Figure":
+    def of(cls, replicates: Sequence[FloatArray]) -> "Figure":
         """From replicates ``[1 + resamples]`` of each seed, drawn alike."""
         seeds = tuple(float(of_seed[0]) for of_seed in replicates)
         return cls(Interval.of(np.mean(replicates, axis=0)), seeds)
@@ -59,18 +65,18 @@ class Judge:
         self._pairs = prompt_pairs(prompts, self._rewards)
         self._of_pairs = Resampling(prompts[self._pairs[0]], resamples=resamples)
 
-    def intra_auc(self, values: Sequence[Values]) -> Values:
+    def intra_auc(self, values: Sequence[FloatArray]) -> FloatArray:
         """Intra-context AUC, mean over contexts weighted by queries (section 5.4)."""
         return self._resampling.mean_auc(self._rewards, np.concatenate(values), self._contexts)
 
-    def pair_accuracy(self, values: Sequence[Values]) -> Values:
+    def pair_accuracy(self, values: Sequence[FloatArray]) -> FloatArray:
         """Pairwise accuracy over the same prompt under two checkpoints (section 5.4)."""
         credit = pair_credit(self._rewards, np.concatenate(values), self._pairs)
         return self._of_pairs.mean(credit)
 
     def residual_correlation(
-        self, values: Sequence[Values], known: Sequence[npt.NDArray[np.floating]]
-    ) -> Values:
+        self, values: Sequence[FloatArray], known: Sequence[AnyFloatArray]
+    ) -> FloatArray:
         """Spearman correlation of (value - reward) with something known (Eq. 26 and 27)."""
         residuals = rankdata(np.concatenate(values) - self._rewards)
         return self._resampling.correlation(residuals, rankdata(np.concatenate(known)))

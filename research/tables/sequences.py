@@ -8,7 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from research.connectors.stages import TrainingStage
-from vzero_train.data.outcomes import Outcomes, Pool
+from vzero_server.types import BoolArray, FloatArray
+from vzero_train.data.outcomes import (
+    Outcomes,
+    Pool,
+)
 from vzero_train.data.questions import Question, ask
 
 _PARTS = ("context", "training", "validation", "test")
@@ -32,7 +36,7 @@ class Sequences:
     stages: tuple[TrainingStage, ...]
     validation: tuple[Question, ...]
     test: tuple[Question, ...]
-    difficulty: npt.NDArray[np.float64]
+    difficulty: FloatArray
 
 
 def joined(several: Sequence[Outcomes]) -> Outcomes:
@@ -111,5 +115,5 @@ def _pools(outcomes: Outcomes) -> list[Pool]:
     return pools
 
 
-def _kept(pool: Pool, kept: npt.NDArray[np.bool_]) -> Pool:
+def _kept(pool: Pool, kept: BoolArray) -> Pool:
     return replace(pool, prompt=pool.prompt[kept], reward=pool.reward[kept])

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from research.connectors.config import ConnectorConfig
@@ -18,14 +16,17 @@ from research.connectors.head import pretrain_head
 from research.connectors.modules import make_connector
 from research.connectors.tabpfn_head import TabPFNConnectorHead, TabPFNStart
 from research.connectors.token_states import TokenStates, token_states
-from research.connectors.trainer import Check, ConnectorTrainer
+from research.connectors.trainer import (
+    Check,
+    ConnectorTrainer,
+)
 from research.tables.sequences import Sequences, divide
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.in_context_head import InContextHead
 from vzero_server.paper.adapter import AdapterConfig
+from vzero_server.types import FloatArray
 from vzero_train.data.outcomes import Outcomes
 
-Values = npt.NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how much of it, and how much there is."""
 
@@ -44,15 +45,15 @@ class Training:
     Attributes:
         curve: Step and validation AUC of every check.
         best_step: Where it peaked; the weights of that step are judged.
-        watched: Values of the validation queries at every check.
-        values: Values of the test queries.
+        watched: FloatArray of the validation queries at every check.
+        values: FloatArray of the test queries.
         seconds: Wall time.
     """
 
     curve: tuple[tuple[int, float], ...]
     best_step: int
-    watched: tuple[tuple[Values, ...], ...]
-    values: tuple[Values, ...]
+    watched: tuple[tuple[FloatArray, ...], ...]
+    values: tuple[FloatArray, ...]
     seconds: float
 
 
@@ -172,7 +173,7 @@ class Study:
             config,
             head=self._head(config, tabpfn),
         )
-        watched: list[tuple[Values, ...]] = []
+        watched: list[tuple[FloatArray, ...]] = []
 
         def on_check(check: Check) -> None:
             watched.append(check.values)

@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from research.tables.trial import Progress, Trial
+from research.tables.trial import (
+    Progress,
+    Trial,
+)
 from vzero_server.model.backbone import Backbone
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.data.protocols import strict_generalisation
@@ -17,7 +20,10 @@ from vzero_train.evaluation.baselines import (
     LogisticRegression,
     Neighbours,
 )
-from vzero_train.evaluation.evaluate import ask_all, judge
+from vzero_train.evaluation.evaluate import (
+    ask_all,
+    judge,
+)
 from vzero_train.evaluation.judgement import cell
 from vzero_train.reports import pages
 

@@ -9,19 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import SHIPPED, Checkpoint, load_checkpoint
 from vzero_server.model.in_context_head import MAX_ROWS
 from vzero_server.model.prompt_encoder import PromptEncoder
+from vzero_server.types import AnyFloatArray
 from vzero_train.data.columns import Columns
 from vzero_train.data.features import prompt_features
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.data.protocols import Stage
 from vzero_train.data.questions import Question, ask
-from vzero_train.evaluation.baselines import Estimator, Head, PromptDifficulty
-from vzero_train.evaluation.evaluate import Answers, Report, judge
+from vzero_train.evaluation.baselines import (
+    Estimator,
+    Head,
+    PromptDifficulty,
+)
+from vzero_train.evaluation.evaluate import (
+    Answers,
+    Report,
+    judge,
+)
 from vzero_train.evaluation.judgement import cell
 from vzero_train.reports import pages
 
@@ -34,8 +42,6 @@ CONTEXT = 256
 V0 = "**V0** (`icl`), one context"
 RETRAIN = "step-wise retrain"
 V0_WHOLE = "**V0** (`icl`), all held-out rollouts"
-
-Floats = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ class Trial:
         head = Head(self.checkpoint.head, self.columns.features)
         pools = {(stage.test.policy, stage.test.step): stage.held_out for stage in stages}
 
-        def read(question: Question) -> Floats:
+        def read(question: Question) -> AnyFloatArray:
             pool = pools[question.policy, question.step]
             return head(
                 replace(

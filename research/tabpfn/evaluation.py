@@ -9,10 +9,17 @@ import torch
 from research.tabpfn.synthetic_tables import synthetic_tables
 from vzero_server.paper.tabpfn import TabPFNHead
 from vzero_server.paper.tabpfn_file import TabPFNFile
+from vzero_server.types import AnyFloatArray
 from vzero_train.data.questions import Question
-from vzero_train.evaluation.baselines import Estimator, Floats, LogisticRegression
+from vzero_train.evaluation.baselines import (
+    Estimator,
+    LogisticRegression,
+)
 from vzero_train.evaluation.metrics import auc
-from vzero_train.evaluation.resampling import Interval, Resampling
+from vzero_train.evaluation.resampling import (
+    Interval,
+    Resampling,
+)
 
 _ASKED = 128
 _EDGE = 1e-6
@@ -92,7 +99,7 @@ class _Frozen:
         self._head, self._features = head, features
 
     @torch.inference_mode()
-    def __call__(self, question: Question) -> Floats:
+    def __call__(self, question: Question) -> AnyFloatArray:
         """See ``Estimator``."""
         labels = torch.from_numpy(question.context_rewards >= 0.5).float()
         context, queries = (
@@ -100,25 +107,25 @@ class _Frozen:
             for part in (question.context, question.queries)
         )
         logits = self._head(context, labels[None], queries)
-        values: Floats = logits[0].softmax(-1)[:, 1].double().numpy()
+        values: AnyFloatArray = logits[0].softmax(-1)[:, 1].double().numpy()
         return values
 
 
-def _question(rewards: Floats, rows: int) -> Question:
+def _question(rewards: AnyFloatArray, rows: int) -> Question:
     places = np.arange(len(rewards))
     return Question(
         "synthetic", -1, "tables", places[:rows], rewards[:rows], places[rows:], rewards[rows:]
     )
 
 
-def _scaled(features: Floats, rows: int) -> Floats:
+def _scaled(features: AnyFloatArray, rows: int) -> AnyFloatArray:
     """Columns ``[rows + asked, C]`` with mean 0 and standard deviation 1 over the context."""
     context = features[:rows]
-    scaled: Floats = (features - context.mean(0)) / (context.std(0) + _EDGE)
+    scaled: AnyFloatArray = (features - context.mean(0)) / (context.std(0) + _EDGE)
     return scaled
 
 
-def _mean(scores: Floats) -> Interval:
+def _mean(scores: AnyFloatArray) -> Interval:
     """The mean over tables; those whose rewards are all alike have no AUC."""
     known = scores[np.isfinite(scores)].astype(np.float64)
     return Interval.of(Resampling(np.arange(len(known))).mean(known))

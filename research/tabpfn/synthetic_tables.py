@@ -6,11 +6,12 @@ a synthetic policy (``synthetic``) that looks at the factors and at the columns.
 """
 
 import numpy as np
-import numpy.typing as npt
 
-from vzero_train.training.synthetic import random_skill, unit
-
-Floats = npt.NDArray[np.float32]
+from vzero_server.types import Float32Array
+from vzero_train.training.synthetic import (
+    random_skill,
+    unit,
+)
 
 _SUCCESS = 0.5
 _MOST_FACTORS = 24
@@ -19,7 +20,7 @@ _MOST_CLUSTERS = 8
 
 def synthetic_tables(
     rng: np.random.Generator, tables: int, context: int, asked: int, columns: int
-) -> tuple[Floats, Floats]:
+) -> tuple[Float32Array, Float32Array]:
     """New tables.
 
     Args:
@@ -39,7 +40,7 @@ def synthetic_tables(
 
 def _table(
     rng: np.random.Generator, context: int, asked: int, columns: int
-) -> tuple[Floats, Floats]:
+) -> tuple[Float32Array, Float32Array]:
     while True:
         factors = _factors(rng, context + asked)
         features = _columns(rng, factors, columns)
@@ -50,27 +51,27 @@ def _table(
             return features, rewards
 
 
-def _rewards(rng: np.random.Generator, seen: Floats) -> Floats:
+def _rewards(rng: np.random.Generator, seen: Float32Array) -> Float32Array:
     """Rewards ``[rows]``, 0 or 1: a random function of what is seen, and luck."""
     skill = unit(random_skill(seen, rng))
     sharpness, ability = rng.gamma(2.0, 1.5), rng.standard_normal()
     chance = 1.0 / (1.0 + np.exp(-(skill * sharpness + ability)))
-    rewards: Floats = (rng.random(len(chance)) < chance).astype(np.float32)
+    rewards: Float32Array = (rng.random(len(chance)) < chance).astype(np.float32)
     return rewards
 
 
-def _factors(rng: np.random.Generator, rows: int) -> Floats:
+def _factors(rng: np.random.Generator, rows: int) -> Float32Array:
     """Hidden factors ``[rows, factors]``: normal, around some centres, the later the smaller."""
     count = int(rng.integers(1, _MOST_FACTORS + 1))
     centres = rng.standard_normal((int(rng.integers(1, _MOST_CLUSTERS + 1)), count))
     member = rng.integers(len(centres), size=rows)
     factors = rng.uniform(0.0, 2.0) * centres[member] + rng.standard_normal((rows, count))
     decay = rng.uniform(0.0, 1.0)
-    sized: Floats = (factors * np.arange(1, count + 1) ** -decay).astype(np.float32)
+    sized: Float32Array = (factors * np.arange(1, count + 1) ** -decay).astype(np.float32)
     return sized
 
 
-def _columns(rng: np.random.Generator, factors: Floats, columns: int) -> Floats:
+def _columns(rng: np.random.Generator, factors: Float32Array, columns: int) -> Float32Array:
     """Columns ``[rows, columns]``: linear in the factors or bent, with noise, on any scale."""
     count = factors.shape[1]
     seen = rng.standard_normal((count, columns)) * (rng.random((count, columns)) < rng.random())
@@ -79,5 +80,5 @@ def _columns(rng: np.random.Generator, factors: Floats, columns: int) -> Floats:
         view = np.tanh(rng.uniform(0.5, 2.0) * view + rng.standard_normal(columns))
     noise = rng.gamma(1.0, 0.2) * rng.standard_normal(view.shape)
     scale = np.exp(rng.standard_normal(columns))
-    noisy: Floats = ((view + noise) * scale).astype(np.float32)
+    noisy: Float32Array = ((view + noise) * scale).astype(np.float32)
     return noisy

@@ -9,7 +9,10 @@ import torch
 
 import vzero
 from research.connectors.tabpfn_head import TabPFNConnectorHead, TabPFNStart
-from research.connectors.trainer import Check, ConnectorTrainer
+from research.connectors.trainer import (
+    Check,
+    ConnectorTrainer,
+)
 from tests.research.test_connector import (
     CONFIG,
     HIDDEN,

@@ -4,13 +4,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from vzero_server.model.prompt_encoder import PromptEncoder
 from vzero_server.model.text_columns import NAMES
-from vzero_server.types import Features
-
-Floats = npt.NDArray[np.float32]
+from vzero_server.types import Features, Float32Array
 
 _LIMIT = 5.0
 
@@ -25,8 +22,8 @@ class Columns:
         features: What the head reads, ``[P, columns]``.
     """
 
-    embeddings: Floats
-    text: Floats
+    embeddings: Float32Array
+    text: Float32Array
     features: Features
 
     @classmethod
@@ -41,12 +38,12 @@ class Columns:
         )
 
     @property
-    def lengths(self) -> Floats:
+    def lengths(self) -> Float32Array:
         """Standardised log of the length, ``[P, 1]``."""
         return self.text[:, :1]
 
     @property
-    def wide(self) -> Floats:
+    def wide(self) -> Float32Array:
         """Embeddings of unit variance and text statistics, ``[P, d + 32]``."""
         scale = self.embeddings.shape[1] ** 0.5
         return np.concatenate([self.embeddings * scale, self.text], axis=1)

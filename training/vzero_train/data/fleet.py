@@ -6,10 +6,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from vzero_server.types import Float32Array, FloatArray, IntArray
 from vzero_train.data.outcomes import Outcomes
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 # Share of the prompts a policy must have been tried on to be part of the fleet.
 _COVERAGE = 0.9
@@ -37,8 +35,8 @@ class Fleet:
     texts: tuple[str, ...]
     benchmarks: npt.NDArray[np.str_]
     policies: tuple[str, ...]
-    rewards: Floats
-    costs: Floats
+    rewards: FloatArray
+    costs: FloatArray
     unit: str
 
     def __len__(self) -> int:
@@ -107,7 +105,7 @@ def fleet_of(outcomes: Outcomes, *, sized: bool = False) -> Fleet:
     )
 
 
-def _costs(outcomes: Outcomes, rows: Ints) -> tuple[Floats, str]:
+def _costs(outcomes: Outcomes, rows: IntArray) -> tuple[FloatArray, str]:
     """What attempts cost, ``[n, P]``, and in which unit."""
     tokens, sizes = _amounts(outcomes.tokens, rows), _amounts(outcomes.params, rows)
     counted = bool(np.isfinite(tokens).any(0).all())
@@ -124,7 +122,7 @@ def _costs(outcomes: Outcomes, rows: Ints) -> tuple[Floats, str]:
     return costs, " x ".join(["params_b"] * sized + ["tokens"] * counted)
 
 
-def _amounts(amounts: npt.NDArray[np.float32] | None, rows: Ints) -> Floats:
+def _amounts(amounts: Float32Array | None, rows: IntArray) -> FloatArray:
     if amounts is None:
         return np.full(rows.shape, np.nan)
     return amounts[rows].astype(np.float64)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vzero_server.types import BoolArray, Float32Array, FloatArray, IntArray
+
 REQUIRED = ("prompt", "policy", "reward")
 OPTIONAL = ("benchmark", "source", "step", "n_rollouts", "cost_tokens", "params_b")
 
-Strings = npt.NDArray[np.str_]
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+StringArray = npt.NDArray[np.str_]
 
 
 class OutcomesError(Exception):
@@ -38,20 +38,20 @@ class Outcomes:
     """
 
     texts: tuple[str, ...]
-    prompt: Ints
-    policy: Strings
-    benchmark: Strings
-    source: Strings
-    step: Ints
-    reward: Floats
-    rollouts: Ints
-    tokens: Floats | None = None
-    params: Floats | None = None
+    prompt: IntArray
+    policy: StringArray
+    benchmark: StringArray
+    source: StringArray
+    step: IntArray
+    reward: Float32Array
+    rollouts: IntArray
+    tokens: Float32Array | None = None
+    params: Float32Array | None = None
 
     def __len__(self) -> int:
         return len(self.reward)
 
-    def where(self, kept: npt.NDArray[np.bool_]) -> "Outcomes":
+    def where(self, kept: BoolArray) -> "Outcomes":
         """The rows for which ``kept`` is true; ``texts`` stay as they are."""
         return Outcomes(
             self.texts,
@@ -66,11 +66,11 @@ class Outcomes:
             None if self.params is None else self.params[kept],
         )
 
-    def difficulty(self) -> npt.NDArray[np.float64]:
+    def difficulty(self) -> FloatArray:
         """Mean reward of every prompt over all rows, ``[len(texts)]`` (Eq. 25); 0 without rows."""
         size = len(self.texts)
         sums = np.bincount(self.prompt, weights=self.reward, minlength=size)
-        means: npt.NDArray[np.float64] = sums / np.bincount(self.prompt, minlength=size).clip(1)
+        means: FloatArray = sums / np.bincount(self.prompt, minlength=size).clip(1)
         return means
 
     def noise(self) -> float:
@@ -101,8 +101,8 @@ class Pool:
     policy: str
     step: int
     benchmark: str
-    prompt: Ints
-    reward: Floats
+    prompt: IntArray
+    reward: Float32Array
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -180,7 +180,7 @@ def pools(outcomes: Outcomes, min_rows: int = 60) -> list[Pool]:
 
 def _grouped(
     outcomes: Outcomes,
-    key: Strings,
+    key: StringArray,
     name: Callable[[str], str],
     min_rows: int,
     mixed: bool = False,
@@ -204,7 +204,7 @@ def _grouped(
         )
 
 
-def _first_of_each(outcomes: Outcomes) -> npt.NDArray[np.bool_]:
+def _first_of_each(outcomes: Outcomes) -> BoolArray:
     """True for the first row of each (source, benchmark, policy, step, prompt)."""
     keys = (outcomes.source, outcomes.benchmark, outcomes.policy, outcomes.step, outcomes.prompt)
     stacked = np.stack([_codes(key) for key in keys])
@@ -214,11 +214,11 @@ def _first_of_each(outcomes: Outcomes) -> npt.NDArray[np.bool_]:
     return kept
 
 
-def _codes(values: npt.NDArray[Any]) -> Ints:
+def _codes(values: npt.NDArray[Any]) -> IntArray:
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
-def _numbers(path: Path, table: Any, name: str, missing: float) -> Ints | Floats:  # noqa: ANN401
+def _numbers(path: Path, table: Any, name: str, missing: float) -> IntArray | Float32Array:  # noqa: ANN401
     """A column of numbers; ``missing`` stands where there is none."""
     import pyarrow as pa
 
@@ -229,11 +229,11 @@ def _numbers(path: Path, table: Any, name: str, missing: float) -> Ints | Floats
         return np.full(table.num_rows, missing)
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise OutcomesError(f"{path}: {name} must be numbers, not {column.type}")
-    numbers: Floats = column.to_numpy().astype(np.float64)
+    numbers: Float32Array = column.to_numpy().astype(np.float64)
     return np.where(np.isnan(numbers), missing, numbers)
 
 
-def _amounts(path: Path, table: Any, name: str) -> Floats | None:  # noqa: ANN401
+def _amounts(path: Path, table: Any, name: str) -> Float32Array | None:  # noqa: ANN401
     """A column of numbers that are not negative, NaN where there is none; None without any."""
     amounts = _numbers(path, table, name, missing=np.nan).astype(np.float32)
     wrong = (amounts < 0.0) | np.isinf(amounts)
@@ -243,7 +243,7 @@ def _amounts(path: Path, table: Any, name: str) -> Floats | None:  # noqa: ANN40
     return None if np.isnan(amounts).all() else amounts
 
 
-def _strings(path: Path, table: Any, name: str) -> Strings:  # noqa: ANN401
+def _strings(path: Path, table: Any, name: str) -> StringArray:  # noqa: ANN401
     """A column of names; empty where there is none."""
     if name not in table.column_names:
         return np.full(table.num_rows, "", dtype=np.str_)

@@ -4,9 +4,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from vzero_train.data.outcomes import Ints, Outcomes, Pool
+from vzero_server.types import BoolArray, IntArray
+from vzero_train.data.outcomes import (
+    Outcomes,
+    Pool,
+)
 
 MIXED = "*"
 """Benchmark of a pool that holds several."""
@@ -139,7 +142,7 @@ def unseen_benchmarks(outcomes: Outcomes, benchmarks: Collection[str]) -> Split:
     return Split(outcomes.where(~_prompts_of(outcomes, held)), outcomes.where(held))
 
 
-def _runs(outcomes: Outcomes) -> Iterator[tuple[str, list[Ints]]]:
+def _runs(outcomes: Outcomes) -> Iterator[tuple[str, list[IntArray]]]:
     """Every policy with the rows of each of its steps, in order; each prompt once per step."""
     for policy in np.unique(outcomes.policy):
         rows = np.flatnonzero(outcomes.policy == policy)
@@ -155,7 +158,7 @@ def _stage(
     outcomes: Outcomes,
     policy: str,
     when: tuple[int, int],
-    parts: tuple[Ints, Ints],
+    parts: tuple[IntArray, IntArray],
     rng: np.random.Generator,
 ) -> Stage:
     judged, rest = parts
@@ -172,7 +175,7 @@ def _stage(
     )
 
 
-def _balanced(outcomes: Outcomes, rows: Ints, rng: np.random.Generator) -> Ints:
+def _balanced(outcomes: Outcomes, rows: IntArray, rng: np.random.Generator) -> IntArray:
     """As many successes as failures, as many as there are of the rarer."""
     success = outcomes.reward[rows] >= 0.5
     count = int(min(success.sum(), (~success).sum()))
@@ -180,7 +183,7 @@ def _balanced(outcomes: Outcomes, rows: Ints, rng: np.random.Generator) -> Ints:
     return rng.permutation(np.concatenate(chosen))
 
 
-def _pool(outcomes: Outcomes, policy: str, rows: Ints) -> Pool:
+def _pool(outcomes: Outcomes, policy: str, rows: IntArray) -> Pool:
     benchmarks = np.unique(outcomes.benchmark[rows])
     return Pool(
         policy=policy,
@@ -191,7 +194,7 @@ def _pool(outcomes: Outcomes, policy: str, rows: Ints) -> Pool:
     )
 
 
-def _prompts_of(outcomes: Outcomes, rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _prompts_of(outcomes: Outcomes, rows: BoolArray) -> BoolArray:
     """True where a row's prompt is also the prompt of one of ``rows``."""
     held = np.zeros(len(outcomes.texts), dtype=bool)
     held[outcomes.prompt[rows]] = True

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vzero_train.data.outcomes import Floats, Ints, Pool
+from vzero_server.types import Float32Array, IntArray
+from vzero_train.data.outcomes import Pool
 
 # A pool with almost only successes or failures ranks nothing.
 _RATES = (0.03, 0.97)
@@ -31,11 +32,11 @@ class Question:
     policy: str
     step: int
     benchmark: str
-    context: Ints
-    context_rewards: Floats
-    queries: Ints
-    rewards: Floats
-    ages: Ints | None = None
+    context: IntArray
+    context_rewards: Float32Array
+    queries: IntArray
+    rewards: Float32Array
+    ages: IntArray | None = None
 
 
 def draw_questions(

@@ -20,7 +20,10 @@ from vzero import Client
 from vzero_server.testing.local_server import LocalServer
 from vzero_server.types import FloatArray
 from vzero_train.data.zoo import zoo
-from vzero_train.evaluation.metrics import auc, mse
+from vzero_train.evaluation.metrics import (
+    auc,
+    mse,
+)
 
 # Prompts of each checkpoint whose outcomes are streamed, and others that are only asked for.
 # The server's window of 2,048 outcomes holds the last four checkpoints.

@@ -4,14 +4,11 @@ import warnings
 from typing import Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from vzero_server.model.in_context_head import InContextHead
+from vzero_server.types import AnyFloatArray, IntArray
 from vzero_train.data.questions import Question
-
-Floats = npt.NDArray[np.floating]
-Ints = npt.NDArray[np.int64]
 
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 _PENALTIES = (1e2, 1e3, 1e4, 1e5)
@@ -22,14 +19,14 @@ _MOST_WEIGHT = 30
 class Estimator(Protocol):
     """Answers a question: how likely is success on each query?"""
 
-    def __call__(self, question: Question) -> Floats:
+    def __call__(self, question: Question) -> AnyFloatArray:
         """Probabilities in [0, 1], ``[queries]``."""
 
 
 class ContextMean:
     """The same value for every query: the mean reward of the context."""
 
-    def __call__(self, question: Question) -> Floats:
+    def __call__(self, question: Question) -> AnyFloatArray:
         """See ``Estimator``."""
         return np.full(len(question.queries), context_mean(question))
 
@@ -37,10 +34,10 @@ class ContextMean:
 class Neighbours:
     """Mean reward of the k nearest prompts of the context, Euclidean (Eq. 52)."""
 
-    def __init__(self, embeddings: Floats, k: int = 64) -> None:
+    def __init__(self, embeddings: AnyFloatArray, k: int = 64) -> None:
         self._embeddings, self._k = embeddings, k
 
-    def __call__(self, question: Question) -> Floats:
+    def __call__(self, question: Question) -> AnyFloatArray:
         """See ``Estimator``; of a small context a quarter are neighbours."""
         size = len(question.context)
         if size == 0:
@@ -51,7 +48,7 @@ class Neighbours:
         norms = (near**2).sum(1)
         distances = norms - 2.0 * queries @ near.T
         nearest = np.argpartition(distances, k - 1, axis=1)[:, :k]
-        values: Floats = question.context_rewards[nearest].mean(1)
+        values: AnyFloatArray = question.context_rewards[nearest].mean(1)
         return values
 
 
@@ -62,10 +59,10 @@ class LogisticRegression:
     its only column it is the weakest one worth naming.
     """
 
-    def __init__(self, columns: Floats) -> None:
+    def __init__(self, columns: AnyFloatArray) -> None:
         self._columns = columns
 
-    def __call__(self, question: Question) -> Floats:
+    def __call__(self, question: Question) -> AnyFloatArray:
         """See ``Estimator``; the context mean where all labels are equal."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression as Fixed
@@ -84,7 +81,7 @@ class LogisticRegression:
             else:
                 model = Chosen(Cs=_STRENGTHS, cv=folds, scoring="neg_log_loss", max_iter=300)
             model.fit(self._columns[question.context], success)
-        values: Floats = model.predict_proba(self._columns[question.queries])[:, 1]
+        values: AnyFloatArray = model.predict_proba(self._columns[question.queries])[:, 1]
         return values
 
 
@@ -94,12 +91,12 @@ class PromptDifficulty:
     The part a reward model plays in the paper: it sees the prompt and not the context.
     """
 
-    def __init__(self, values: Floats) -> None:
+    def __init__(self, values: AnyFloatArray) -> None:
         """Take the value of each prompt, ``[prompts]``; see ``fit`` and ``cross_fit``."""
         self._values = values
 
     @classmethod
-    def fit(cls, columns: Floats, prompts: Ints, rewards: Floats) -> Self:
+    def fit(cls, columns: AnyFloatArray, prompts: IntArray, rewards: AnyFloatArray) -> Self:
         """Ridge regression of mean rewards on columns of prompts.
 
         Args:
@@ -112,7 +109,13 @@ class PromptDifficulty:
 
     @classmethod
     def cross_fit(
-        cls, columns: Floats, prompts: Ints, rewards: Floats, *, folds: int = 5, seed: int = 0
+        cls,
+        columns: AnyFloatArray,
+        prompts: IntArray,
+        rewards: AnyFloatArray,
+        *,
+        folds: int = 5,
+        seed: int = 0,
     ) -> Self:
         """The same where no outcomes are set aside: no prompt's own rewards enter its value.
 
@@ -134,7 +137,7 @@ class PromptDifficulty:
                 values[part] = _ridge(columns, prompts, rewards, others)[part]
         return cls(values)
 
-    def __call__(self, question: Question) -> Floats:
+    def __call__(self, question: Question) -> AnyFloatArray:
         """See ``Estimator``."""
         return self._values[question.queries]
 
@@ -142,11 +145,11 @@ class PromptDifficulty:
 class Head:
     """The in-context head on cached features; it reads the ages of rows where there are any."""
 
-    def __init__(self, head: InContextHead, features: npt.NDArray[np.floating]) -> None:
+    def __init__(self, head: InContextHead, features: AnyFloatArray) -> None:
         self._head, self._features = head.eval(), features
 
     @torch.inference_mode()
-    def __call__(self, question: Question) -> Floats:
+    def __call__(self, question: Question) -> AnyFloatArray:
         """See ``Estimator``."""
         context = self._rows(question.context)
         rewards = torch.from_numpy(question.context_rewards).float().unsqueeze(0)
@@ -155,10 +158,10 @@ class Head:
             ages = torch.from_numpy(question.ages).float().unsqueeze(0)
         encoded = self._head.encode(context, rewards, ages=ages)
         logits = self._head.predict(encoded, self._rows(question.queries))
-        values: Floats = torch.sigmoid(logits)[0].double().numpy()
+        values: AnyFloatArray = torch.sigmoid(logits)[0].double().numpy()
         return values
 
-    def _rows(self, prompts: npt.NDArray[np.int64]) -> torch.Tensor:
+    def _rows(self, prompts: IntArray) -> torch.Tensor:
         features = torch.from_numpy(self._features[prompts].astype(np.float32))
         return self._head.rows(features).unsqueeze(0)
 
@@ -168,7 +171,9 @@ def context_mean(question: Question) -> float:
     return float(question.context_rewards.mean()) if len(question.context) else 0.5
 
 
-def _ridge(columns: Floats, prompts: Ints, rewards: Floats, known: Ints) -> Floats:
+def _ridge(
+    columns: AnyFloatArray, prompts: IntArray, rewards: AnyFloatArray, known: IntArray
+) -> AnyFloatArray:
     """Values of all prompts, learned from the mean rewards of ``known`` ones."""
     from sklearn.linear_model import RidgeCV
 
@@ -176,5 +181,5 @@ def _ridge(columns: Floats, prompts: Ints, rewards: Floats, known: Ints) -> Floa
     sums = np.bincount(prompts, weights=rewards, minlength=len(columns))[known]
     model = RidgeCV(alphas=_PENALTIES)
     model.fit(columns[known], sums / counts, sample_weight=np.minimum(counts, _MOST_WEIGHT))
-    values: Floats = model.predict(columns).clip(0.01, 0.99)
+    values: AnyFloatArray = model.predict(columns).clip(0.01, 0.99)
     return values

@@ -8,13 +8,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from vzero_server.types import AnyFloatArray, FloatArray
 from vzero_train.data.questions import Question
 from vzero_train.evaluation.baselines import Estimator
-from vzero_train.evaluation.metrics import pair_credit, prompt_pairs
-from vzero_train.evaluation.resampling import Interval, Resampling
-
-Floats = npt.NDArray[np.floating]
-Array = npt.NDArray[np.float64]
+from vzero_train.evaluation.metrics import (
+    pair_credit,
+    prompt_pairs,
+)
+from vzero_train.evaluation.resampling import (
+    Interval,
+    Resampling,
+)
 
 LEADS = {"auc": 1.0, "pairwise": 1.0, "pairwise_lineage": 1.0, "mse": -1.0, "ece": -1.0}
 """Figures that are compared, and whether more is better."""
@@ -30,7 +34,7 @@ class Answers:
     """
 
     questions: Sequence[Question]
-    values: Mapping[str, Sequence[Floats]]
+    values: Mapping[str, Sequence[AnyFloatArray]]
 
     def where(self, kept: Callable[[Question], bool]) -> "Answers":
         """The answers to some of the questions."""
@@ -104,7 +108,7 @@ def ask_all(
         questions: Of any policies and steps.
         progress: Called with the questions answered and their number.
     """
-    values: dict[str, list[Floats]] = {name: [] for name in estimators}
+    values: dict[str, list[AnyFloatArray]] = {name: [] for name in estimators}
     for done, question in enumerate(questions, start=1):
         for name, estimator in estimators.items():
             values[name].append(np.asarray(estimator(question), dtype=np.float64))
@@ -117,7 +121,7 @@ def judge(
     answers: Answers,
     judged: str,
     *,
-    difficulty: Floats | None = None,
+    difficulty: AnyFloatArray | None = None,
     by_prompt: bool = False,
     resamples: int = 2000,
     seed: int = 0,
@@ -157,7 +161,7 @@ def evaluate(
     questions: Sequence[Question],
     judged: str,
     *,
-    difficulty: Floats | None = None,
+    difficulty: AnyFloatArray | None = None,
     by_prompt: bool = False,
     resamples: int = 2000,
     seed: int = 0,
@@ -179,7 +183,7 @@ class _Sheet:
     def __init__(
         self,
         questions: Sequence[Question],
-        difficulty: Floats | None,
+        difficulty: AnyFloatArray | None,
         by_prompt: bool,
         resamples: int,
         seed: int,
@@ -201,7 +205,7 @@ class _Sheet:
         self._of_one = policies[left] == policies[right]
         self._by_pair = Resampling(prompts[left], resamples=resamples, seed=seed)
 
-    def figures(self, values: Array) -> dict[str, Array]:
+    def figures(self, values: FloatArray) -> dict[str, FloatArray]:
         """Replicates of all figures of a report."""
         residuals = rankdata(values - self._rewards)
         nothing = np.full(len(self._rows.mean(values)), np.nan)
@@ -217,10 +221,10 @@ class _Sheet:
             else self._rows.correlation(residuals, self._difficulty),
         }
 
-    def _pairwise(self, values: Array, counted: Array) -> Array:
+    def _pairwise(self, values: FloatArray, counted: FloatArray) -> FloatArray:
         credit = pair_credit(self._rewards, values, self._pairs)
         with np.errstate(invalid="ignore", divide="ignore"):
-            share: Array = self._by_pair.total(credit * counted) / self._by_pair.total(counted)
+            share: FloatArray = self._by_pair.total(credit * counted) / self._by_pair.total(counted)
         return share
 
 
@@ -228,7 +232,7 @@ def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return np.concatenate([np.empty(0), *arrays])
 
 
-def _mean(rewards: Floats) -> float:
+def _mean(rewards: AnyFloatArray) -> float:
     return float(rewards.mean()) if len(rewards) else 0.5
 
 

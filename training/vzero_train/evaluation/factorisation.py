@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vzero_train.evaluation.routers import Array, Floats, Ints, Task
+from vzero_server.types import AnyFloatArray, FloatArray, IntArray
+from vzero_train.evaluation.routers import Task
 
 _WIDTHS = (8, 32)
 _DECAYS = (1e-2, 1.0)
@@ -25,12 +26,12 @@ class Factorisation:
     of epochs are chosen on a fifth of the known prompts, then all are learned from.
     """
 
-    def __init__(self, embeddings: Floats) -> None:
+    def __init__(self, embeddings: AnyFloatArray) -> None:
         """Take embeddings of all prompts, ``[prompts, d]``, of length 1."""
         scale = embeddings.shape[1] ** 0.5
         self._columns = torch.from_numpy((embeddings * scale).astype(np.float32))
 
-    def __call__(self, task: Task) -> Array:
+    def __call__(self, task: Task) -> FloatArray:
         """See ``Router``."""
         order = np.random.default_rng(task.seed).permutation(len(task.known))
         apart = max(1, int(_VALIDATION * len(order)))
@@ -66,8 +67,8 @@ class Factorisation:
             yield epoch
 
     @torch.inference_mode()
-    def _values(self, model: "_Model", prompts: Ints) -> Array:
-        values: Array = (
+    def _values(self, model: "_Model", prompts: IntArray) -> FloatArray:
+        values: FloatArray = (
             torch.sigmoid(model(self._columns[torch.from_numpy(prompts)])).double().numpy()
         )
         return values

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.integrate import trapezoid
 
-Array = npt.NDArray[np.float64]
+from vzero_server.types import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +25,8 @@ class Frontier:
         rewards: Of the vertices, rising, ``[v]``.
     """
 
-    costs: Array
-    rewards: Array
+    costs: FloatArray
+    rewards: FloatArray
 
     @classmethod
     def of(cls, costs: npt.ArrayLike, rewards: npt.ArrayLike) -> Self:

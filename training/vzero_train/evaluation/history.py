@@ -4,19 +4,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.special import expit
 
 from vzero_server.model.in_context_head import InContextHead
+from vzero_server.types import AnyFloatArray, FloatArray, IntArray
 from vzero_server.values.ages import ages_of
 from vzero_server.values.dispersion import concentration
 from vzero_server.values.history import Dynamics, fit, fuse
 from vzero_server.values.visits import Past, past_of, past_of_rows
-from vzero_train.data.outcomes import Ints, Outcomes
+from vzero_train.data.outcomes import Outcomes
 from vzero_train.progress import Progress
-
-Array = npt.NDArray[np.float64]
 
 CONTEXT = 512
 """Newest rows of the log, which the head reads."""
@@ -43,35 +41,35 @@ class Turn:
 
     policy: str
     step: int
-    prompts: Ints
-    rewards: Array
-    rollouts: Ints
-    values: Array
-    left_out: Array
+    prompts: IntArray
+    rewards: FloatArray
+    rollouts: IntArray
+    values: FloatArray
+    left_out: FloatArray
     size: float
     past: Past
     mean: float
     dynamics: tuple[Dynamics, Dynamics]
 
     @property
-    def last(self) -> Array:
+    def last(self) -> FloatArray:
         """Reward of each prompt's last visit, ``[n]``."""
         found = np.empty(len(self.prompts))
         newest = self.past.ages == 1.0
         found[self.past.owner[newest]] = self.past.rewards[newest]
         return found
 
-    def decayed(self, worth: float, decay: float) -> Array:
+    def decayed(self, worth: float, decay: float) -> FloatArray:
         """Mean of Beta(worth/2 + sum decay^age s, worth/2 + sum decay^age f), ``[n]``."""
         counts = self.past.rollouts * decay**self.past.ages
         good = np.bincount(self.past.owner, counts * self.past.rewards, len(self.prompts))
         every = np.bincount(self.past.owner, counts, len(self.prompts))
-        mean: Array = (0.5 * worth + good) / (worth + every)
+        mean: FloatArray = (0.5 * worth + good) / (worth + every)
         return mean
 
     def fused(
         self, *, shift: bool = True, left_out: bool = False, dynamics: Dynamics | None = None
-    ) -> Array:
+    ) -> FloatArray:
         """Values with history, ``[n]``.
 
         Args:
@@ -88,7 +86,7 @@ class Turn:
 def turns(
     outcomes: Outcomes,
     head: InContextHead,
-    features: npt.NDArray[np.floating],
+    features: AnyFloatArray,
     *,
     share: float = 1.0,
     seed: int = 0,
@@ -128,14 +126,14 @@ def turns(
 @torch.inference_mode()
 def _turn(
     outcomes: Outcomes,
-    log: Ints,
-    asked: Ints,
+    log: IntArray,
+    asked: IntArray,
     head: InContextHead,
-    features: npt.NDArray[np.floating],
+    features: AnyFloatArray,
 ) -> Turn:
     context = log[-CONTEXT:]
 
-    def rows(prompts: Ints) -> torch.Tensor:
+    def rows(prompts: IntArray) -> torch.Tensor:
         return head.rows(torch.from_numpy(features[prompts].astype(np.float32))).unsqueeze(0)
 
     prompts, rewards = outcomes.prompt[asked], outcomes.reward.astype(np.float64)
@@ -177,7 +175,7 @@ def _turn(
     )
 
 
-def _past(outcomes: Outcomes, log: Ints, prompts: Ints) -> Past:
+def _past(outcomes: Outcomes, log: IntArray, prompts: IntArray) -> Past:
     place = np.full(len(outcomes.texts), -1)
     place[prompts] = np.arange(len(prompts))
     rows = log[place[outcomes.prompt[log]] >= 0]
@@ -190,5 +188,5 @@ def _past(outcomes: Outcomes, log: Ints, prompts: Ints) -> Past:
     )
 
 
-def _floats(numbers: npt.NDArray[np.int64]) -> Array:
+def _floats(numbers: IntArray) -> FloatArray:
     return numbers.astype(np.float64)

@@ -6,9 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from vzero_train.data.outcomes import Outcomes, pools
+from vzero_train.data.outcomes import (
+    Outcomes,
+    pools,
+)
 from vzero_train.data.questions import Question, draw_questions
-from vzero_train.evaluation.evaluate import Answers, Report, ask_all, judge
+from vzero_train.evaluation.evaluate import (
+    Answers,
+    Report,
+    ask_all,
+    judge,
+)
 from vzero_train.evaluation.lineup import JUDGED, NAMES, Lineup
 from vzero_train.evaluation.resampling import Interval
 

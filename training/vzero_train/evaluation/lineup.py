@@ -15,7 +15,11 @@ from vzero_train.evaluation.baselines import (
     Neighbours,
     PromptDifficulty,
 )
-from vzero_train.evaluation.sequential import PreviousEpoch, StepwiseRetrain, VanillaValueModel
+from vzero_train.evaluation.sequential import (
+    PreviousEpoch,
+    StepwiseRetrain,
+    VanillaValueModel,
+)
 
 NAMES = (
     "icl",

@@ -4,8 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-Array = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from vzero_server.types import FloatArray, IntArray
 
 # An avg@n of at least this counts as a success.
 SUCCESS = 0.5
@@ -29,7 +28,7 @@ def auc(rewards: npt.ArrayLike, values: npt.ArrayLike) -> float:
     return float((ranks[success].sum() - good * (good + 1) / 2) / (good * poor))
 
 
-def weighted_auc(rewards: npt.ArrayLike, values: npt.ArrayLike, weights: Array) -> Array:
+def weighted_auc(rewards: npt.ArrayLike, values: npt.ArrayLike, weights: FloatArray) -> FloatArray:
     """The AUC of one context under many weightings of its queries.
 
     Args:
@@ -53,7 +52,7 @@ def weighted_auc(rewards: npt.ArrayLike, values: npt.ArrayLike, weights: Array) 
     good = np.where(success, weights, 0.0)
     pairs = good.sum(1) * poor.sum(1)
     with np.errstate(invalid="ignore"):
-        found: Array = np.where(pairs > 0.0, (good * credit).sum(1) / pairs, np.nan)
+        found: FloatArray = np.where(pairs > 0.0, (good * credit).sum(1) / pairs, np.nan)
     return found
 
 
@@ -62,7 +61,7 @@ def mse(rewards: npt.ArrayLike, values: npt.ArrayLike) -> float:
     return float(np.mean(np.square(np.asarray(rewards, np.float64) - np.asarray(values))))
 
 
-def prompt_pairs(prompts: npt.ArrayLike, rewards: npt.ArrayLike) -> tuple[Ints, Ints]:
+def prompt_pairs(prompts: npt.ArrayLike, rewards: npt.ArrayLike) -> tuple[IntArray, IntArray]:
     """All pairs of rows of one prompt whose rewards differ.
 
     Rows of one prompt are outcomes under different checkpoints.
@@ -90,13 +89,13 @@ def prompt_pairs(prompts: npt.ArrayLike, rewards: npt.ArrayLike) -> tuple[Ints, 
 
 
 def pair_credit(
-    rewards: npt.ArrayLike, values: npt.ArrayLike, pairs: tuple[Ints, Ints]
-) -> npt.NDArray[np.float64]:
+    rewards: npt.ArrayLike, values: npt.ArrayLike, pairs: tuple[IntArray, IntArray]
+) -> FloatArray:
     """Per pair: 1 if the values are in the order of the rewards, ½ if equal, else 0."""
     rewards, values = np.asarray(rewards, np.float64), np.asarray(values, np.float64)
     left, right = pairs
     agreement = np.sign(values[left] - values[right]) * np.sign(rewards[left] - rewards[right])
-    credit: npt.NDArray[np.float64] = (agreement + 1.0) / 2.0
+    credit: FloatArray = (agreement + 1.0) / 2.0
     return credit
 
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vzero_train.evaluation.metrics import auc, weighted_auc
-
-Array = npt.NDArray[np.float64]
+from vzero_server.types import FloatArray, IntArray
+from vzero_train.evaluation.metrics import (
+    auc,
+    weighted_auc,
+)
 
 # More clusters than this are thrown together at random, which keeps the intervals honest and
 # the memory bounded.
@@ -23,7 +25,7 @@ class Interval:
     high: float
 
     @classmethod
-    def of(cls, replicates: Array) -> "Interval":
+    def of(cls, replicates: FloatArray) -> "Interval":
         """From the figure on the whole sample and, after it, on every resample."""
         resampled = replicates[1:][np.isfinite(replicates[1:])]
         low, high = np.quantile(resampled, (0.025, 0.975)) if len(resampled) else (np.nan, np.nan)
@@ -60,19 +62,19 @@ class Resampling:
         self._cluster = cluster
         self._draws = np.concatenate([np.ones((1, count)), drawn.astype(np.float64)])
 
-    def total(self, values: Array) -> Array:
+    def total(self, values: FloatArray) -> FloatArray:
         """Replicates of the sum of ``values``, ``[rows]`` to ``[1 + resamples]``."""
         size = self._draws.shape[1]
-        sums: Array = self._draws @ np.bincount(self._cluster, values, minlength=size)
+        sums: FloatArray = self._draws @ np.bincount(self._cluster, values, minlength=size)
         return sums
 
-    def mean(self, values: Array) -> Array:
+    def mean(self, values: FloatArray) -> FloatArray:
         """Replicates of the mean of ``values``, ``[rows]``."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            means: Array = self.total(values) / self.total(np.ones(len(values)))
+            means: FloatArray = self.total(values) / self.total(np.ones(len(values)))
         return means
 
-    def mean_auc(self, rewards: Array, values: Array, contexts: npt.NDArray[np.int64]) -> Array:
+    def mean_auc(self, rewards: FloatArray, values: FloatArray, contexts: IntArray) -> FloatArray:
         """Replicates of the intra-context AUC, mean over contexts weighted by queries.
 
         Args:
@@ -87,16 +89,18 @@ class Resampling:
             total += weights * np.nan_to_num(found)
             weight += weights
         with np.errstate(invalid="ignore"):
-            means: Array = total / weight
+            means: FloatArray = total / weight
         return means
 
-    def _auc(self, rewards: Array, values: Array, cluster: npt.NDArray[np.int64]) -> Array:
+    def _auc(self, rewards: FloatArray, values: FloatArray, cluster: IntArray) -> FloatArray:
         if len(cluster) == 0 or (cluster == cluster[0]).all():
             # Drawn as a whole, or not at all.
             return np.full(len(self._draws), auc(rewards, values))
         return weighted_auc(rewards, values, self._draws[:, cluster])
 
-    def calibration_error(self, rewards: Array, values: Array, bins: int = 10) -> Array:
+    def calibration_error(
+        self, rewards: FloatArray, values: FloatArray, bins: int = 10
+    ) -> FloatArray:
         """Replicates of the expected calibration error; the bins are those of all rows."""
         ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
         bin_of = ranks * bins // max(len(values), 1)
@@ -104,10 +108,10 @@ class Resampling:
             np.abs(self.total(np.where(bin_of == number, values - rewards, 0.0)))
             for number in range(bins)
         ]
-        errors: Array = np.sum(gaps, axis=0) / self.total(np.ones(len(values)))
+        errors: FloatArray = np.sum(gaps, axis=0) / self.total(np.ones(len(values)))
         return errors
 
-    def correlation(self, left: Array, right: Array) -> Array:
+    def correlation(self, left: FloatArray, right: FloatArray) -> FloatArray:
         """Replicates of the linear correlation of ``[rows]``; zero where one is constant.
 
         Of ranks it is Spearman's, up to the ranks being those of all rows.
@@ -120,5 +124,5 @@ class Resampling:
             self.total(right**2) / count - means[1] ** 2
         )
         scale = np.sqrt(spread.clip(0.0))
-        found: Array = np.where(scale > 1e-12, both / np.where(scale > 1e-12, scale, 1.0), 0.0)
+        found: FloatArray = np.where(scale > 1e-12, both / np.where(scale > 1e-12, scale, 1.0), 0.0)
         return found

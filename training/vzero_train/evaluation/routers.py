@@ -12,14 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from vzero_server.types import AnyFloatArray, FloatArray, IntArray
 from vzero_train.data.questions import Question
 from vzero_train.evaluation.baselines import LogisticRegression
-
-Floats = npt.NDArray[np.floating]
-Array = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 NEIGHBOURS = (4, 8, 16, 32, 64, 128, 256)
 CLUSTERS = (1, 4, 8, 16, 32, 64)
@@ -37,23 +33,23 @@ class Task:
         seed: Of what is random.
     """
 
-    known: Ints
-    rewards: Array
-    asked: Ints
+    known: IntArray
+    rewards: FloatArray
+    asked: IntArray
     seed: int = 0
 
 
 class Router(Protocol):
     """Values prompts under every policy of a fleet."""
 
-    def __call__(self, task: Task) -> Array:
+    def __call__(self, task: Task) -> FloatArray:
         """Values in [0, 1], ``[Q, P]``."""
 
 
 class BestSingle:
     """One policy for all prompts: every policy's mean reward, whatever the prompt."""
 
-    def __call__(self, task: Task) -> Array:
+    def __call__(self, task: Task) -> FloatArray:
         """See ``Router``."""
         return np.tile(task.rewards.mean(0), (len(task.asked), 1))
 
@@ -61,7 +57,7 @@ class BestSingle:
 class Chance:
     """Values drawn at random: what routing without knowledge comes to."""
 
-    def __call__(self, task: Task) -> Array:
+    def __call__(self, task: Task) -> FloatArray:
         """See ``Router``."""
         shape = (len(task.asked), task.rewards.shape[1])
         return np.random.default_rng([task.seed, 1]).random(shape)
@@ -70,11 +66,11 @@ class Chance:
 class Oracle:
     """Values that are what came true."""
 
-    def __init__(self, rewards: Array) -> None:
+    def __init__(self, rewards: FloatArray) -> None:
         """Take the rewards of all prompts, ``[prompts, P]``."""
         self._rewards = rewards
 
-    def __call__(self, task: Task) -> Array:
+    def __call__(self, task: Task) -> FloatArray:
         """See ``Router``."""
         return self._rewards[task.asked]
 
@@ -82,11 +78,11 @@ class Oracle:
 class NearestPrompts:
     """Mean rewards of the k nearest prompts; k by leave-one-out."""
 
-    def __init__(self, embeddings: Floats) -> None:
+    def __init__(self, embeddings: AnyFloatArray) -> None:
         """Take embeddings of all prompts, ``[prompts, d]``, of length 1."""
         self._embeddings = embeddings
 
-    def __call__(self, task: Task) -> Array:
+    def __call__(self, task: Task) -> FloatArray:
         """See ``Router``."""
         known, asked = self._embeddings[task.known], self._embeddings[task.asked]
         among = known @ known.T
@@ -105,11 +101,11 @@ class Clusters:
     value.
     """
 
-    def __init__(self, embeddings: Floats) -> None:
+    def __init__(self, embeddings: AnyFloatArray) -> None:
         """Take embeddings of all prompts, ``[prompts, d]``, of length 1."""
         self._embeddings = embeddings
 
-    def __call__(self, task: Task) -> Array:
+    def __call__(self, task: Task) -> FloatArray:
         """See ``Router``; the number of clusters is chosen by cross-validation."""
         sizes = [size for size in CLUSTERS if size <= len(task.known) // 4] or [1]
 
@@ -118,27 +114,27 @@ class Clusters:
 
         return self._values(task, min(sizes, key=error))
 
-    def _values(self, task: Task, size: int) -> Array:
+    def _values(self, task: Task, size: int) -> FloatArray:
         from sklearn.cluster import KMeans
 
         model = KMeans(size, n_init=2, random_state=task.seed).fit(self._embeddings[task.known])
         sums = np.zeros((size, task.rewards.shape[1]))
         np.add.at(sums, model.labels_, task.rewards)
         counts = np.bincount(model.labels_, minlength=size)[:, None]
-        means: Array = (sums + task.rewards.mean(0)) / (counts + 1.0)
-        nearest: Ints = model.predict(self._embeddings[task.asked])
-        values: Array = means[nearest]
+        means: FloatArray = (sums + task.rewards.mean(0)) / (counts + 1.0)
+        nearest: IntArray = model.predict(self._embeddings[task.asked])
+        values: FloatArray = means[nearest]
         return values
 
 
 class Regressions:
     """A logistic regression on embeddings for each policy, each regularised by its own choice."""
 
-    def __init__(self, embeddings: Floats) -> None:
+    def __init__(self, embeddings: AnyFloatArray) -> None:
         """Take embeddings of all prompts, ``[prompts, d]``, of length 1."""
         self._estimator = LogisticRegression(embeddings)
 
-    def __call__(self, task: Task) -> Array:
+    def __call__(self, task: Task) -> FloatArray:
         """See ``Router``."""
         values = [
             self._estimator(
@@ -157,7 +153,7 @@ class Regressions:
         return np.stack(values, axis=1).astype(np.float64)
 
 
-def _cross_validated(task: Task, router: Callable[[Task], Array]) -> float:
+def _cross_validated(task: Task, router: Callable[[Task], FloatArray]) -> float:
     """Squared error of a router on the known prompts, each asked while it is left out."""
     count = len(task.known)
     parts = np.array_split(np.random.default_rng(task.seed).permutation(count), _FOLDS)
@@ -169,12 +165,14 @@ def _cross_validated(task: Task, router: Callable[[Task], Array]) -> float:
     return total / task.rewards.size
 
 
-def _running_means(similarity: Floats, rewards: Array, most: int) -> Callable[[int], Array]:
+def _running_means(
+    similarity: AnyFloatArray, rewards: FloatArray, most: int
+) -> Callable[[int], FloatArray]:
     """Mean rewards of the k most similar rows, for any k up to ``most``."""
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :most]
 
-    def of(k: int) -> Array:
-        means: Array = rewards[order[:, :k]].mean(1)
+    def of(k: int) -> FloatArray:
+        means: FloatArray = rewards[order[:, :k]].mean(1)
         return means
 
     return of

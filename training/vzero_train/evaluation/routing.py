@@ -13,10 +13,14 @@ import numpy as np
 
 from vzero_server.decisions.costs import normalised_costs
 from vzero_server.decisions.ranking import decomposed_scores, eligible, rank
+from vzero_server.types import FloatArray, IntArray
 from vzero_train.data.fleet import Fleet
 from vzero_train.evaluation.frontier import Frontier
 from vzero_train.evaluation.resampling import Interval
-from vzero_train.evaluation.routers import Array, Ints, Router, Task
+from vzero_train.evaluation.routers import (
+    Router,
+    Task,
+)
 
 BETAS: tuple[float, ...] = (
     0.0,
@@ -39,7 +43,7 @@ FIGURES = {
 PAPER_BETAS: tuple[float, ...] = (0.0, *(float(x) for x in BETAS[9:42:4]), 1.0)
 """Those of the paper's mode, which reads every context again for each."""
 
-Scorer = Callable[[Task, Array, Sequence[float]], Array]
+Scorer = Callable[[Task, FloatArray, Sequence[float]], FloatArray]
 """Scores ``[b, Q, P]`` of a task, normalised costs ``[P]`` and preferences ``[b]``."""
 
 
@@ -53,7 +57,7 @@ class Routed:
     """
 
     task: Task
-    picks: Mapping[str, Ints]
+    picks: Mapping[str, IntArray]
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Sweep:
 def decomposed(router: Router) -> Sweep:
     """Values first, then cost: one reading for all preferences."""
 
-    def scores(task: Task, cost: Array, betas: Sequence[float]) -> Array:
+    def scores(task: Task, cost: FloatArray, betas: Sequence[float]) -> FloatArray:
         return decomposed_scores(router(task), cost, betas)
 
     return Sweep(scores)
@@ -177,7 +181,7 @@ def judge(
     ]
 
 
-def _draws(count: int, resamples: int, rng: np.random.Generator) -> Array:
+def _draws(count: int, resamples: int, rng: np.random.Generator) -> FloatArray:
     """How often each of ``count`` things is drawn, ``[1 + resamples, count]``: first once each."""
     drawn = rng.multinomial(count, np.full(count, 1.0 / count), size=resamples)
     return np.concatenate([np.ones((1, count)), drawn.astype(np.float64)])
@@ -195,14 +199,14 @@ class _Sample:
         best: The policy with the highest mean reward on the known prompts.
     """
 
-    asked: Ints
-    shares: Array
-    costs: Array
-    rewards: Array
+    asked: IntArray
+    shares: FloatArray
+    costs: FloatArray
+    rewards: FloatArray
     best: int
 
     @classmethod
-    def of(cls, fleet: Fleet, task: Task, weights: Array) -> "_Sample":
+    def of(cls, fleet: Fleet, task: Task, weights: FloatArray) -> "_Sample":
         shares = weights[:, task.asked]
         shares = shares / shares.sum(1, keepdims=True)
         return cls(
@@ -213,14 +217,14 @@ class _Sample:
             int(task.rewards.mean(0).argmax()),
         )
 
-    def points(self, fleet: Fleet, picks: Ints) -> tuple[Array, Array]:
+    def points(self, fleet: Fleet, picks: IntArray) -> tuple[FloatArray, FloatArray]:
         """Mean costs and mean rewards, ``[S, b]`` each, of choices ``[b, Q]``."""
         costs = fleet.costs[self.asked, picks]
         rewards = fleet.rewards[self.asked, picks]
         return self.shares @ costs.T, self.shares @ rewards.T
 
 
-def _figures(sample: _Sample, costs: Array, rewards: Array) -> dict[str, Array]:
+def _figures(sample: _Sample, costs: FloatArray, rewards: FloatArray) -> dict[str, FloatArray]:
     """Replicates, ``[S]``, of what one router reaches by itself."""
     rows = []
     for own_costs, own_rewards, of_costs, of_rewards in zip(

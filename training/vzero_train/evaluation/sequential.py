@@ -4,15 +4,16 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
+from vzero_server.types import AnyFloatArray
 from vzero_train.data.earlier_steps import History
 from vzero_train.data.outcomes import Pool
 from vzero_train.data.questions import Question
-from vzero_train.evaluation.baselines import Neighbours, context_mean
+from vzero_train.evaluation.baselines import (
+    Neighbours,
+    context_mean,
+)
 from vzero_train.evaluation.value_network import ValueNetwork
-
-Floats = npt.NDArray[np.floating]
 
 
 class PreviousEpoch:
@@ -25,7 +26,7 @@ class PreviousEpoch:
     def __init__(self, history: History) -> None:
         self._history = history
 
-    def __call__(self, question: Question) -> Floats:
+    def __call__(self, question: Question) -> AnyFloatArray:
         """See ``Estimator``."""
         last: dict[int, float] = {}
         for pool in self._history.before(question.policy, question.step):
@@ -42,12 +43,12 @@ class BufferedNeighbours:
     """
 
     def __init__(
-        self, embeddings: Floats, history: History, *, k: int = 64, window: int = 2048
+        self, embeddings: AnyFloatArray, history: History, *, k: int = 64, window: int = 2048
     ) -> None:
         self._neighbours = Neighbours(embeddings, k)
         self._history, self._window = history, window
 
-    def __call__(self, question: Question) -> Floats:
+    def __call__(self, question: Question) -> AnyFloatArray:
         """See ``Estimator``."""
         known = self._history.before(question.policy, question.step)
         prompts = np.concatenate([*(pool.prompt for pool in known), question.context])
@@ -75,7 +76,7 @@ class VanillaValueModel:
 
     def __init__(
         self,
-        columns: Floats,
+        columns: AnyFloatArray,
         history: History,
         *,
         cold_start: Mapping[str, Pool] | None = None,
@@ -94,9 +95,9 @@ class VanillaValueModel:
         self._columns, self._history = columns, history
         self._cold_start = cold_start or {}
         self._epochs, self._seed = epochs, seed
-        self._values: dict[str, list[Floats]] = defaultdict(list)
+        self._values: dict[str, list[AnyFloatArray]] = defaultdict(list)
 
-    def __call__(self, question: Question) -> Floats:
+    def __call__(self, question: Question) -> AnyFloatArray:
         """See ``Estimator``."""
         known = len(self._history.before(question.policy, question.step))
         if not known and question.policy not in self._cold_start:
@@ -125,7 +126,7 @@ class StepwiseRetrain:
 
     def __init__(
         self,
-        columns: Floats,
+        columns: AnyFloatArray,
         held_out: Mapping[tuple[str, int], Pool] | None = None,
         *,
         epochs: int = 20,
@@ -143,7 +144,7 @@ class StepwiseRetrain:
         self._columns, self._held_out = columns, held_out or {}
         self._epochs, self._seed = epochs, seed
 
-    def __call__(self, question: Question) -> Floats:
+    def __call__(self, question: Question) -> AnyFloatArray:
         """See ``Estimator``; one half for an empty context."""
         context = Pool(
             question.policy,

@@ -1,14 +1,12 @@
 """A value model of one policy: a small network on frozen features, trained by gradient descent."""
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vzero_train.data.outcomes import Ints, Pool
-
-Floats = npt.NDArray[np.floating]
+from vzero_server.types import AnyFloatArray, IntArray
+from vzero_train.data.outcomes import Pool
 
 _WIDTH = 64
 _DECAY = 0.01
@@ -22,7 +20,7 @@ class ValueNetwork:
     trained, at 1e-5; here the backbone is frozen and only this network learns, at ``rate``.
     """
 
-    def __init__(self, columns: Floats, *, rate: float = 1e-3, seed: int = 0) -> None:
+    def __init__(self, columns: AnyFloatArray, *, rate: float = 1e-3, seed: int = 0) -> None:
         """Start from random weights.
 
         Args:
@@ -57,9 +55,9 @@ class ValueNetwork:
                 self._optimiser.step()
 
     @torch.inference_mode()
-    def __call__(self, prompts: Ints) -> Floats:
+    def __call__(self, prompts: IntArray) -> AnyFloatArray:
         """Values in [0, 1] of prompts, ``[len(prompts)]``."""
-        values: Floats = self._values(torch.from_numpy(prompts)).double().numpy()
+        values: AnyFloatArray = self._values(torch.from_numpy(prompts)).double().numpy()
         return values
 
     def _values(self, prompts: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from scipy.special import expit
 
 from vzero_server.decisions.ranking import Label
 from vzero_server.model.in_context_head import InContextHead
+from vzero_server.types import AnyFloatArray, FloatArray, IntArray
 from vzero_server.values.fleet import CELLS, Joint
-from vzero_train.evaluation.routers import Array, Floats, Ints, Task
+from vzero_train.evaluation.routers import Task
 
 
 class Contexts:
@@ -22,22 +23,24 @@ class Contexts:
     what peers earned on it, which the server uses where it can, does not exist here.
     """
 
-    def __init__(self, head: InContextHead, features: Floats) -> None:
+    def __init__(self, head: InContextHead, features: AnyFloatArray) -> None:
         """Read all prompts once: features ``[prompts, columns]``."""
         self._head = head.eval()
         with torch.inference_mode():
             self._rows = self._head.rows(torch.from_numpy(features.astype(np.float32)))
         # Several routers ask the same of every split.
-        self._last: tuple[Task, tuple[Array, Array, Array]] | None = None
+        self._last: tuple[Task, tuple[FloatArray, FloatArray, FloatArray]] | None = None
 
-    def of_task(self, task: Task) -> tuple[Array, Array, Array]:
+    def of_task(self, task: Task) -> tuple[FloatArray, FloatArray, FloatArray]:
         """``logits`` of a split."""
         if self._last is None or self._last[0] is not task:
             self._last = task, self.logits(task.known, task.rewards, task.asked)
         return self._last[1]
 
     @torch.inference_mode()
-    def logits(self, known: Ints, labels: Array, asked: Ints) -> tuple[Array, Array, Array]:
+    def logits(
+        self, known: IntArray, labels: FloatArray, asked: IntArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Logits of the known prompts left out ``[N, P]``, of the asked ones, and offsets ``[P]``.
 
         Args:
@@ -62,10 +65,10 @@ class InContext:
     def __init__(self, contexts: Contexts) -> None:
         self._contexts = contexts
 
-    def __call__(self, task: Task) -> Array:
+    def __call__(self, task: Task) -> FloatArray:
         """See ``Router``."""
         _, logits, _ = self._contexts.of_task(task)
-        values: Array = expit(logits)
+        values: FloatArray = expit(logits)
         return values
 
 
@@ -76,19 +79,19 @@ class Jointly:
     """
 
     def __init__(
-        self, contexts: Contexts, embeddings: Floats, counts: Sequence[int] = CELLS
+        self, contexts: Contexts, embeddings: AnyFloatArray, counts: Sequence[int] = CELLS
     ) -> None:
         """Take embeddings of all prompts, ``[prompts, d]``, and numbers of cells."""
         self._contexts = contexts
         self._embeddings = embeddings
         self._counts = counts
 
-    def __call__(self, task: Task) -> Array:
+    def __call__(self, task: Task) -> FloatArray:
         """See ``Router``."""
         left_out, logits, levels = self._contexts.of_task(task)
         known, asked = self._embeddings[task.known], self._embeddings[task.asked]
         joint = Joint.fit(left_out, levels, task.rewards, known, self._counts)
-        values: Array = expit(joint.logits(logits, levels, asked))
+        values: FloatArray = expit(joint.logits(logits, levels, asked))
         return values
 
 
@@ -98,7 +101,7 @@ class Relabelled:
     def __init__(self, contexts: Contexts) -> None:
         self._contexts = contexts
 
-    def __call__(self, task: Task, cost: Array, betas: Sequence[float]) -> Array:
+    def __call__(self, task: Task, cost: FloatArray, betas: Sequence[float]) -> FloatArray:
         """Scores ``[b, Q, P]`` for normalised costs ``[P]``; reads every context b times."""
         scores = np.empty((len(betas), len(task.asked), len(cost)))
         for number, beta in enumerate(betas):
@@ -111,6 +114,6 @@ class Relabelled:
         return scores
 
 
-def _stacked(columns: Sequence[torch.Tensor]) -> Array:
-    stacked: Array = torch.stack(list(columns), 1).double().numpy()
+def _stacked(columns: Sequence[torch.Tensor]) -> FloatArray:
+    stacked: FloatArray = torch.stack(list(columns), 1).double().numpy()
     return stacked

@@ -8,15 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from vzero_server.model.checkpoint import Checkpoint
+from vzero_server.types import AnyFloatArray, FloatArray
 from vzero_server.values.history import SHARED, SPREAD, Dynamics, fit
 from vzero_server.values.visits import Past
 from vzero_train.data.outcomes import Outcomes
-from vzero_train.evaluation.history import CONTEXT, Array, Turn, turns
+from vzero_train.evaluation.history import (
+    CONTEXT,
+    Turn,
+    turns,
+)
 from vzero_train.evaluation.judgement import cell
-from vzero_train.evaluation.resampling import Interval, Resampling
+from vzero_train.evaluation.resampling import (
+    Interval,
+    Resampling,
+)
 from vzero_train.progress import StageProgress
 from vzero_train.reports.pages import markdown, stem
 
@@ -36,7 +43,7 @@ _OURS = "fusion"
 def run(
     outcomes: Outcomes,
     checkpoint: Checkpoint,
-    features: npt.NDArray[np.floating],
+    features: AnyFloatArray,
     out: Path | None,
     *,
     label: str = "",
@@ -135,8 +142,8 @@ def _sequence(how: str, followed: Sequence[Turn], seed: int) -> dict[str, Any]:
     }
 
 
-def _answers(followed: Sequence[Turn]) -> Mapping[str, Array]:
-    def joined(parts: Sequence[Array]) -> Array:
+def _answers(followed: Sequence[Turn]) -> Mapping[str, FloatArray]:
+    def joined(parts: Sequence[FloatArray]) -> FloatArray:
         return np.concatenate(parts)
 
     rewards = joined([turn.rewards for turn in followed])

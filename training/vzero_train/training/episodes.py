@@ -4,12 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from vzero_train.data.outcomes import Ints, Pool
+from vzero_server.types import AnyFloatArray, Float32Array, IntArray
+from vzero_train.data.outcomes import Pool
 from vzero_train.training.synthetic import synthetic_rewards
-
-Floats = npt.NDArray[np.float32]
 
 
 class Episodes:
@@ -22,7 +20,7 @@ class Episodes:
     def __init__(
         self,
         pools: Sequence[Pool],
-        blocks: Sequence[npt.NDArray[np.floating]],
+        blocks: Sequence[AnyFloatArray],
         *,
         synthetic: float,
         rng: np.random.Generator,
@@ -50,7 +48,7 @@ class Episodes:
             for name in counts
         ]
 
-    def batch(self, size: int, context: int, queries: int) -> tuple[Ints, Floats]:
+    def batch(self, size: int, context: int, queries: int) -> tuple[IntArray, Float32Array]:
         """Prompt indices and rewards, both ``[size, context + queries]``, the context first.
 
         The queries of every episode hold a success and a failure.
@@ -59,7 +57,7 @@ class Episodes:
         prompts, rewards = zip(*drawn, strict=True)
         return np.stack(prompts), np.stack(rewards)
 
-    def _episode(self, context: int, queries: int) -> tuple[Ints, Floats]:
+    def _episode(self, context: int, queries: int) -> tuple[IntArray, Float32Array]:
         needed = context + queries
         for _ in range(10_000):
             if self._rng.random() < self._synthetic:
@@ -75,7 +73,7 @@ class Episodes:
                 return prompts[order], rewards[order]
         raise ValueError(f"no pool holds {needed} outcomes with successes and failures")
 
-    def _made_up(self, count: int) -> tuple[Ints, Floats]:
+    def _made_up(self, count: int) -> tuple[IntArray, Float32Array]:
         """A synthetic policy on prompts of one benchmark, or of a few together."""
         several = int(self._rng.integers(2, 5)) if self._rng.random() < 0.3 else 1
         chosen = [self._prompts[self._rng.integers(len(self._prompts))] for _ in range(several)]

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from vzero_server.model.head_config import Group
 from vzero_server.model.in_context_head import InContextHead
+from vzero_server.types import AnyFloatArray, FloatArray
 
 
-def fit_projection(head: InContextHead, features: npt.NDArray[np.floating]) -> None:
+def fit_projection(head: InContextHead, features: AnyFloatArray) -> None:
     """Set the head's mean and projections from features ``[prompts, columns]``.
 
     Groups that keep all columns are scaled to unit variance. Of others the leading principal
@@ -27,13 +27,13 @@ def fit_projection(head: InContextHead, features: npt.NDArray[np.floating]) -> N
             head.get_buffer(f"projection_{index}").copy_(matrix)
 
 
-def _projection(group: Group, centred: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _projection(group: Group, centred: FloatArray) -> FloatArray:
     if group.components == group.columns:
         return np.diag(1.0 / (centred.std(0) + 1e-6))
     values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
     leading = np.argsort(values)[::-1][: group.components]
     scale = float(np.sqrt(values[leading].mean())) + 1e-6
-    projection: npt.NDArray[np.float64] = vectors[:, leading] / scale
+    projection: FloatArray = vectors[:, leading] / scale
     return projection
 
 

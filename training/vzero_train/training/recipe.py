@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import PositiveInt
 
@@ -14,7 +13,11 @@ from vzero_server.model.head_config import HeadConfig
 from vzero_server.model.in_context_head import InContextHead
 from vzero_server.model.prompt_encoder import LAYERS
 from vzero_server.model.text_columns import NAMES
-from vzero_train.data.outcomes import Outcomes, pools
+from vzero_server.types import AnyFloatArray
+from vzero_train.data.outcomes import (
+    Outcomes,
+    pools,
+)
 from vzero_train.training.projection import feature_groups, fit_projection
 from vzero_train.training.settings import checked, read_toml, types_of
 from vzero_train.training.trainer import Trainer, TrainerConfig
@@ -78,7 +81,7 @@ def load_recipe(path: Path = SHIPPED) -> Recipe:
 def train_head(
     recipe: Recipe,
     outcomes: Outcomes,
-    features: npt.NDArray[np.floating],
+    features: AnyFloatArray,
     *,
     device: str = "cpu",
     state: Path | None = None,

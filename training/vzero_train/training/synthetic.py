@@ -7,17 +7,13 @@ instead of recalling what is hard on which benchmark.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[Any]
+from vzero_server.types import AnyFloatArray, Float32Array
 
 
-def synthetic_rewards(
-    blocks: Sequence[Floats], rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
+def synthetic_rewards(blocks: Sequence[AnyFloatArray], rng: np.random.Generator) -> Float32Array:
     """Rewards of a new policy on n prompts.
 
     Args:
@@ -35,11 +31,13 @@ def synthetic_rewards(
     sharpness, ability = rng.gamma(2.0, 0.5), 1.5 * rng.normal()
     chance = 1.0 / (1.0 + np.exp(-(unit(skill) * sharpness + ability)))
     if rng.random() < 0.8:
-        return (rng.random(count) < chance).astype(np.float32)
-    return (rng.binomial(8, chance) / 8).astype(np.float32)
+        rewards: Float32Array = (rng.random(count) < chance).astype(np.float32)
+    else:
+        rewards = (rng.binomial(8, chance) / 8).astype(np.float32)
+    return rewards
 
 
-def random_skill(block: Floats, rng: np.random.Generator) -> Floats:
+def random_skill(block: AnyFloatArray, rng: np.random.Generator) -> AnyFloatArray:
     """A random function of columns: linear, a small network, or clusters.
 
     Args:
@@ -54,29 +52,29 @@ def random_skill(block: Floats, rng: np.random.Generator) -> Floats:
     kind = rng.random()
     if kind < 0.45:
         used = rng.random(columns) < rng.uniform(0.02, 1.0)
-        linear: Floats = block @ (rng.standard_normal(columns) * used)
+        linear: AnyFloatArray = block @ (rng.standard_normal(columns) * used)
         return linear
     if kind < 0.75:
         width = int(rng.integers(4, 33))
         first = rng.standard_normal((columns, width)) / np.sqrt(columns) * rng.uniform(0.5, 3.0)
-        network: Floats = np.tanh(block @ first) @ rng.standard_normal(width)
+        network: AnyFloatArray = np.tanh(block @ first) @ rng.standard_normal(width)
         return network
     centres = block[rng.integers(len(block), size=int(rng.integers(2, 12)))]
     distances = (block**2).sum(1, keepdims=True) - 2.0 * block @ centres.T + (centres**2).sum(1)
     nearest = distances - distances.min(1, keepdims=True)
     members = np.exp(-nearest / (distances.mean() * rng.uniform(0.05, 0.5) + 1e-9))
     heights = rng.standard_normal(len(centres))
-    clusters: Floats = (members / members.sum(1, keepdims=True)) @ heights
+    clusters: AnyFloatArray = (members / members.sum(1, keepdims=True)) @ heights
     return clusters
 
 
-def _centred(block: Floats) -> Floats:
+def _centred(block: AnyFloatArray) -> AnyFloatArray:
     centred = block.astype(np.float32) - block.mean(0, dtype=np.float32)
-    scaled: Floats = centred / (np.sqrt((centred**2).mean()) + 1e-6)
+    scaled: AnyFloatArray = centred / (np.sqrt((centred**2).mean()) + 1e-6)
     return scaled
 
 
-def unit(values: Floats) -> Floats:
+def unit(values: AnyFloatArray) -> AnyFloatArray:
     """Values ``[n]`` with mean 0 and standard deviation 1."""
-    scaled: Floats = (values - values.mean()) / (values.std() + 1e-6)
+    scaled: AnyFloatArray = (values - values.mean()) / (values.std() + 1e-6)
     return scaled

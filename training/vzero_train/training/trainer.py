@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from vzero_server.model.in_context_head import InContextHead
+from vzero_server.types import AnyFloatArray
 from vzero_train.data.outcomes import Pool
 from vzero_train.training.episodes import Episodes
 from vzero_train.training.losses import composite_loss
@@ -68,7 +68,7 @@ class Trainer:
         self,
         head: InContextHead,
         pools: Sequence[Pool],
-        features: npt.NDArray[np.floating],
+        features: AnyFloatArray,
         config: TrainerConfig,
         *,
         device: str = "cpu",
