@@ -15,9 +15,9 @@ from vzero_server.testing.local_server import LocalServer
 
 @pytest.fixture
 async def client(shared_server: LocalServer) -> AsyncIterator[vzero.AsyncClient]:
-    async with vzero.AsyncClient(shared_server.address) as made:
-        await made.wait_ready(10)
-        yield made
+    async with vzero.AsyncClient(shared_server.address) as connected:
+        await connected.wait_ready(10)
+        yield connected
 
 
 async def test_update_then_predict(client: vzero.AsyncClient) -> None:
@@ -63,7 +63,7 @@ async def test_policies_and_bundles(
         await client.policy("aio/copy")
 
 
-async def test_nobody_there() -> None:
+async def test_no_server_at_the_address() -> None:
     async with vzero.AsyncClient("127.0.0.1:1", timeout=5) as client:
         with pytest.raises(errors.Unavailable):
             await client.predict("p", ["x"])

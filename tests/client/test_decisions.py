@@ -19,15 +19,15 @@ PROMPTS = [kind.format(number) for number in range(100, 104) for kind in KINDS]
 
 @pytest.fixture(scope="module")
 def client(shared_server: LocalServer) -> Iterator[vzero.Client]:
-    with vzero.Client(shared_server.address) as made:
-        made.wait_ready(10)
-        yield made
+    with vzero.Client(shared_server.address) as connected:
+        connected.wait_ready(10)
+        yield connected
 
 
 @pytest.fixture
 async def aio_client(shared_server: LocalServer) -> AsyncIterator[vzero.AsyncClient]:
-    async with vzero.AsyncClient(shared_server.address) as made:
-        yield made
+    async with vzero.AsyncClient(shared_server.address) as connected:
+        yield connected
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +51,18 @@ def models(client: vzero.Client) -> list[str]:
 
 
 def test_allocate(client: vzero.Client, trained: str) -> None:
-    found = client.allocate(trained, PROMPTS, 100)
-    assert found.rollouts.dtype == np.int64
-    assert len(found) == len(PROMPTS)
-    assert found.rollouts.sum() == found.spent == 100
-    assert found.rollouts.min() >= 2
-    assert 0 < found.utility <= found.upper_bound
-    assert found.version == 96
-    np.testing.assert_array_equal(found.values, client.predict(trained, PROMPTS))
+    allocation = client.allocate(trained, PROMPTS, 100)
+    assert allocation.rollouts.dtype == np.int64
+    assert len(allocation) == len(PROMPTS)
+    assert allocation.rollouts.sum() == allocation.spent == 100
+    assert allocation.rollouts.min() >= 2
+    assert 0 < allocation.utility <= allocation.upper_bound
+    assert allocation.version == 96
+    np.testing.assert_array_equal(allocation.values, client.predict(trained, PROMPTS))
 
 
 def test_every_argument_of_allocate_arrives(client: vzero.Client, trained: str) -> None:
-    found = client.allocate(
+    allocation = client.allocate(
         trained,
         np.array(PROMPTS),
         np.int64(4000),
@@ -81,12 +81,12 @@ def test_every_argument_of_allocate_arrives(client: vzero.Client, trained: str) 
         with_peers=False,
         with_history=False,
     )
-    assert found.spent == 10 * found.rollouts.sum() <= 4000
-    assert set(found.rollouts) <= set(range(8, 41, 4))
-    assert set(found.values.basis) == {"KNN"}
-    assert found.utility == found.upper_bound
-    dear = client.allocate(trained, PROMPTS, 4000, token_costs=100)
-    assert dear.rollouts.sum() <= 40
+    assert allocation.spent == 10 * allocation.rollouts.sum() <= 4000
+    assert set(allocation.rollouts) <= set(range(8, 41, 4))
+    assert set(allocation.values.basis) == {"KNN"}
+    assert allocation.utility == allocation.upper_bound
+    expensive = client.allocate(trained, PROMPTS, 4000, token_costs=100)
+    assert expensive.rollouts.sum() <= 40
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_every_argument_of_allocate_arrives(client: vzero.Client, trained: str) 
     ],
 )
 def test_allocate_refuses_before_sending(arguments: dict[str, object], field: str) -> None:
-    given = {"policy_id": "p", "prompts": ["a", "b"], "total": 8, **arguments}
-    with vzero.Client("127.0.0.1:1") as nobody, pytest.raises(InvalidArgument) as error:
-        nobody.allocate(**given)  # type: ignore[arg-type]
+    call = {"policy_id": "p", "prompts": ["a", "b"], "total": 8, **arguments}
+    with vzero.Client("127.0.0.1:1") as client, pytest.raises(InvalidArgument) as error:
+        client.allocate(**call)  # type: ignore[arg-type]
     assert error.value.code is None
     assert error.value.violations[0][0] == field
 
@@ -125,15 +125,15 @@ def test_constraints_that_nothing_meets_are_named(client: vzero.Client, trained:
         client.allocate(trained, PROMPTS, 23)
     assert error.value.violations[0][0] == "total"
     with pytest.raises(errors.NotFound):
-        client.allocate("decide/nobody", PROMPTS, 100)
+        client.allocate("decide/unknown", PROMPTS, 100)
 
 
 def test_rank(client: vzero.Client, models: list[str]) -> None:
     betas = [0.7, 0.0, 1.0]
-    found = client.rank(["What is 9 plus 9?", "What is 8 plus 8?"], policies=models, betas=betas)
-    assert len(found) == 2
-    assert found[0].decision_id != found[1].decision_id
-    for ranking in found:
+    rankings = client.rank(["What is 9 plus 9?", "What is 8 plus 8?"], policies=models, betas=betas)
+    assert len(rankings) == 2
+    assert rankings[0].decision_id != rankings[1].decision_id
+    for ranking in rankings:
         assert len(ranking) == 3
         assert ranking.best == ranking.policies[0]
         assert sorted(ranking.policies) == sorted(models)
@@ -155,7 +155,7 @@ def test_rank(client: vzero.Client, models: list[str]) -> None:
 
 
 def test_every_argument_of_rank_arrives(client: vzero.Client, models: list[str]) -> None:
-    (found,) = client.rank(
+    (ranking,) = client.rank(
         ["What is 9 plus 9?"],
         policies=models,
         betas=np.linspace(0, 1, 5),
@@ -168,16 +168,16 @@ def test_every_argument_of_rank_arrives(client: vzero.Client, models: list[str])
         with_peers=False,
         with_history=False,
     )
-    assert found.betas.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert found.best == models[0]
-    assert found.eligible.tolist() == [True, False, False]
-    assert found.expected_cost[0] == 3.0
-    assert set(found.basis) == {"KNN"}
+    assert ranking.betas.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert ranking.best == models[0]
+    assert ranking.eligible.tolist() == [True, False, False]
+    assert ranking.expected_cost[0] == 3.0
+    assert set(ranking.basis) == {"KNN"}
 
 
-def test_a_cost_that_nobody_knows_is_nan(client: vzero.Client, trained: str) -> None:
-    (found,) = client.rank(PROMPTS[:1], policies=[trained], betas=1)
-    assert np.isnan(found.expected_cost).all()
+def test_an_unknown_cost_is_nan(client: vzero.Client, trained: str) -> None:
+    (ranking,) = client.rank(PROMPTS[:1], policies=[trained], betas=1)
+    assert np.isnan(ranking.expected_cost).all()
 
 
 def test_more_prompts_than_a_call_takes(
@@ -187,8 +187,8 @@ def test_more_prompts_than_a_call_takes(
     whole = client.rank(prompts, policies=models)
     monkeypatch.setattr(rank, "MAX_PROMPTS", 4)
     cut = client.rank(prompts, policies=models)
-    assert [one.policies for one in cut] == [one.policies for one in whole]
-    assert len({one.decision_id for one in cut}) == 10
+    assert [ranking.policies for ranking in cut] == [ranking.policies for ranking in whole]
+    assert len({ranking.decision_id for ranking in cut}) == 10
 
 
 @pytest.mark.parametrize(
@@ -216,24 +216,28 @@ def test_more_prompts_than_a_call_takes(
     ],
 )
 def test_rank_refuses_before_sending(arguments: dict[str, object], field: str) -> None:
-    given = {"prompts": ["x"], "policies": ["a", "b"], **arguments}
-    with vzero.Client("127.0.0.1:1") as nobody, pytest.raises(InvalidArgument) as error:
-        nobody.rank(**given)  # type: ignore[arg-type]
+    call = {"prompts": ["x"], "policies": ["a", "b"], **arguments}
+    with vzero.Client("127.0.0.1:1") as client, pytest.raises(InvalidArgument) as error:
+        client.rank(**call)  # type: ignore[arg-type]
     assert error.value.code is None
     assert error.value.violations[0][0] == field
 
 
 def test_prices_and_labels(client: vzero.Client) -> None:
-    made = client.update_policy("decide/new", price=vzero.Price(7, "params"), labels={"a": "b"})
-    assert made == client.policy("decide/new")
-    assert (made.version, made.price, made.labels) == (1, vzero.Price(7.0, "params"), {"a": "b"})
-    assert (made.mean_cost, made.mean_tokens) == (None, None)
+    created = client.update_policy("decide/new", price=vzero.Price(7, "params"), labels={"a": "b"})
+    assert created == client.policy("decide/new")
+    assert (created.version, created.price, created.labels) == (
+        1,
+        vzero.Price(7.0, "params"),
+        {"a": "b"},
+    )
+    assert (created.mean_cost, created.mean_tokens) == (None, None)
     client.update("decide/new", ["x", "y"], 1, cost=[4.0, None], tokens=[10, 20], decision_id="d")
-    told = client.update_policy("decide/new", price=vzero.Price(2e-6))
-    assert (told.price, told.labels) == (vzero.Price(2e-6, "money"), {"a": "b"})
-    assert (told.mean_cost, told.mean_tokens) == (4.0, 15.0)
-    told = client.update_policy("decide/new", labels={})
-    assert (told.price, told.labels) == (vzero.Price(2e-6, "money"), {})
+    changed = client.update_policy("decide/new", price=vzero.Price(2e-6))
+    assert (changed.price, changed.labels) == (vzero.Price(2e-6, "money"), {"a": "b"})
+    assert (changed.mean_cost, changed.mean_tokens) == (4.0, 15.0)
+    changed = client.update_policy("decide/new", labels={})
+    assert (changed.price, changed.labels) == (vzero.Price(2e-6, "money"), {})
     assert client.update_policy("decide/new", price=None).price is None
 
 
@@ -248,19 +252,19 @@ def test_prices_and_labels(client: vzero.Client) -> None:
     ],
 )
 def test_bad_prices_and_labels(arguments: dict[str, object], field: str) -> None:
-    with vzero.Client("127.0.0.1:1") as nobody, pytest.raises(InvalidArgument) as error:
-        nobody.update_policy("p", **arguments)  # type: ignore[arg-type]
+    with vzero.Client("127.0.0.1:1") as client, pytest.raises(InvalidArgument) as error:
+        client.update_policy("p", **arguments)  # type: ignore[arg-type]
     assert error.value.violations[0][0] == field
     assert repr(vzero.KEEP) == "KEEP"
 
 
 def test_fleets(client: vzero.Client, models: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    made = client.update_fleet("decide/fleet", models)
-    assert made == vzero.Fleet("decide/fleet", tuple(models)) == client.fleet("decide/fleet")
+    stored = client.update_fleet("decide/fleet", models)
+    assert stored == vzero.Fleet("decide/fleet", tuple(models)) == client.fleet("decide/fleet")
     client.update_fleet("decide/other", models[1:])
     monkeypatch.setattr(policies, "PAGE_SIZE", 1)
-    mine = [fleet for fleet in client.fleets() if fleet.name.startswith("decide/")]
-    assert [fleet.name for fleet in mine] == ["decide/fleet", "decide/other"]
+    listed = [fleet for fleet in client.fleets() if fleet.name.startswith("decide/")]
+    assert [fleet.name for fleet in listed] == ["decide/fleet", "decide/other"]
     (ranking,) = client.rank(["x"], fleet="decide/other")
     assert sorted(ranking.policies) == sorted(models[1:])
     for name in ("decide/fleet", "decide/other"):
@@ -269,7 +273,7 @@ def test_fleets(client: vzero.Client, models: list[str], monkeypatch: pytest.Mon
         client.rank(["x"], fleet="decide/fleet")
     assert error.value.reason == "UNKNOWN_FLEET"
     with pytest.raises(errors.NotFound):
-        client.update_fleet("decide/fleet", ["decide/nobody"])
+        client.update_fleet("decide/fleet", ["decide/unknown"])
     with pytest.raises(InvalidArgument):
         client.fleet("")
 
@@ -288,9 +292,9 @@ def test_a_stream_cites_its_decision(client: vzero.Client, models: list[str]) ->
 async def test_asyncio(aio_client: vzero.AsyncClient, models: list[str], trained: str) -> None:
     allocation = await aio_client.allocate(trained, PROMPTS, 100, objective="PAPER")
     assert allocation.rollouts.sum() == 100
-    made = await aio_client.update_fleet("decide/aio", models)
-    assert made == await aio_client.fleet("decide/aio")
-    assert made in await aio_client.fleets()
+    stored = await aio_client.update_fleet("decide/aio", models)
+    assert stored == await aio_client.fleet("decide/aio")
+    assert stored in await aio_client.fleets()
     (ranking,) = await aio_client.rank(["What is 9 plus 9?"], fleet="decide/aio", betas=[0, 1])
     assert ranking.best == models[2]
     async with aio_client.stream("decide/aio-streamed") as stream:

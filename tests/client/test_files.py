@@ -1,4 +1,4 @@
-"""Files are whole or not there."""
+"""Files appear when they are complete."""
 
 import io
 from pathlib import Path

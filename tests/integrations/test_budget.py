@@ -15,23 +15,23 @@ SUMS = [f"What is {i} plus {i + 3}?" for i in range(20)]
 PROOFS = [f"Prove theorem {i} of Euclid." for i in range(20)]
 
 
-def learn(budget: Budget) -> None:
+def report_outcomes(budget: Budget) -> None:
     """Half of the sums are solved, no proof is."""
     for sum_, proof in zip(SUMS[:15], PROOFS[:15], strict=True):
         budget.report(sum_, 0.5, rollouts=8, step=3)
         budget.report(proof, 0.0, rollouts=8, step=3)
 
 
-def test_rollouts_go_where_there_is_something_to_learn(shared_server: LocalServer) -> None:
-    asked = SUMS[15:] + PROOFS[15:]
+def test_rollouts_follow_the_values(shared_server: LocalServer) -> None:
+    prompts = SUMS[15:] + PROOFS[15:]
     with Client(shared_server.address) as client:
         budget = Budget(client, "budget-sums", timeout=30.0)
         with budget.reporting():
-            first = budget.divide(asked, 80)
-            learn(budget)
+            first = budget.divide(prompts, 80)
+            report_outcomes(budget)
             # What was reported counts at once.
-            second = budget.divide(asked, 80)
-        context = client.predict("budget-sums", asked).context
+            second = budget.divide(prompts, 80)
+        context = client.predict("budget-sums", prompts).context
     assert first.rollouts == [8] * 10
     assert first.values is None
     assert sum(second.rollouts) == 80
@@ -49,43 +49,47 @@ def test_limits_are_kept(shared_server: LocalServer) -> None:
             client, "budget-limits", minimum=3, maximum=12, objective="utility", timeout=30.0
         )
         with budget.reporting():
-            learn(budget)
+            report_outcomes(budget)
             division = budget.divide(SUMS + PROOFS, 320)
     assert sum(division.rollouts) == 320
     assert 3 <= min(division.rollouts) < max(division.rollouts) <= 12
 
 
-def test_a_server_that_leaves_and_comes_back(
+def test_a_server_that_stops_and_restarts(
     server: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Client(server.address) as client, caplog.at_level(logging.WARNING, "vzero.integrations"):
-        budget = Budget(client, "budget-away", spool_dir=tmp_path / "spool", timeout=2.0)
+        budget = Budget(client, "budget-unreachable", spool_dir=tmp_path / "spool", timeout=2.0)
         with budget.reporting():
             server.kill()
-            learn(budget)
-            away = [budget.divide(SUMS, 40), budget.divide(SUMS, 40)]
+            report_outcomes(budget)
+            unreachable = [budget.divide(SUMS, 40), budget.divide(SUMS, 40)]
             server.start()
             client.wait_ready(60)
-            back = budget.divide(SUMS, 40)
+            restarted = budget.divide(SUMS, 40)
         # What the pause after a failure left undelivered, the next run delivers.
-        with Budget(client, "budget-away", spool_dir=tmp_path / "spool", timeout=30.0).reporting():
+        with Budget(
+            client, "budget-unreachable", spool_dir=tmp_path / "spool", timeout=30.0
+        ).reporting():
             pass
-        assert client.policy("budget-away").version == 30
-    assert all(division.rollouts == [2] * 20 and division.values is None for division in away)
-    assert all(division.seconds < 8.0 for division in away)
-    assert sum(back.rollouts) == 40
+        assert client.policy("budget-unreachable").version == 30
+    assert all(
+        division.rollouts == [2] * 20 and division.values is None for division in unreachable
+    )
+    assert all(division.seconds < 8.0 for division in unreachable)
+    assert sum(restarted.rollouts) == 40
     warnings = [record.getMessage() for record in caplog.records]
     assert len([text for text in warnings if "divided evenly" in text]) == 1
     assert len([text for text in warnings if "answers again" in text]) == 1
 
 
-def test_outcomes_that_nobody_keeps_are_lost_with_a_warning(
+def test_outcomes_without_a_folder_are_lost_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with Client("127.0.0.1:1") as client, caplog.at_level(logging.WARNING, "vzero.integrations"):
         budget = Budget(client, "budget-lost", timeout=0.2)
         with budget.reporting():
-            learn(budget)
+            report_outcomes(budget)
     assert "not all delivered" in caplog.text
 
 
@@ -105,11 +109,11 @@ def test_bad_settings_are_named(field: str, settings: dict[str, object]) -> None
     assert [name for name, _ in caught.value.violations] == [field]
 
 
-def test_questions_the_server_refuses_are_not_hidden(shared_server: LocalServer) -> None:
+def test_rejected_calls_raise(shared_server: LocalServer) -> None:
     with Client(shared_server.address) as client:
         budget = Budget(client, "budget-refused", minimum=8, timeout=30.0)
         with budget.reporting():
-            learn(budget)
+            report_outcomes(budget)
             with pytest.raises(InvalidArgument, match="total"):
                 budget.divide(SUMS, 40)
             with pytest.raises(InvalidArgument, match="reward"):

@@ -21,12 +21,12 @@ def defined(
     """The advantages, rollout by rollout."""
 
     def normal(values: list[float], spread: list[float] | None) -> list[float]:
-        there = [v for v in values if not np.isnan(v)]
-        mean = np.mean(there) if there else NAN
+        scored = [v for v in values if not np.isnan(v)]
+        mean = np.mean(scored) if scored else NAN
         if spread is None:
             return [v - mean for v in values]
-        there = [v for v in spread if not np.isnan(v)]
-        std = np.std(there, ddof=1) if len(there) > 1 else 0.0
+        scored = [v for v in spread if not np.isnan(v)]
+        std = np.std(scored, ddof=1) if len(scored) > 1 else 0.0
         return [(v - mean) / (std + 1e-4) for v in values]
 
     def total(pair: tuple[float, float]) -> float:
@@ -42,17 +42,17 @@ def defined(
             for g in groups
         ]
         sums = [total(pair) for part in parts for pair in part]
-        found = normal(sums, sums)
+        advantages = normal(sums, sums)
     else:
         totals = [[total(pair) for pair in group] for group in groups]
         every = [value for values in totals for value in values]
         spreads = {"none": [None] * len(groups), "group": totals, "batch": [every] * len(groups)}
-        found = [
+        advantages = [
             advantage
             for values, spread in zip(totals, spreads[scale], strict=True)
             for advantage in normal(values, spread)
         ]
-    return [0.0 if np.isnan(advantage) else advantage for advantage in found]
+    return [0.0 if np.isnan(advantage) else advantage for advantage in advantages]
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_advantages_are_as_defined(
     groups = Groups.of([len(group) for group in batch], torch.device("cpu"))
     scoring = Scoring(torch.tensor(weights, dtype=torch.float64), scale, order)
     flat = torch.tensor([pair for group in batch for pair in group], dtype=torch.float64)
-    found = scoring.advantages(flat, groups).tolist()
+    advantages = scoring.advantages(flat, groups).tolist()
     # Where rewards are equal but for rounding, a spread of 1e-16 is divided by 1e-4.
-    assert found == pytest.approx(defined(batch, weights, scale, order), rel=1e-6, abs=1e-6)
+    assert advantages == pytest.approx(defined(batch, weights, scale, order), rel=1e-6, abs=1e-6)
 
 
 def test_groups_of_one_and_without_rewards() -> None:

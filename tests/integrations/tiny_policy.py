@@ -1,4 +1,4 @@
-"""A language model of random weights and its tokenizer, made in a moment."""
+"""A language model of random weights and its tokenizer, quick to make."""
 
 import string
 

@@ -11,7 +11,7 @@ from vzero.integrations.budget import Budget
 
 
 def main(address: str, folder: Path) -> None:
-    """Train, and write what this process saw."""
+    """Train, and write the batches of this process."""
     with Client(address) as client:
         trainer = trainer_of(
             Budget(client, "trl-processes", timeout=30.0),

@@ -26,6 +26,7 @@ _MAX_ID_LENGTH = 128
 _FIRST_SECOND = -62_135_596_800
 _LAST_SECOND = 253_402_300_799
 _SINGULAR = {"prompts": "prompt", "rewards": "reward", "outcome_ids": "outcome_id"}
+_PLURAL = {singular: plural for plural, singular in _SINGULAR.items()}
 
 Moment = datetime | np.datetime64 | float
 """A point in time: aware datetime, NumPy datetime (UTC), or seconds since 1970."""
@@ -133,7 +134,7 @@ def build_outcomes(
             messages.append(build_outcome(**dict(zip(fields, row, strict=True))))
         except InvalidArgument as error:
             field, description = error.violations[0]
-            column_name = next((many for many, one in _SINGULAR.items() if one == field), field)
+            column_name = _PLURAL.get(field, field)
             raise InvalidArgument.of(f"{column_name}[{i}]", description) from None
     return messages
 

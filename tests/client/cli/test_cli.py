@@ -20,7 +20,7 @@ def outcomes(n: int, **fields: object) -> str:
     )
 
 
-def test_a_day_in_the_life(run: Run, tmp_path: Path) -> None:
+def test_commands_in_sequence(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "outcomes.jsonl"
     file.write_text(outcomes(40, step=2, rollouts=8, policy_id="cli/life"))
     result = run("update", "cli/life", str(file))
@@ -93,7 +93,7 @@ def test_errors_of_the_server(run: Run) -> None:
     assert (error["type"], error["code"]) == ("NotFound", "NOT_FOUND")
 
 
-def test_nobody_there(run: Run, tmp_path: Path) -> None:
+def test_no_server_at_the_address(run: Run, tmp_path: Path) -> None:
     result = run("policies", "--address", "127.0.0.1:1", "--timeout", "3")
     assert (result.code, result.out) == (1, "")
     file = tmp_path / "outcomes.jsonl"

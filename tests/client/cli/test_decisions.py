@@ -31,12 +31,12 @@ def test_allocate(run: Run, models: list[str]) -> None:
     assert "[red]What is 8 plus 8?" in result.out
     assert "spent 60, utility" in result.out
 
-    told = as_json(run("allocate", models[1], "60", *PROMPTS, "--json"))
-    assert [row["prompt"] for row in told["allocation"]] == PROMPTS
-    assert sum(row["rollouts"] for row in told["allocation"]) == told["spent"] == 60
-    assert 0 < told["utility"] <= told["upper_bound"]
-    assert told["decision_id"]
-    assert told["context"]["rows"] == 40
+    printed = as_json(run("allocate", models[1], "60", *PROMPTS, "--json"))
+    assert [row["prompt"] for row in printed["allocation"]] == PROMPTS
+    assert sum(row["rollouts"] for row in printed["allocation"]) == printed["spent"] == 60
+    assert 0 < printed["utility"] <= printed["upper_bound"]
+    assert printed["decision_id"]
+    assert printed["context"]["rows"] == 40
 
 
 def test_options_of_allocate(run: Run, models: list[str], tmp_path: Path) -> None:
@@ -48,13 +48,13 @@ def test_options_of_allocate(run: Run, models: list[str], tmp_path: Path) -> Non
         "--skip", "--uncertain-minimum", "8", "--uncertain-width", "0", "--exact",
         "--estimator", "knn", "--min-version", "40", "--no-peers", "--no-history", "--json",
     ]  # fmt: skip
-    told = as_json(run(*arguments, "--token-cost", "50"))
-    counts = [row["rollouts"] for row in told["allocation"]]
+    printed = as_json(run(*arguments, "--token-cost", "50"))
+    counts = [row["rollouts"] for row in printed["allocation"]]
     assert set(counts) <= {8, 12, 16}
-    assert told["spent"] == 50 * sum(counts) <= 2000
+    assert printed["spent"] == 50 * sum(counts) <= 2000
     costs = ["--token-cost", "10", "--token-cost", "10", "--token-cost", "200"]
-    told = as_json(run(*arguments, *costs))
-    assert [row["rollouts"] for row in told["allocation"]] == [16, 16, 8]
+    printed = as_json(run(*arguments, *costs))
+    assert [row["rollouts"] for row in printed["allocation"]] == [16, 16, 8]
 
 
 def test_rank(run: Run, models: list[str]) -> None:
@@ -65,30 +65,30 @@ def test_rank(run: Run, models: list[str]) -> None:
     assert [cells[1].strip() for cells in places] == models
     assert [cells[-2].strip() for cells in places] == ["3", "2", "1"]
 
-    told = as_json(run("rank", *PROMPTS, "--fleet", "cli-decide", "--beta", "1", "--json"))
-    assert [one["prompt"] for one in told["rankings"]] == PROMPTS
-    for one in told["rankings"]:
-        assert [candidate["policy_id"] for candidate in one["candidates"]] == models
-        assert [order["policies"] for order in one["orders"]] == [models]
-        assert one["candidates"][0]["expected_cost"] == pytest.approx(70.0)
+    printed = as_json(run("rank", *PROMPTS, "--fleet", "cli-decide", "--beta", "1", "--json"))
+    assert [ranking["prompt"] for ranking in printed["rankings"]] == PROMPTS
+    for ranking in printed["rankings"]:
+        assert [candidate["policy_id"] for candidate in ranking["candidates"]] == models
+        assert [order["policies"] for order in ranking["orders"]] == [models]
+        assert ranking["candidates"][0]["expected_cost"] == pytest.approx(70.0)
 
 
 def test_options_of_rank(run: Run, models: list[str]) -> None:
     arguments = ["rank", PROMPTS[0], "--json"]
     for name in models[1:]:
         arguments += ["--policy", name]
-    told = as_json(
+    printed = as_json(
         run(
             *arguments, "--cost", f"{models[1]}=0.5", "--mode", "paper", "--min-value", "0.4",
             "--max-cost", "9", "--estimator", "knn", "--no-peers", "--no-history",
         )
     )  # fmt: skip
-    (ranking,) = told["rankings"]
-    assert [one["policy_id"] for one in ranking["candidates"]] == models[1:]
-    assert [one["eligible"] for one in ranking["candidates"]] == [True, False]
+    (ranking,) = printed["rankings"]
+    assert [candidate["policy_id"] for candidate in ranking["candidates"]] == models[1:]
+    assert [candidate["eligible"] for candidate in ranking["candidates"]] == [True, False]
     assert ranking["candidates"][0]["expected_cost"] == 0.5
     labelled = as_json(run(*arguments, "--label", "region=eu"))["rankings"][0]
-    assert not any(one["eligible"] for one in labelled["candidates"])
+    assert not any(candidate["eligible"] for candidate in labelled["candidates"])
 
 
 def test_fleets(run: Run, models: list[str]) -> None:
@@ -106,8 +106,8 @@ def test_fleets(run: Run, models: list[str]) -> None:
 
 
 def test_prices(run: Run) -> None:
-    told = as_json(run("policies", "price", "cli/priced", "--params", "7", "--json"))
-    assert told["price"] == {"per_token": 7.0, "unit": "params"}
+    printed = as_json(run("policies", "price", "cli/priced", "--params", "7", "--json"))
+    assert printed["price"] == {"per_token": 7.0, "unit": "params"}
     shown = run("policies", "price", "cli/priced", "--money", "0.5", "--label", "a=b=c").out
     assert "0.5 per token, in money" in shown
     assert "a=b=c" in shown

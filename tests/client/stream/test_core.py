@@ -35,7 +35,7 @@ def acknowledge(core: StreamCore) -> None:
         None,
     ],
 )
-def test_broken_connections_are_waited_out(error: errors.VzeroError | None) -> None:
+def test_connection_errors_are_retried(error: errors.VzeroError | None) -> None:
     core = in_flight(2)
     assert 0 < core.call_ended(error) <= 0.1
     assert core.failure is None
@@ -67,7 +67,7 @@ def test_refusals_end_the_stream(error: errors.VzeroError) -> None:
     assert core.buffer.pending == 2
 
 
-def test_errors_of_the_server_are_given_a_few_chances() -> None:
+def test_internal_errors_are_retried_a_few_times() -> None:
     core = in_flight(1)
     error = errors.Internal("bug", error_id="abc")
     for _ in range(5):
@@ -82,7 +82,7 @@ def test_the_invalid_chunk_is_found_one_by_one() -> None:
     core = in_flight(4)
     invalid = errors.InvalidArgument("bad", code=grpc.StatusCode.INVALID_ARGUMENT)
     assert core.call_ended(invalid) == 0.0
-    assert core.buffer.pending == 4, "nobody knows which it is"
+    assert core.buffer.pending == 4, "any of them may be invalid"
     core.buffer.take()
     assert core.buffer.take() is None, "one at a time"
     acknowledge(core)
@@ -105,13 +105,13 @@ def test_one_by_one_ends_when_all_suspects_are_stored() -> None:
     assert core.buffer.max_in_flight == 8
 
 
-def test_settle_keeps_what_is_left(tmp_path: Path) -> None:
+def test_settle_spools_the_remaining_chunks(tmp_path: Path) -> None:
     core = in_flight(3, spool_dir=tmp_path)
     core.settle()
     assert len(list(tmp_path.glob("*.chunk"))) == 3
 
 
-def test_settle_without_a_folder_says_what_is_lost() -> None:
+def test_settle_without_a_folder_reports_lost_outcomes() -> None:
     core = in_flight(3)
     core.call_ended(errors.Unavailable("gone"))
     with pytest.raises(errors.Undelivered, match="gone") as caught:

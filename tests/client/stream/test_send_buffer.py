@@ -1,4 +1,4 @@
-"""Whatever happens in between, every outcome leaves once, in order, unless it is acknowledged."""
+"""Every outcome without acknowledgement leaves again, in order, after any events."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -16,10 +16,10 @@ Opener = Callable[..., Spool]
 
 
 def chunk(name: str, n: int = 2) -> value_pb2.UpdateContextRequest:
-    made = value_pb2.UpdateContextRequest(policy_id="p")
+    request = value_pb2.UpdateContextRequest(policy_id="p")
     for i in range(n):
-        made.outcomes.add(outcome_id=f"{name}-{i}", prompt="a prompt", reward=1, rollouts=1)
-    return made
+        request.outcomes.add(outcome_id=f"{name}-{i}", prompt="a prompt", reward=1, rollouts=1)
+    return request
 
 
 @pytest.fixture
@@ -27,12 +27,12 @@ def open_spool() -> Iterator[Opener]:
     """Open spools that the test may leave open."""
     with ExitStack() as stack:
 
-        def made(folder: Path, **options: int) -> Spool:
+        def open_one(folder: Path, **options: int) -> Spool:
             spool = Spool(folder, **options)
             stack.callback(spool.close)
             return spool
 
-        yield made
+        yield open_one
 
 
 def test_written_chunks_come_back_in_order(tmp_path: Path, open_spool: Opener) -> None:

@@ -16,7 +16,7 @@ from vzero._stream.spool import Spool
 from vzero.v1 import value_pb2
 from vzero_server.testing.local_server import LocalServer
 
-NOWHERE = "127.0.0.1:1"
+UNUSED_ADDRESS = "127.0.0.1:1"
 
 
 def test_outcomes_arrive(shared_server: LocalServer) -> None:
@@ -83,12 +83,12 @@ def test_threads_share_a_stream(shared_server: LocalServer) -> None:
 
 
 def test_an_idle_stream_needs_no_server() -> None:
-    with vzero.Client(NOWHERE) as client, client.stream("p"):
+    with vzero.Client(UNUSED_ADDRESS) as client, client.stream("p"):
         pass
 
 
 def test_bad_outcomes_are_refused_where_they_are_made() -> None:
-    with vzero.Client(NOWHERE) as client, client.stream("p") as stream:
+    with vzero.Client(UNUSED_ADDRESS) as client, client.stream("p") as stream:
         with pytest.raises(errors.InvalidArgument) as caught:
             stream.add("x", float("nan"))
         assert caught.value.violations[0][0] == "reward"
@@ -96,7 +96,7 @@ def test_bad_outcomes_are_refused_where_they_are_made() -> None:
 
 
 def test_undelivered_without_a_folder() -> None:
-    with vzero.Client(NOWHERE) as client:
+    with vzero.Client(UNUSED_ADDRESS) as client:
         stream = client.stream("p", chunk_size=1, window=2, timeout=0.3)
         stream.add("a", 1)
         stream.add("b", 1)
@@ -112,7 +112,7 @@ def test_undelivered_without_a_folder() -> None:
 
 def test_an_error_in_the_block_is_the_one_that_shows() -> None:
     with (
-        vzero.Client(NOWHERE) as client,
+        vzero.Client(UNUSED_ADDRESS) as client,
         pytest.raises(KeyError),
         client.stream("p", timeout=0.2) as stream,
     ):
@@ -121,7 +121,7 @@ def test_an_error_in_the_block_is_the_one_that_shows() -> None:
 
 
 def test_a_client_closed_too_early() -> None:
-    client = vzero.Client(NOWHERE)
+    client = vzero.Client(UNUSED_ADDRESS)
     stream = client.stream("p", chunk_size=1)
     client.close()
     stream.add("a", 1)
@@ -130,16 +130,16 @@ def test_a_client_closed_too_early() -> None:
 
 
 def test_a_full_folder(tmp_path: Path) -> None:
-    with vzero.Client(NOWHERE) as client:
+    with vzero.Client(UNUSED_ADDRESS) as client:
         stream = client.stream(
             "p", chunk_size=1, window=2, spool_dir=tmp_path, spool_bytes=400, timeout=5
         )
         with pytest.raises(errors.SpoolFull):
             for i in range(100):
                 stream.add(f"{i}", 1)
-        kept = len(list(tmp_path.glob("*.chunk")))
-        assert kept >= 1
-        assert stream.pending == kept + 2, "the rest is still in memory"
+        spooled = len(list(tmp_path.glob("*.chunk")))
+        assert spooled >= 1
+        assert stream.pending == spooled + 2, "the rest is still in this process"
         with pytest.raises(errors.Undelivered):
             stream.close(timeout=0)
 
@@ -147,7 +147,7 @@ def test_a_full_folder(tmp_path: Path) -> None:
 def test_leftovers_are_delivered_by_the_next_stream(
     shared_server: LocalServer, tmp_path: Path
 ) -> None:
-    with vzero.Client(NOWHERE) as client:
+    with vzero.Client(UNUSED_ADDRESS) as client:
         stream = client.stream("stream/left", chunk_size=3, window=2, spool_dir=tmp_path)
         for i in range(50):
             stream.add(f"prompt {i}", 1, step=i)
@@ -260,7 +260,7 @@ async def test_asyncio_outcomes_arrive(shared_server: LocalServer) -> None:
 
 
 async def test_asyncio_undelivered() -> None:
-    async with vzero.AsyncClient(NOWHERE) as client:
+    async with vzero.AsyncClient(UNUSED_ADDRESS) as client:
         stream = client.stream("p", chunk_size=1, window=2, timeout=0.3)
         with pytest.raises(errors.VzeroError, match="async with"):
             await stream.add("a", 1)
@@ -295,7 +295,7 @@ async def test_asyncio_killed_server(mortal_server: LocalServer, tmp_path: Path)
 
 
 async def test_asyncio_cancellation_ends_the_stream(tmp_path: Path) -> None:
-    async with vzero.AsyncClient(NOWHERE) as client:
+    async with vzero.AsyncClient(UNUSED_ADDRESS) as client:
 
         async def forever() -> None:
             async with client.stream(

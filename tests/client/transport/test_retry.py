@@ -1,4 +1,4 @@
-"""When another try is worth it."""
+"""Which errors are retried, and when."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_pauses_grow_to_a_bound_and_start_again() -> None:
 @pytest.mark.parametrize(
     "error", [errors.Unavailable("gone"), errors.Overloaded("queue", retry_after=0.01)]
 )
-def test_worth_another_try(error: errors.VzeroError) -> None:
+def test_errors_that_are_retried(error: errors.VzeroError) -> None:
     assert pause_before_retry(error, Backoff(), Deadline(10)) > 0
 
 
@@ -33,12 +33,12 @@ def test_worth_another_try(error: errors.VzeroError) -> None:
         errors.Internal("bug", error_id="abc"),
     ],
 )
-def test_not_worth_another_try(error: errors.VzeroError) -> None:
+def test_errors_that_are_not_retried(error: errors.VzeroError) -> None:
     with pytest.raises(type(error)):
         pause_before_retry(error, Backoff(), Deadline(10))
 
 
-def test_no_try_after_the_deadline() -> None:
+def test_no_retry_after_the_deadline() -> None:
     with pytest.raises(errors.Overloaded):
         pause_before_retry(errors.Overloaded("q", retry_after=5), Backoff(), Deadline(1))
     assert Deadline(-1).left() == 0.0
