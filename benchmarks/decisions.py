@@ -18,7 +18,7 @@ import grpc
 import numpy as np
 
 from benchmarks import report
-from load_tests import fleet, sigterm
+from load_tests import policies, sigterm
 from load_tests.messages import predict_request
 from load_tests.prompts import common_prompts
 from vzero.v1 import value_pb2, value_pb2_grpc
@@ -42,8 +42,8 @@ def main() -> None:
             server = stack.enter_context(LocalServer(folder / "data"))
             channel = stack.enter_context(grpc.insecure_channel(server.address))
             names = [f"policy-{number}" for number in range(POLICIES)]
-            fleet.append(channel, names, rows=ROWS, pool=ROWS)
-            fleet.settle(channel, names)
+            policies.append(channel, names, rows=ROWS, pool=ROWS)
+            policies.wait_embedded(channel, names)
         bench = Decisions(value_pb2_grpc.ValueServiceStub(channel), names, calls)
         with out.status(f"{rounds} rounds"):
             bench.ranking(0)

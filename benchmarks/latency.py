@@ -19,7 +19,7 @@ from benchmarks import echo, report
 from benchmarks.client import ClientProcess
 from benchmarks.echo import EchoServer
 from benchmarks.measured import mean_of
-from load_tests import fleet, generator, sigterm
+from load_tests import generator, policies, sigterm
 from load_tests.messages import predict_request
 from load_tests.prompts import common_prompts
 from vzero.v1 import value_pb2_grpc
@@ -70,8 +70,8 @@ def main() -> None:
             server.wait()
             channel = stack.enter_context(grpc.insecure_channel(server.address))
             for rows in CONTEXTS:
-                fleet.append(channel, [_policy(rows)], rows=rows, pool=size.pool)
-                fleet.settle(channel, [_policy(rows)])
+                policies.append(channel, [_policy(rows)], rows=rows, pool=size.pool)
+                policies.wait_embedded(channel, [_policy(rows)])
         request, reply = _sizes(channel)
         echoes = stack.enter_context(EchoServer(reply_bytes=reply))
         client = stack.enter_context(ClientProcess())

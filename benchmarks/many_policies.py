@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 
 from benchmarks import report
-from load_tests import fleet, sigterm
+from load_tests import policies, sigterm
 from load_tests.messages import predict_request
 from load_tests.prompts import PromptSource, common_prompts
 from vzero.v1 import value_pb2, value_pb2_grpc
@@ -37,8 +37,8 @@ def main() -> None:
             server = stack.enter_context(LocalServer(folder / "data"))
             channel = stack.enter_context(grpc.insecure_channel(server.address))
             names = [f"policy-{number}" for number in range(max(counts))]
-            fleet.append(channel, names, rows=rows, pool=8 * rows)
-            fleet.settle(channel, names)
+            policies.append(channel, names, rows=rows, pool=8 * rows)
+            policies.wait_embedded(channel, names)
         bench = ManyPolicies(value_pb2_grpc.ValueServiceStub(channel), names, counts)
         with out.status(f"{rounds} rounds"):
             bench.one_round(-1)

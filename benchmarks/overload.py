@@ -22,7 +22,7 @@ from benchmarks import calls, report
 from benchmarks.client import ClientProcess
 from benchmarks.flood import flood
 from benchmarks.zoo_prompts import new_zoo_prompts
-from load_tests import fleet, sigterm
+from load_tests import policies, sigterm
 from vzero_server.testing.local_server import LocalServer
 
 POLICY, ROWS = "asked", 256
@@ -42,7 +42,7 @@ def main() -> None:
         with out.status("starting a server"):
             server = stack.enter_context(LocalServer(folder / "data", max_queue_delay=MAX_DELAY))
             channel = stack.enter_context(grpc.insecure_channel(server.address))
-            fleet.fill(channel, [POLICY], rows=ROWS)
+            policies.create(channel, [POLICY], rows=ROWS)
         bench = Overload(server, stack.enter_context(ClientProcess()))
         with out.status("full load"):
             rate = bench.full_load("warm-up", 40, 8)["prompts_per_s"]

@@ -22,7 +22,7 @@ import psutil  # type: ignore[import-untyped]
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks import report
-from load_tests import fleet, sigterm
+from load_tests import policies, sigterm
 from load_tests.messages import predict_request
 from load_tests.prompts import common_prompts
 from vzero.v1 import value_pb2_grpc
@@ -41,15 +41,15 @@ def main() -> None:
     parser.add_argument("--pool", type=int, help="distinct prompts of all, default: 4096")
     given = parser.parse_args()
     count = 1 if given.quick else 3
-    policies = given.policies or (8 if given.quick else 1000)
+    policy_count = given.policies or (8 if given.quick else 1000)
     rows = given.rows or (64 if given.quick else 2048)
     pool = given.pool or (64 if given.quick else 4096)
     out = report.Report("restart", given)
     with tempfile.TemporaryDirectory(prefix="vzero-bench-") as name:
         full = LocalServer(Path(name) / "full")
         empty = LocalServer(Path(name) / "empty")
-        bench = Restart(full, empty, [f"policy-{number}" for number in range(policies)], pool)
-        with out.status(f"storing {policies} policies of {rows} outcomes"), _running(full):
+        bench = Restart(full, empty, [f"policy-{number}" for number in range(policy_count)], pool)
+        with out.status(f"storing {policy_count} policies of {rows} outcomes"), _running(full):
             stored = bench.fill(rows)
         with out.status(f"{count} rounds"):
             values = report.rounds(count, bench.empty_round, bench.full_round)
@@ -87,10 +87,10 @@ class Restart:
     def fill(self, rows: int) -> float:
         """Store outcomes and all embeddings, ``rows`` outcomes per policy; rows per second."""
         with grpc.insecure_channel(self.full.address) as channel:
-            fleet.append(channel, ["all-prompts"], rows=self.pool, pool=self.pool)
+            policies.append(channel, ["all-prompts"], rows=self.pool, pool=self.pool)
             self._wait_embedded()
             began = time.perf_counter()
-            fleet.append(channel, self.policies, rows=rows, pool=self.pool)
+            policies.append(channel, self.policies, rows=rows, pool=self.pool)
             return len(self.policies) * rows / (time.perf_counter() - began)
 
     def _wait_embedded(self) -> None:

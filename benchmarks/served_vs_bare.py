@@ -19,7 +19,7 @@ import grpc
 from benchmarks import calls, report
 from benchmarks.client import ClientProcess
 from benchmarks.zoo_prompts import mixed_prompts
-from load_tests import fleet, sigterm
+from load_tests import policies, sigterm
 from vzero_server.testing.local_server import LocalServer
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main() -> None:
         with out.status("starting a server, loading the model"):
             server = stack.enter_context(LocalServer(folder / "data"))
             channel = stack.enter_context(grpc.insecure_channel(server.address))
-            fleet.fill(channel, [POLICY], rows=ROWS)
+            policies.create(channel, [POLICY], rows=ROWS)
             bench = ServedVsBare(
                 server.address,
                 InProcessModel(),

@@ -17,7 +17,7 @@ import grpc
 
 from benchmarks import report, sqlite, streams
 from benchmarks.client import ClientProcess
-from load_tests import fleet, generator, sigterm
+from load_tests import generator, policies, sigterm
 from load_tests.messages import predict_request
 from load_tests.prompts import PromptSource, common_prompts
 from vzero.v1 import value_pb2_grpc
@@ -60,8 +60,8 @@ def main() -> None:
         with out.status("starting a server, embedding the known prompts"):
             server = stack.enter_context(LocalServer(folder / "data"))
             channel = stack.enter_context(grpc.insecure_channel(server.address))
-            fleet.append(channel, [ASKED], rows=size.pool, pool=size.pool)
-            fleet.settle(channel, [ASKED])
+            policies.append(channel, [ASKED], rows=size.pool, pool=size.pool)
+            policies.wait_embedded(channel, [ASKED])
         bench = Updates(
             server.address,
             folder,
@@ -108,9 +108,9 @@ class Updates:
         prompts = [pool[row % len(pool)] for row in range(self.size.known)]
         figures = {}
         for count in STREAMS:
-            policies = [f"known-{count}-{stream}" for stream in range(count)]
+            policy_ids = [f"known-{count}-{stream}" for stream in range(count)]
             seconds = self.trainer.run(
-                streams.send, self.address, policies, [prompts] * count, f"known-{number}"
+                streams.send, self.address, policy_ids, [prompts] * count, f"known-{number}"
             )
             figures[f"rows_per_s.known.{count}"] = count * len(prompts) / seconds
         return figures
@@ -119,17 +119,17 @@ class Updates:
         """Rows per second about new prompts: acknowledged, and ready to be answered from."""
         figures = {}
         for count in STREAMS:
-            policies = [f"new-{count}-{number}-{stream}" for stream in range(count)]
+            policy_ids = [f"new-{count}-{number}-{stream}" for stream in range(count)]
             source = PromptSource(f"new-{count}-{number}", repeated=0.0)
-            prompts = [source.take(self.size.new // count) for _ in policies]
+            prompts = [source.take(self.size.new // count) for _ in policy_ids]
             began = time.perf_counter()
             seconds = self.trainer.run(
-                streams.send, self.address, policies, prompts, f"new-{number}"
+                streams.send, self.address, policy_ids, prompts, f"new-{number}"
             )
             # Less what the client took to make the messages.
             began += time.perf_counter() - began - seconds
             # An answer of this estimator needs the embeddings of the whole window.
-            for policy_id in policies:
+            for policy_id in policy_ids:
                 request = predict_request(policy_id, common_prompts(1))
                 request.estimator = "knn"
                 self.stub.Predict(request, timeout=300.0)

@@ -1,1 +1,1 @@
-"""Load on a server by callers that behave like trainers and routers."""
+"""Load tests: callers that behave like trainers and routers."""

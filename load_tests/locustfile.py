@@ -1,7 +1,7 @@
 """Locust users over gRPC: ``python -m locust -f load_tests/locustfile.py --host HOST:PORT``.
 
-Each RPC is one locust request: its name is the RPC, its type the kind of user, and a
-failure carries the status code.
+Each RPC is one locust request, named after the RPC; its type is the kind of user. Failures carry
+the status code.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from locust.env import Environment
 
 init_gevent()  # before the first channel
 
-from load_tests.fleet import fill, forget  # noqa: E402
+from load_tests import policies  # noqa: E402
 from load_tests.messages import (  # noqa: E402
     WrongReplyError,
     check_acks,
@@ -35,16 +35,16 @@ TIMEOUT = 60.0
 """Deadline of every call, in seconds."""
 
 EXPECTED = {"RESOURCE_EXHAUSTED"}
-"""Refusals of a full server: failures of a request, but not of the run."""
+"""Status codes of an overloaded server: failures of a request, but not of the run."""
 
 RUN = f"{time.time_ns():x}"
-"""Tells the policies and prompts of this process from those of others."""
+"""Name of this run; part of the names of its policies and prompts."""
 
 FLEET = [f"load-router-{RUN}-{number}" for number in range(4)]
-"""Policies that routers choose between."""
+"""Policies that routers choose from."""
 
 logger = logging.getLogger(__name__)
-_numbers = itertools.count()
+_user_numbers = itertools.count()
 
 
 class RequestError(Exception):
@@ -56,7 +56,7 @@ class RequestError(Exception):
 
 
 class GrpcUser(User):
-    """A user with a connection of its own."""
+    """A user with its own connection."""
 
     abstract = True
 
@@ -66,7 +66,7 @@ class GrpcUser(User):
         options = [("grpc.use_local_subchannel_pool", 1)]
         self.channel = grpc.insecure_channel(self.host, options)
         self.stub = value_pb2_grpc.ValueServiceStub(self.channel)
-        self.name = f"{RUN}-{next(_numbers)}"
+        self.name = f"{RUN}-{next(_user_numbers)}"
         self.source = PromptSource(self.name)
         self.random = Random(self.name)
 
@@ -76,20 +76,20 @@ class GrpcUser(User):
 
     @contextmanager
     def request(self, rpc: str) -> Iterator[Callable[[int], None]]:
-        """Time an RPC and report it; call what is yielded with the length of the reply.
+        """Time an RPC and report it; yields a function that adds the size of a reply in bytes.
 
-        A failure is reported and swallowed, as a failed request is no error of the user.
+        A failed RPC is reported but not raised, as it is not an error of the user.
         """
         length = 0
         failure: RequestError | None = None
 
-        def replied(size: int) -> None:
+        def add_reply(size: int) -> None:
             nonlocal length
             length += size
 
         began = time.perf_counter()
         try:
-            yield replied
+            yield add_reply
         except grpc.RpcError as error:
             assert isinstance(error, grpc.Call)
             failure = RequestError(error.code().name, error.details() or "")
@@ -105,50 +105,50 @@ class GrpcUser(User):
         )
 
     def predict(self, policy_id: str, prompts: list[str]) -> None:
-        """Ask for the values of prompts."""
+        """Request the values of prompts."""
         request = predict_request(policy_id, prompts)
-        with self.request("Predict") as replied:
+        with self.request("Predict") as add_reply:
             response = self.stub.Predict(request, timeout=TIMEOUT)
-            replied(response.ByteSize())
+            add_reply(response.ByteSize())
             check_values(request, response)
 
 
 class TrainerUser(GrpcUser):
-    """A training run: values of a batch, rollouts, then their outcomes."""
+    """A training run: requests values of a batch, then sends outcomes of its rollouts."""
 
     weight = 1
     wait_time = constant(1)
 
     def on_start(self) -> None:
-        """Connect and make the policy known."""
+        """Connect and create the policy."""
         super().on_start()
         self.policy_id = f"load-trainer-{self.name}"
         self.step = 0
-        fill(self.channel, [self.policy_id])
+        policies.create(self.channel, [self.policy_id])
 
     def on_stop(self) -> None:
-        """Take the policy away and disconnect."""
-        forget(self.channel, [self.policy_id])
+        """Delete the policy and disconnect."""
+        policies.delete(self.channel, [self.policy_id])
         super().on_stop()
 
     @task
     def training_step(self) -> None:
-        """One step of training."""
+        """Make one training step."""
         options = self.environment.parsed_options
         prompts = self.source.take(self.random.randint(options.batch_min, options.batch_max))
         self.predict(self.policy_id, prompts)
         self.step += 1
         requests = chunks(self.policy_id, prompts, run=self.name, step=self.step)
-        with self.request("UpdateContext") as replied:
+        with self.request("UpdateContext") as add_reply:
             acks = []
             for ack in self.stub.UpdateContext(iter(requests), timeout=TIMEOUT):
-                replied(ack.ByteSize())
+                add_reply(ack.ByteSize())
                 acks.append(ack)
             check_acks(requests, acks)
 
 
 class RouterUser(GrpcUser):
-    """A router: the values of one prompt under every policy of the fleet."""
+    """A router: requests the values of one prompt under every policy of the fleet."""
 
     weight = 3
     wait_time = between(0.01, 0.1)
@@ -163,25 +163,25 @@ class RouterUser(GrpcUser):
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def _add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--batch-min", type=int, default=64, help="Least prompts of a step")
-    parser.add_argument("--batch-max", type=int, default=256, help="Most prompts of a step")
+    parser.add_argument("--batch-min", type=int, default=64, help="Minimum prompts of a step")
+    parser.add_argument("--batch-max", type=int, default=256, help="Maximum prompts of a step")
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
-def _fill_fleet(environment: Environment, **_: Any) -> None:  # noqa: ANN401
+def _create_fleet(environment: Environment, **_: Any) -> None:  # noqa: ANN401
     with grpc.insecure_channel(environment.host or "") as channel:
-        fill(channel, FLEET)
+        policies.create(channel, FLEET)
 
 
 @events.test_stop.add_listener  # type: ignore[untyped-decorator]
-def _forget_fleet(environment: Environment, **_: Any) -> None:  # noqa: ANN401
+def _delete_fleet(environment: Environment, **_: Any) -> None:  # noqa: ANN401
     with grpc.insecure_channel(environment.host or "") as channel:
-        forget(channel, FLEET)
+        policies.delete(channel, FLEET)
 
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator]
-def _judge(environment: Environment, **_: Any) -> None:  # noqa: ANN401
-    """Let the run fail on every error but an expected one."""
+def _set_exit_code(environment: Environment, **_: Any) -> None:  # noqa: ANN401
+    """Fail the run on unexpected errors."""
     unexpected = [
         error
         for error in environment.stats.errors.values()

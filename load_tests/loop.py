@@ -1,4 +1,4 @@
-"""Sends calls: as fast as they are answered, or at a given rate."""
+"""Closed loop and open loop: calls sent after the last reply, or at a given rate."""
 
 import asyncio
 import time
@@ -10,38 +10,38 @@ import grpc
 from load_tests.messages import WrongReplyError
 from load_tests.tally import Tally
 
-# Seconds a caller pauses after a failed call, as any caller should.
 PAUSE = 0.02
+"""Pause of a caller after a failed call, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A call that was answered: its name, and the prompts it was about."""
+class CompletedCall:
+    """A successful call: name of its RPC, and number of its prompts."""
 
     rpc: str
     prompts: int
 
 
-Caller = Callable[[], Awaitable[Done]]
-"""Makes one call; raises ``grpc.RpcError`` or ``WrongReplyError`` when it fails."""
+Caller = Callable[[], Awaitable[CompletedCall]]
+"""Makes one call; raises ``grpc.RpcError`` or ``WrongReplyError`` if it fails."""
 
 
 async def closed_loop(callers: Sequence[Caller], *, seconds: float, most_calls: int) -> Tally:
-    """Let every caller make one call after the other.
+    """Run callers concurrently; each makes its next call after the last has ended.
 
     Args:
-        callers: They run concurrently.
-        seconds: No call is begun later; those begun are awaited.
-        most_calls: Calls in all, at most.
+        callers: The callers.
+        seconds: Duration; calls in progress at its end are awaited.
+        most_calls: Maximum number of calls.
     """
     tally = Tally()
     end = time.perf_counter() + seconds
-    left = most_calls
+    remaining = most_calls
 
     async def work(caller: Caller) -> None:
-        nonlocal left
-        while left > 0 and (began := time.perf_counter()) < end:
-            left -= 1
+        nonlocal remaining
+        while remaining > 0 and (began := time.perf_counter()) < end:
+            remaining -= 1
             if not await _call(caller, began, tally):
                 await asyncio.sleep(PAUSE)
 
@@ -52,16 +52,16 @@ async def closed_loop(callers: Sequence[Caller], *, seconds: float, most_calls: 
 async def open_loop(
     callers: Sequence[Caller], *, rate: float, seconds: float, most_calls: int
 ) -> Tally:
-    """Make calls at a steady rate, whether or not earlier ones have been answered.
+    """Make calls at a steady rate, independent of the replies.
 
-    A call that is late because all callers are busy is timed from when it was due, so
-    that a server that stalls cannot hide it.
+    A call that is late because all callers are busy is timed from when it was due, so that the
+    latencies include the stalls of a server.
 
     Args:
-        callers: Each makes one call at a time.
+        callers: The callers; each makes one call at a time.
         rate: Calls per second.
-        seconds: No call is begun later; those begun are awaited.
-        most_calls: Calls in all, at most.
+        seconds: Duration; calls in progress at its end are awaited.
+        most_calls: Maximum number of calls.
     """
     tally = Tally()
     idle: asyncio.Queue[Caller] = asyncio.Queue()
@@ -79,7 +79,7 @@ async def open_loop(
             due = start + number / rate
             if (wait := due - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
-                due = time.perf_counter()  # a timer is up to a millisecond late
+                due = time.perf_counter()  # timers fire up to a millisecond late
             try:
                 async with asyncio.timeout_at(_loop_time(start + seconds)):
                     caller = await idle.get()
@@ -91,9 +91,9 @@ async def open_loop(
 
 
 async def _call(caller: Caller, began: float, tally: Tally) -> bool:
-    """Make a call and count it; whether it was answered."""
+    """Make a call and count it; returns whether it succeeded."""
     try:
-        done = await caller()
+        call = await caller()
     except grpc.RpcError as error:
         assert isinstance(error, grpc.aio.AioRpcError)
         tally.failed(error.code().name)
@@ -101,10 +101,10 @@ async def _call(caller: Caller, began: float, tally: Tally) -> bool:
     except WrongReplyError:
         tally.failed("WRONG_REPLY")
         return False
-    tally.answered(done.rpc, time.perf_counter() - began, done.prompts)
+    tally.answered(call.rpc, time.perf_counter() - began, call.prompts)
     return True
 
 
-def _loop_time(moment: float) -> float:
-    """A moment of ``time.perf_counter`` on the event loop's clock."""
-    return asyncio.get_running_loop().time() + moment - time.perf_counter()
+def _loop_time(counter: float) -> float:
+    """Convert a time of ``time.perf_counter`` to the clock of the event loop."""
+    return asyncio.get_running_loop().time() + counter - time.perf_counter()

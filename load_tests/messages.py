@@ -1,4 +1,4 @@
-"""Requests of trainers and routers, and what their replies must look like."""
+"""Requests of trainers and routers, and checks of the replies."""
 
 from collections.abc import Sequence
 from random import Random
@@ -6,15 +6,15 @@ from random import Random
 from vzero.v1 import value_pb2
 
 ROLLOUTS = 8
-"""Rollouts behind every made-up reward."""
+"""Rollouts of every synthetic outcome."""
 
 
 class WrongReplyError(Exception):
-    """The server answered OK, but not what was asked."""
+    """A reply with status OK does not match its request."""
 
 
 def predict_request(policy_id: str, prompts: Sequence[str]) -> value_pb2.PredictRequest:
-    """Ask for the values of prompts."""
+    """Request for the values of prompts."""
     return value_pb2.PredictRequest(policy_id=policy_id, prompts=prompts)
 
 
@@ -26,15 +26,15 @@ def chunks(
     step: int,
     rows: int = 64,
 ) -> list[value_pb2.UpdateContextRequest]:
-    """Chunks of made-up outcomes, one per prompt.
+    """Chunks of synthetic outcomes, one outcome per prompt.
 
-    The rewards are those of a policy that errs more often on longer prompts.
+    The rewards are those of a policy that fails more often on longer prompts.
 
     Args:
         policy_id: The policy.
         prompts: Prompts of the outcomes, in order.
-        run: Tells apart outcomes of the same step; part of their ids.
-        step: Checkpoint that made the rollouts.
+        run: Name of the run; part of the ids of the outcomes.
+        step: Training step of the rollouts.
         rows: Outcomes per chunk.
     """
     random = Random(f"{run} {step}")
@@ -56,33 +56,35 @@ def chunks(
 
 
 def check_values(request: value_pb2.PredictRequest, response: value_pb2.PredictResponse) -> None:
-    """Check that there is one proper value per prompt.
+    """Check that a reply has one valid value per prompt.
 
     Raises:
-        WrongReplyError: There is not.
+        WrongReplyError: It has not.
     """
     if len(response.values) != len(request.prompts):
-        raise WrongReplyError(f"{len(response.values)} values, {len(request.prompts)} prompts")
+        raise WrongReplyError(f"{len(response.values)} values for {len(request.prompts)} prompts")
     for value in response.values:
         if not 0.0 <= value.lower <= value.mean <= value.upper <= 1.0:
-            raise WrongReplyError(f"value {value.mean} in [{value.lower}, {value.upper}]")
+            raise WrongReplyError(
+                f"value {value.mean} with interval [{value.lower}, {value.upper}]"
+            )
 
 
 def check_acks(
     requests: Sequence[value_pb2.UpdateContextRequest],
     responses: Sequence[value_pb2.UpdateContextResponse],
 ) -> None:
-    """Check that every chunk was acknowledged, in order and with all its outcomes.
+    """Check that every chunk is acknowledged, in order and with all its outcomes.
 
     Raises:
-        WrongReplyError: One was not.
+        WrongReplyError: An acknowledgement is missing or wrong.
     """
     if len(responses) != len(requests):
-        raise WrongReplyError(f"{len(responses)} acks, {len(requests)} chunks")
+        raise WrongReplyError(f"{len(responses)} acks for {len(requests)} chunks")
     version = 0
     for request, ack in zip(requests, responses, strict=True):
         if ack.policy_id != request.policy_id:
-            raise WrongReplyError(f"ack of {ack.policy_id!r} for {request.policy_id!r}")
+            raise WrongReplyError(f"ack for {ack.policy_id!r} instead of {request.policy_id!r}")
         if ack.accepted + ack.duplicates != len(request.outcomes):
             raise WrongReplyError(f"{ack.accepted} + {ack.duplicates} != {len(request.outcomes)}")
         if ack.version < version + ack.accepted:

@@ -1,9 +1,9 @@
-"""Made-up prompts: short and long questions of arithmetic, some of them asked again."""
+"""Synthetic prompts: short and long arithmetic questions, some of them repeated."""
 
 from random import Random
 
-# Of new prompts, the share that tells a story of many steps: some 100 to 600 tokens.
 LONG_SHARE = 0.15
+"""Share of long prompts among new ones: stories of many steps, about 100 to 600 tokens."""
 
 _SHORT = (
     "What is {a} plus {b}?",
@@ -24,7 +24,7 @@ _STEPS = (
 
 
 def new_prompt(random: Random) -> str:
-    """A prompt that hardly anybody has asked before: about 10^12 of each kind exist."""
+    """A prompt that is very likely new: about 10^12 of each kind exist."""
     if random.random() >= LONG_SHARE:
         return _filled(random.choice(_SHORT), random)
     story = [_filled("A ledger opens with {a} coins and a debt of {b}.", random)]
@@ -33,21 +33,21 @@ def new_prompt(random: Random) -> str:
 
 
 def common_prompts(count: int) -> list[str]:
-    """The first ``count`` of the prompts that everybody asks, always the same ones."""
+    """The first ``count`` common prompts: always the same, shared by all sources."""
     random = Random("common")
     return [new_prompt(random) for _ in range(count)]
 
 
 class PromptSource:
-    """An endless supply of prompts, a share of which others have asked before."""
+    """An endless source of new and common prompts."""
 
     def __init__(self, seed: str, *, repeated: float = 0.3, pool: int = 256) -> None:
         """Set up a source.
 
         Args:
-            seed: Sources of different seeds share no new prompt.
-            repeated: Share of prompts taken from the common ones, in [0, 1].
-            pool: How many common prompts there are.
+            seed: Sources with different seeds share no new prompts.
+            repeated: Share of common prompts, in [0, 1].
+            pool: Number of common prompts.
         """
         self._random = Random(seed)
         self._repeated = repeated
@@ -55,9 +55,9 @@ class PromptSource:
 
     def take(self, count: int) -> list[str]:
         """The next prompts."""
-        return [self._one() for _ in range(count)]
+        return [self._next() for _ in range(count)]
 
-    def _one(self) -> str:
+    def _next(self) -> str:
         if self._random.random() < self._repeated:
             return self._random.choice(self._common)
         return new_prompt(self._random)

@@ -1,9 +1,9 @@
-"""What SIGTERM does to a program that has started a server."""
+"""SIGTERM handling of programs that start a server."""
 
 import signal
 import sys
 
 
 def exit_cleanly() -> None:
-    """Let SIGTERM unwind the program, so that no server and no folder stays behind."""
+    """Turn SIGTERM into ``SystemExit``, so that servers are stopped and folders removed."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

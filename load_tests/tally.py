@@ -1,4 +1,4 @@
-"""What became of the calls of one measurement."""
+"""Counts and latencies of the calls of one measurement."""
 
 from collections import Counter, defaultdict
 from typing import Any
@@ -20,36 +20,37 @@ class Tally:
         self._errors: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """Calls that ended, well or not."""
-        return sum(len(one) for one in self._latencies.values()) + self._errors.total()
+        """Number of calls that ended, successful or not."""
+        answered = sum(len(latencies) for latencies in self._latencies.values())
+        return answered + self._errors.total()
 
     def answered(self, rpc: str, seconds: float, prompts: int) -> None:
-        """Count a call that was answered after ``seconds``."""
+        """Count a successful call that took ``seconds``."""
         self._latencies[rpc].append(seconds)
         self._prompts += prompts
 
     def failed(self, code: str) -> None:
-        """Count a call that failed, by the name of its status code."""
+        """Count a failed call, by the name of its status code."""
         self._errors[code] += 1
 
     def summary(self, seconds: float) -> dict[str, Any]:
-        """All figures as JSON values; latencies in ms, None when no call was answered.
+        """All figures as JSON values; latencies in ms, None without successful calls.
 
         Args:
-            seconds: How long the calls took all together.
+            seconds: Duration of the measurement.
         """
-        every = [latency for one in self._latencies.values() for latency in one]
+        all_latencies = [latency for rpc in self._latencies.values() for latency in rpc]
         return {
             "seconds": round(seconds, 3),
             "requests": len(self),
-            "answered": len(every),
+            "answered": len(all_latencies),
             "prompts": self._prompts,
-            "requests_per_s": round(len(every) / seconds, 2),
+            "requests_per_s": round(len(all_latencies) / seconds, 2),
             "prompts_per_s": round(self._prompts / seconds, 2),
-            **_percentiles(every),
+            **_percentiles(all_latencies),
             "rpcs": {
-                rpc: {"answered": len(one), **_percentiles(one)}
-                for rpc, one in sorted(self._latencies.items())
+                rpc: {"answered": len(latencies), **_percentiles(latencies)}
+                for rpc, latencies in sorted(self._latencies.items())
             },
             "errors": dict(sorted(self._errors.items())),
             "unsent": self.unsent,

@@ -15,28 +15,28 @@ def run(capsys: pytest.CaptureFixture[str], server: LocalServer, *arguments: str
     return json.loads(printed)
 
 
-def own_policies(server: LocalServer) -> list[str]:
+def load_policies(server: LocalServer) -> list[str]:
     with grpc.insecure_channel(server.address) as channel:
         stub = policy_pb2_grpc.PolicyServiceStub(channel)
         reply = stub.ListPolicies(policy_pb2.ListPoliciesRequest(page_size=1000), timeout=10)
-    return [one.policy_id for one in reply.policies if one.policy_id.startswith("load-")]
+    return [policy.policy_id for policy in reply.policies if policy.policy_id.startswith("load-")]
 
 
 def test_counts_of_routers_add_up(
     shared_server: LocalServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = run(
+    results = run(
         capsys, shared_server, "--concurrency", "1,4", "--seconds", "0.5", "--repeated", "1"
     )
-    assert [level["concurrency"] for level in found["levels"]] == [1, 4]
-    for level in found["levels"]:
+    assert [level["concurrency"] for level in results["levels"]] == [1, 4]
+    for level in results["levels"]:
         assert level["errors"] == {}
         assert 0 < level["answered"] == level["requests"] == level["prompts"]
         assert level["rpcs"]["Predict"]["answered"] == level["answered"]
         assert 0 < level["p50_ms"] <= level["p90_ms"] <= level["p99_ms"]
         rate = level["answered"] / level["seconds"]
         assert level["requests_per_s"] == pytest.approx(rate, rel=0.01)
-    assert own_policies(shared_server) == []
+    assert load_policies(shared_server) == []
 
 
 def test_trainers_update_what_they_asked_about(shared_server: LocalServer) -> None:
@@ -45,22 +45,22 @@ def test_trainers_update_what_they_asked_about(shared_server: LocalServer) -> No
         shared_server.address, "trainer", policies, seconds=30.0, warmup=0.0, most_calls=8,
         repeated=1.0, pool=32, batch=(4, 8),
     )  # fmt: skip
-    (level,) = generator.levels(load, [2], own=True)
+    (level,) = generator.levels(load, [2], temporary_policies=True)
     assert level["errors"] == {}
     assert level["answered"] == level["requests"] == 8
-    answered = {rpc: one["answered"] for rpc, one in level["rpcs"].items()}
+    answered = {rpc: figures["answered"] for rpc, figures in level["rpcs"].items()}
     assert sum(answered.values()) == 8
-    # Each of the two asks before it reports, and may have stopped between the two.
+    # Each trainer requests values before it sends outcomes, and may have stopped in between.
     assert 0 <= answered["Predict"] - answered["UpdateContext"] <= 2
     assert 8 * 4 <= level["prompts"] <= 8 * 8
-    assert own_policies(shared_server) == []
+    assert load_policies(shared_server) == []
 
 
 @pytest.mark.parametrize("rate", [None, "100"])
 def test_calls_about_an_unknown_policy_are_counted_as_not_found(
     shared_server: LocalServer, capsys: pytest.CaptureFixture[str], rate: str | None
 ) -> None:
-    arguments = ["--policies", "nobody", "--concurrency", "2", "--seconds", "0.3"]
+    arguments = ["--policies", "unknown", "--concurrency", "2", "--seconds", "0.3"]
     arguments += ["--most-calls", "10"]
     arguments += [] if rate is None else ["--rate", rate]
     (level,) = run(capsys, shared_server, *arguments)["levels"]
@@ -84,4 +84,4 @@ def test_unreasonable_load_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     for option in ("--concurrency=0", "--concurrency=9999", "--seconds=1e9", "--mix=poet"):
         with pytest.raises(SystemExit):
             generator.main(["--address", "127.0.0.1:1", option])
-    assert "must lie in" in capsys.readouterr().err
+    assert "must be in" in capsys.readouterr().err

@@ -6,19 +6,19 @@ from vzero.v1 import value_pb2
 
 
 def test_prompts_of_two_sources_differ_but_for_the_common_ones() -> None:
-    one, other = (set(PromptSource(seed).take(400)) for seed in ("one", "other"))
-    assert one & other <= set(common_prompts(256))
-    assert 0.15 < len(one & set(common_prompts(256))) / 400 < 0.35
-    lengths = [len(prompt) for prompt in one]
+    first, second = (set(PromptSource(seed).take(400)) for seed in ("one", "other"))
+    assert first & second <= set(common_prompts(256))
+    assert 0.15 < len(first & set(common_prompts(256))) / 400 < 0.35
+    lengths = [len(prompt) for prompt in first]
     assert min(lengths) < 40
     assert max(lengths) > 1000
 
 
 def test_chunks_hold_every_prompt_once() -> None:
     prompts = PromptSource("some").take(150)
-    made = chunks("p", prompts, run="r", step=3, rows=64)
-    assert [len(chunk.outcomes) for chunk in made] == [64, 64, 22]
-    outcomes = [outcome for chunk in made for outcome in chunk.outcomes]
+    requests = chunks("p", prompts, run="r", step=3, rows=64)
+    assert [len(chunk.outcomes) for chunk in requests] == [64, 64, 22]
+    outcomes = [outcome for chunk in requests for outcome in chunk.outcomes]
     assert [outcome.prompt for outcome in outcomes] == prompts
     assert len({outcome.outcome_id for outcome in outcomes}) == 150
     assert all(0 <= outcome.reward <= 1 and outcome.step == 3 for outcome in outcomes)
