@@ -281,10 +281,10 @@ def test_convert_writes_the_other_kind(
     assert convert(target, tmp_path / "back.pt") == 0
     assert read_adapter(tmp_path / "back.pt").fingerprint == read_adapter(source).fingerprint
     assert convert(source, target) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert convert(source, target, "--force", "--without-backbone") == 0
     assert convert(source, tmp_path / "v0.bin") == 2
     assert convert(source, tmp_path / "not" / "there.pt") == 2
-    assert "there is no folder" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
     assert convert(tmp_path / "missing.pt", tmp_path / "x.pt") == 2
     assert "no such file" in capsys.readouterr().err

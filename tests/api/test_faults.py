@@ -138,7 +138,7 @@ def test_a_part_that_fails_ends_the_process(
     assert faulty.wait_for_exit() == FAULT_EXIT_CODE
     log = faulty.log.read_text()
     assert f"{part} has " in log
-    assert "where the threads are" in log
+    assert "stacks of all threads" in log
     # What was acknowledged is there after a restart.
     faulty.start()
     assert Stubs(faulty).predict("p", ["y"]).context.version == 20

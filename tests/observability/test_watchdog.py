@@ -30,7 +30,7 @@ async def test_a_job_that_hangs_is_a_fault(caplog: pytest.LogCaptureFixture) -> 
     watchdog.watch(worker)
     release = threading.Event()
     job = worker.submit(release.wait, 10)
-    assert "test has been at one job for" in await noticed(watchdog, told)
+    assert "test has run one job for" in await noticed(watchdog, told)
     assert await asyncio.to_thread(left.wait, 10)
     # Where it hangs stands in the log.
     assert "release.wait" in caplog.text or "in wait" in caplog.text

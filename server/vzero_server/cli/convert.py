@@ -1,4 +1,4 @@
-"""``vzero convert``: adapters from the paper's authors' kind of file to ours, and back."""
+"""``vzero convert``: converts adapters between the authors' file format and safetensors."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,28 +9,30 @@ from vzero.cli.errors import BadInput
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="A .pt of the authors, or our .safetensors.")],
+    source: Annotated[
+        Path, typer.Argument(help="A .pt file of the authors, or a .safetensors file.")
+    ],
     target: Annotated[
         Path,
-        typer.Argument(help="Where to write; the ending says which kind: .safetensors or .pt."),
+        typer.Argument(help="File to write; its suffix, .safetensors or .pt, sets the format."),
     ],
     without_backbone: Annotated[
-        bool, typer.Option(help="Leave out weights of the backbone, if the source has any.")
+        bool, typer.Option(help="Omit the weights of the backbone, if the source has any.")
     ] = False,
-    force: Annotated[bool, typer.Option(help="Write over a target that is there.")] = False,
+    force: Annotated[bool, typer.Option(help="Overwrite the target if it exists.")] = False,
 ) -> None:
-    """Write an adapter as the other kind of file. Weights stay as they are.
+    """Convert an adapter to the other file format. The weights do not change.
 
-    Safetensors can be read by anybody without running code, say their own shape and hold a
-    fingerprint; the .pt is what the authors' code loads.
+    A safetensors file can be read without running code, contains its shape and has a
+    fingerprint. The authors' code loads a .pt file.
     """
     if target.suffix not in {".safetensors", ".pt"}:
         raise BadInput(f"{target}: the target must end in .safetensors or .pt")
     if not target.parent.is_dir():
-        raise BadInput(f"{target}: there is no folder {target.parent}")
+        raise BadInput(f"{target}: the folder {target.parent} does not exist")
     if target.exists() and not force:
-        raise BadInput(f"{target} is there already; --force writes over it")
-    # Late: torch takes seconds.
+        raise BadInput(f"{target} exists already; use --force to overwrite it")
+    # Imported here because torch takes seconds to import.
     from vzero_server.model.checkpoint import CheckpointError
     from vzero_server.paper.adapter_file import read_adapter, save_adapter, save_released
 

@@ -1,4 +1,4 @@
-"""``vzero models``: fetch, list and verify the weights a profile names."""
+"""``vzero models``: fetches, lists and verifies model weights."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from vzero_server.settings import Settings
 
 
 class Action(StrEnum):
-    """What to do."""
+    """What the command does with each source."""
 
     PULL = "pull"
     LIST = "list"
@@ -25,8 +25,15 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True)
-class Line:
-    """What is said of one source: a setting, its value, and whether the weights are there."""
+class SourceState:
+    """The state of the weights of one source.
+
+    Attributes:
+        setting: The setting that names the source; empty for one from the command line.
+        source: The source as it was given.
+        state: ``present``, ``missing``, ``verified``, or an error.
+        where: Path of the weights, if they are present.
+    """
 
     setting: str
     source: str
@@ -37,60 +44,56 @@ class Line:
 def models(
     action: Annotated[
         Action,
-        typer.Argument(help="pull: fetch what is missing; list: what is there; verify: checksums."),
+        typer.Argument(
+            help="pull: download missing weights; list: show which are present; "
+            "verify: check their checksums."
+        ),
     ],
     sources: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[SOURCE]...",
-            help="owner/name or owner/name/file, then @REVISION and #SHA256 if wanted; "
-            "default: those of the profile.",
+            help="owner/name or owner/name/file, optionally with @REVISION and #SHA256; "
+            "default: the sources of the profile.",
             show_default=False,
         ),
     ] = None,
     profile: Annotated[
-        str, typer.Option(help="'compact', 'paper' or a TOML file, whose weights are meant.")
+        str, typer.Option(help="Profile whose sources are used: 'compact', 'paper' or a TOML file.")
     ] = "paper",
     models_dir: Annotated[
-        Path | None, typer.Option(help="Folder of weights [~/.cache/vzero/models].")
+        Path | None, typer.Option(help="Folder of the weights; default: ~/.cache/vzero/models.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per line.")
+    ] = False,
 ) -> None:
-    """Fetch, list or verify weights; `vzero serve` itself never fetches those of a profile.
+    """Fetch, list or verify model weights.
 
-    Licences stand in docs/paper-profile.md. A gated repository wants a token in HF_TOKEN.
+    `vzero serve` never downloads the weights of a profile. docs/paper-profile.md lists the
+    licences. A gated repository needs a token in HF_TOKEN.
     """
     try:
         settings = Settings.load(None, profile=profile, models_dir=models_dir)
     except (ValidationError, ValueError, OSError) as error:
         raise BadInput(f"profile {profile}: {error}") from error
-    folder, missing = settings.models_dir, False
-    for setting, name in _named(settings, sources):
+    failed = False
+    for setting, name in _named_sources(settings, sources):
         try:
-            source = Source.parse(name)
-            if action is Action.PULL and source.local is None:
-                pull(source, folder)
-            if action is Action.LIST:
-                line = _seen(setting, source, folder)
-            else:
-                path = locate(source, folder)
-                # A path of this machine is what somebody put there, whatever that is.
-                known = source.local is None or source.checksum
-                state = "verified" if known else "present, no checksum to verify it by"
-                line = Line(setting, name, state, str(path))
+            state = _apply(action, setting, name, settings.models_dir)
+            failed = failed or state.state == "missing"
         except WeightsError as error:
-            line, missing = Line(setting, name, str(error)), True
-        missing = missing or line.state == "missing"
+            state, failed = SourceState(setting, name, str(error)), True
         if as_json:
-            typer.echo(json.dumps(asdict(line)))
+            typer.echo(json.dumps(asdict(state)))
         else:
-            typer.echo(f"{line.setting:8} {line.source}: {line.state} {line.where}".rstrip())
-    if missing:
+            typer.echo(f"{state.setting:8} {state.source}: {state.state} {state.where}".rstrip())
+    if failed:
         raise typer.Exit(1)
 
 
-def _named(settings: Settings, sources: list[str] | None) -> list[tuple[str, str]]:
-    """Settings and their sources; of packaged parts there is nothing to say."""
+def _named_sources(settings: Settings, sources: list[str] | None) -> list[tuple[str, str]]:
+    """Return settings and their sources, without those that the package contains."""
     if sources:
         return [("", source) for source in sources]
     named = {
@@ -101,8 +104,22 @@ def _named(settings: Settings, sources: list[str] | None) -> list[tuple[str, str
     return [pair for pair in named.items() if pair[1] not in {"none", "packaged"}]
 
 
-def _seen(setting: str, source: Source, folder: Path) -> Line:
-    """Whether it is there, without reading it."""
-    path = source.local or source.folder(folder) / source.path
-    state = "present" if path.exists() else "missing"
-    return Line(setting, source.text, state, str(path) if path.exists() else "")
+def _apply(action: Action, setting: str, name: str, folder: Path) -> SourceState:
+    """Apply the action to one source and return its state.
+
+    Raises:
+        WeightsError: The weights are missing, altered, or cannot be downloaded.
+    """
+    source = Source.parse(name)
+    if action is Action.LIST:
+        path = source.local or source.folder(folder) / source.path
+        if not path.exists():
+            return SourceState(setting, source.text, "missing")
+        return SourceState(setting, source.text, "present", str(path))
+    if action is Action.PULL and source.local is None:
+        pull(source, folder)
+    path = locate(source, folder)
+    # A local file has no checksum unless the source gives one.
+    has_checksum = source.local is None or source.checksum
+    state = "verified" if has_checksum else "present, no checksum to verify it by"
+    return SourceState(setting, name, state, str(path))

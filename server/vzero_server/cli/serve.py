@@ -1,4 +1,4 @@
-"""``vzero serve``: settings from the command line, errors in one line."""
+"""``vzero serve``: runs the server."""
 
 import asyncio
 import json
@@ -17,36 +17,43 @@ from vzero_server.settings import Settings
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one [50051].")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; default: 127.0.0.1.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; 0 takes a free one; default: 50051.")
+    ] = None,
     admin_port: Annotated[
-        int | None, typer.Option(help="Port of metrics and probes over HTTP; 0 takes a free one.")
+        int | None,
+        typer.Option(help="HTTP port of metrics and probes; 0 takes a free one; default: none."),
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the durable log [vzero-data].")
+        Path | None, typer.Option(help="Folder of the durable log; default: vzero-data.")
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="'compact', 'paper' or a TOML file [compact].")
+        str | None,
+        typer.Option(help="Profile: 'compact', 'paper' or a TOML file; default: compact."),
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(help="'packaged' (MiniLM), a folder, or a hub name[@revision]."),
+        typer.Option(help="'packaged' (MiniLM), a folder, or a hub name; default: packaged."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Torch device, or auto.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file; every setting may stand in it.")
+    device: Annotated[
+        str | None, typer.Option(help="Torch device, or 'auto'; default: auto.")
     ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with any of the settings.")] = None,
     log_level: Annotated[
-        str | None, typer.Option(help="debug, info, warning or error [info].")
+        str | None, typer.Option(help="debug, info, warning or error; default: info.")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Say where it serves, or why not, as JSON.")
+        bool, typer.Option("--json", help="Print the address, or the error, as JSON.")
     ] = False,
 ) -> None:
-    """Serve values until SIGTERM or Ctrl-C.
+    """Run the server until SIGTERM or Ctrl-C.
 
-    Every setting can also be given as an environment variable VZERO_<NAME>; flags win over
-    the environment, and the environment over the file. docs/configuration.md lists them.
+    Every setting can also be given as an environment variable VZERO_<NAME> or in the TOML
+    file. Flags take precedence over the environment, and the environment over the file.
+    docs/configuration.md lists all settings.
     """
     flags = {
         "host": host,
@@ -67,7 +74,7 @@ def serve(
 
 
 class _StartError(Exception):
-    """Why there is no server, in one line."""
+    """The server cannot start; the message is one line."""
 
 
 def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:
@@ -76,7 +83,7 @@ def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        # What two settings do to each other has no place of its own.
+        # An error of two settings together has no location.
         where = f"setting {name}" if name else "settings"
         raise _StartError(f"{where}: {first['msg']}") from error
     except (OSError, tomllib.TOMLDecodeError) as error:
@@ -88,12 +95,12 @@ def _run(settings: Settings, *, as_json: bool) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    # faiss reports every instruction set it was not built for, alembic every plug-in.
-    for chatty in ("faiss.loader", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # What goes wrong is told in our words; gRPC would add its own.
+    # faiss logs every instruction set it was not built for, alembic every plug-in.
+    for verbose in ("faiss.loader", "alembic"):
+        logging.getLogger(verbose).setLevel(logging.WARNING)
+    # Errors are reported by the server; gRPC would print its own messages as well.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Late, so that `vzero serve --help` and a wrong setting answer at once.
+    # Imported here so that `vzero serve --help` and an invalid setting return at once.
     import uvloop
 
     from vzero_server.app import Ready, run

@@ -1,4 +1,4 @@
-"""Spans of calls, for OpenTelemetry; nothing is imported or done unless somebody wants them."""
+"""Spans of calls, for OpenTelemetry. Without an endpoint nothing is imported or recorded."""
 
 import logging
 import time
@@ -21,33 +21,31 @@ class _Call:
     span: "Span"
 
 
-# The call that the running code serves, if its spans are wanted.
+# The call that the running code serves, if it is traced.
 _call: ContextVar[_Call | None] = ContextVar("vzero_call", default=None)
 
 
 def wanted() -> bool:
-    """Whether the running code serves a call whose spans are wanted."""
+    """Return whether the running code serves a call whose spans are recorded."""
     call = _call.get()
     return call is not None and call.span.is_recording()
 
 
 def record(name: str, began: float, ended: float, **attributes: str | int) -> None:
-    """Make a span of what a call waited for, under the span of the call.
-
-    Costs next to nothing outside a traced call.
+    """Record a span under the span of the current call; does nothing outside a traced call.
 
     Args:
-        name: Of the span.
-        began: On the monotonic clock, in s.
-        ended: Likewise.
-        attributes: What else is known of it.
+        name: Name of the span.
+        began: Start on the monotonic clock, in s.
+        ended: End on the monotonic clock, in s.
+        attributes: Attributes of the span.
     """
     call = _call.get()
     if call is None or not wanted():
         return
     from opentelemetry.trace import set_span_in_context
 
-    # Spans are in wall time, and are made when it is known how long they took.
+    # Spans are recorded after they end, and in wall time.
     origin = time.time_ns() - time.monotonic_ns()
     span = call.tracer.start_span(
         name,
@@ -60,7 +58,7 @@ def record(name: str, began: float, ended: float, **attributes: str | int) -> No
 
 @contextmanager
 def own_trace(name: str) -> Iterator[None]:
-    """Begin a trace for one message of a stream, linked to that of the stream.
+    """Start a trace for one message of a stream, linked to the trace of the stream.
 
     A stream may last for days and carry millions of messages, more than a trace can hold.
     """
@@ -82,22 +80,22 @@ def own_trace(name: str) -> Iterator[None]:
 
 
 class Traces:
-    """Makes the spans of calls and sends them off."""
+    """Makes spans of calls and exports them."""
 
     def __init__(self, provider: "TracerProvider") -> None:
-        """Make spans with a provider, which is shut down by ``close``."""
+        """Make spans with a provider. ``close`` shuts it down."""
         self._provider = provider
         self._tracer = provider.get_tracer("vzero")
 
     @classmethod
     def to(cls, endpoint: str) -> "Traces | None":
-        """Send spans to an OTLP collector; None, and a warning, without the extra ``otel``.
+        """Return traces that are sent to an OTLP collector.
 
-        Sampling, the service's name and further attributes are read from the standard
-        ``OTEL_*`` variables by OpenTelemetry itself.
+        Without the extra ``otel`` it logs a warning and returns None. OpenTelemetry itself reads
+        sampling, the service name and further attributes from the ``OTEL_*`` variables.
 
         Args:
-            endpoint: URL of the collector's gRPC receiver; ``http://`` goes unencrypted.
+            endpoint: URL of the collector's gRPC receiver; ``http://`` is not encrypted.
         """
         try:
             from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -107,23 +105,23 @@ class Traces:
         except ImportError:
             logger.warning("no traces: vzero[otel] is not installed")
             return None
-        # The variables win over what is given here.
+        # The variables take precedence over this name.
         resource = Resource({"service.name": "vzero"}).merge(Resource.create())
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
         return cls(provider)
 
     def close(self) -> None:
-        """Send what is left; blocks for as long as the exporter's time limit at most."""
+        """Send the remaining spans; blocks for at most the time limit of the exporter."""
         self._provider.shutdown()
 
     @contextmanager
     def call(self, method: str, metadata: Iterable[tuple[str, Any]]) -> Iterator["Span"]:
-        """The span of one call, for the time it runs.
+        """Record the span of one call for as long as the context lasts.
 
         Args:
             method: ``/package.Service/Method``.
-            metadata: Of the call; a W3C ``traceparent`` among it makes the span its child.
+            metadata: Metadata of the call; a W3C ``traceparent`` becomes the parent of the span.
         """
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

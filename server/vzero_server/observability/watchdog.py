@@ -1,4 +1,4 @@
-"""Notices threads that have died or hang."""
+"""Ends the process when a thread has died or hangs."""
 
 import asyncio
 import logging
@@ -15,49 +15,48 @@ from vzero_server.observability.liveness import Monitored
 logger = logging.getLogger(__name__)
 
 FAULT_EXIT_CODE = 70
-"""Exit code of a server that a dead or hanging part of it has ended (``EX_SOFTWARE``)."""
+"""Exit code of a server that ends because of a fault (``EX_SOFTWARE``)."""
 
-# Longest time between two looks, in s.
+# Longest time between two checks, in s.
 _PERIOD = 1.0
 
 
 @dataclass(eq=False, slots=True)
-class _WatchedLoop:
-    """The event loop, which is busy until it has answered."""
+class _MonitoredLoop:
+    """The event loop, which counts as busy until it has answered a ping."""
 
     loop: asyncio.AbstractEventLoop
     name: str = "event loop"
     alive: bool = True
     busy_since: float | None = None
 
-    def ask(self) -> None:
-        """Ask for a sign of life, unless one is awaited."""
+    def ping(self) -> None:
+        """Send a ping, unless one is unanswered."""
         if self.busy_since is None:
             self.busy_since = time.monotonic()
-            self.loop.call_soon_threadsafe(self._answer)
+            self.loop.call_soon_threadsafe(self._pong)
 
-    def _answer(self) -> None:
+    def _pong(self) -> None:
         self.busy_since = None
 
 
 @dataclass(slots=True)
-class _Sighting:
-    """How long the same job has been seen to run, in s."""
+class _RunningJob:
+    """A job, by its start, and the time for which it has been seen to run, in s."""
 
     busy_since: float
     seconds: float = 0.0
 
 
 class Watchdog:
-    """Looks after the parts of a server from a thread of its own.
+    """Checks the parts of a server from a thread of its own.
 
-    A part that has died, or whose running job is older than ``hang_timeout``, is a fault.
-    No request can be trusted to be answered after one, and a thread that hangs cannot be
-    ended, so a fault ends the process: ``on_fault`` may bring it to a good end, for which
-    it gets ``grace`` seconds.
+    A part that has died, or that has run one job for longer than ``hang_timeout``, is a fault.
+    After a fault no call is certain to get a reply, and a thread that hangs cannot be ended.
+    So a fault ends the process: ``on_fault`` may end it in order, within ``grace`` seconds.
 
     Attributes:
-        fault: What is wrong; None if nothing is.
+        fault: The first fault; None if there is none.
     """
 
     def __init__(
@@ -68,13 +67,13 @@ class Watchdog:
         grace: float,
         leave: Callable[[], None] | None = None,
     ) -> None:
-        """Start to look.
+        """Start to check.
 
         Args:
             on_fault: Called on the running event loop after the first fault.
             hang_timeout: Seconds a job may run.
-            grace: Seconds from a fault until ``leave``.
-            leave: Ends the process; called on the watchdog's thread.
+            grace: Seconds between a fault and ``leave``.
+            leave: Ends the process; called on the thread of the watchdog.
         """
         self.fault: str | None = None
         self._on_fault = on_fault
@@ -82,62 +81,63 @@ class Watchdog:
         self._grace = grace
         self._leave = leave or leave_now
         self._loop = asyncio.get_running_loop()
-        self._pulse = _WatchedLoop(self._loop)
-        self._watched: list[Monitored] = [self._pulse]
-        self._seen: dict[Monitored, _Sighting] = {}
+        self._monitored_loop = _MonitoredLoop(self._loop)
+        self._parts: list[Monitored] = [self._monitored_loop]
+        self._running_jobs: dict[Monitored, _RunningJob] = {}
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._look_after, name="vzero-watchdog", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="vzero-watchdog", daemon=True)
         self._thread.start()
 
     def watch(self, *parts: Monitored) -> None:
-        """Look after further parts."""
-        self._watched.extend(parts)
+        """Check further parts."""
+        self._parts.extend(parts)
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop checking."""
         self._closed.set()
         self._thread.join()
 
-    def _look_after(self) -> None:
+    def _run(self) -> None:
         period = min(_PERIOD, self._hang_timeout / 4)
-        before = time.monotonic()
+        last_check = time.monotonic()
         while not self._closed.wait(period):
-            self._pulse.ask()
+            self._monitored_loop.ping()
             now = time.monotonic()
-            # What the whole process was stopped for is nobody's fault.
-            self.fault = self._find_fault(min(now - before, 2 * period))
-            before = now
+            # The time for which the whole process was stopped is not counted.
+            self.fault = self._find_fault(min(now - last_check, 2 * period))
+            last_check = now
             if self.fault is not None:
-                self._give_notice()
+                self._end_process()
                 return
 
     def _find_fault(self, elapsed: float) -> str | None:
-        for part in tuple(self._watched):
+        """Return the first fault, ``elapsed`` seconds after the last check."""
+        for part in tuple(self._parts):
             if not part.alive:
                 return f"{part.name} has died"
-            since = part.busy_since
-            seen = self._seen.get(part)
-            if since is None:
-                self._seen.pop(part, None)
-            elif seen is None or seen.busy_since != since:
-                self._seen[part] = _Sighting(since)
+            busy_since = part.busy_since
+            job = self._running_jobs.get(part)
+            if busy_since is None:
+                self._running_jobs.pop(part, None)
+            elif job is None or job.busy_since != busy_since:
+                self._running_jobs[part] = _RunningJob(busy_since)
             else:
-                seen.seconds += elapsed
-                if seen.seconds > self._hang_timeout:
-                    return f"{part.name} has been at one job for {seen.seconds:.0f} s"
+                job.seconds += elapsed
+                if job.seconds > self._hang_timeout:
+                    return f"{part.name} has run one job for {job.seconds:.0f} s"
         return None
 
-    def _give_notice(self) -> None:
+    def _end_process(self) -> None:
         logger.critical("%s; ending the process", self.fault)
-        logger.critical("where the threads are:\n%s", _stacks())
+        logger.critical("stacks of all threads:\n%s", _stacks())
         self._loop.call_soon_threadsafe(self._on_fault)
         if not self._closed.wait(self._grace):
-            logger.critical("the process did not end in %.0f s", self._grace)
+            logger.critical("the process did not end within %.0f s", self._grace)
             self._leave()
 
 
 def leave_now() -> None:
-    """End the process at once: what hangs cannot be waited for, what is durable stays so."""
+    """End the process at once. Threads that hang cannot be joined; durable data stays durable."""
     logging.shutdown()
     os._exit(FAULT_EXIT_CODE)
 
