@@ -121,4 +121,4 @@ def test_an_old_bundle_is_imported_and_goes_on(client: vzero.Client) -> None:
 def outcomes_of(path: Path) -> list[object]:
     """The outcomes of a bundle."""
     with path.open("rb") as file:
-        return [outcome for batch in bundle.read_pieces(file) for outcome in batch]
+        return [outcome for batch in bundle.read_batches(file) for outcome in batch]

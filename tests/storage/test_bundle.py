@@ -28,25 +28,25 @@ outcomes = st.lists(
 )
 
 
-def packed(rows: list[Outcome], piece: int = 7) -> bytes:
+def packed(rows: list[Outcome], size: int = 7) -> bytes:
     writer = bundle.BundleWriter()
     parts = [writer.header(bundle.Header("policy", 1.5))]
-    parts += [writer.outcomes(rows[i : i + piece]) for i in range(0, len(rows), piece)]
+    parts += [writer.outcomes(rows[i : i + size]) for i in range(0, len(rows), size)]
     return b"".join([*parts, writer.footer()])
 
 
 def unpacked(data: bytes) -> list[Outcome]:
-    return [o for piece in bundle.read_pieces(io.BytesIO(data)) for o in piece]
+    return [o for batch in bundle.read_batches(io.BytesIO(data)) for o in batch]
 
 
 @given(outcomes)
-def test_what_is_packed_is_read_back(rows: list[Outcome]) -> None:
+def test_a_packed_bundle_is_read_back(rows: list[Outcome]) -> None:
     data = packed(rows)
     assert bundle.read_header(io.BytesIO(data)) == bundle.Header("policy", 1.5)
     assert unpacked(data) == rows
 
 
-def test_every_truncation_is_noticed() -> None:
+def test_every_truncation_is_detected() -> None:
     data = packed(sums(20))
     for length in range(len(data)):
         with pytest.raises(BundleError):
@@ -55,7 +55,7 @@ def test_every_truncation_is_noticed() -> None:
 
 @settings(max_examples=300)
 @given(st.data())
-def test_every_flipped_bit_is_noticed(data: st.DataObject) -> None:
+def test_every_flipped_bit_is_detected(data: st.DataObject) -> None:
     good = packed(sums(20))
     position = data.draw(st.integers(0, len(good) - 1))
     bad = bytearray(good)
@@ -71,17 +71,17 @@ def test_a_newer_format_is_named() -> None:
 
 
 def test_the_first_format_is_still_read() -> None:
-    """It ended with the step."""
+    """Format version 1 ends with the step."""
     header = {"format": bundle.FORMAT, "format_version": 1, "policy_id": "p", "exported_at": 1.0}
     rows = [[o.outcome_id, o.prompt, o.reward, o.rollouts, 1.0, None, 3] for o in sums(4)]
     data = msgpack.packb(header) + msgpack.packb(rows)
     digest = blake2b(data, digest_size=16).digest()
-    found = unpacked(data + msgpack.packb({"rows": 4, "digest": digest}))
-    assert [(o.step, o.tokens, o.decision_id) for o in found] == [(3, None, None)] * 4
+    rows_read = unpacked(data + msgpack.packb({"rows": 4, "digest": digest}))
+    assert [(o.step, o.tokens, o.decision_id) for o in rows_read] == [(3, None, None)] * 4
 
 
 @pytest.mark.parametrize("data", [b"", b"junk", msgpack.packb({"format": "else"}), b"\xc1" * 100])
-def test_what_is_no_bundle_is_refused(data: bytes) -> None:
+def test_other_files_are_refused(data: bytes) -> None:
     with pytest.raises(BundleError):
         bundle.read_header(io.BytesIO(data))
 

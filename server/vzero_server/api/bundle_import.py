@@ -59,7 +59,7 @@ class BundleImport:
         policy_id = await self._receive(requests)
         header = await self._worker.run(bundle.read_header, self._file)
         policy_id = policy_id or header.policy_id
-        pieces = bundle.read_pieces(self._file)
+        pieces = bundle.read_batches(self._file)
         while await self._worker.run(_check_next, policy_id, pieces):
             pass
         return await self._store(policy_id)
@@ -78,7 +78,7 @@ class BundleImport:
 
     async def _store(self, policy_id: str) -> Imported:
         accepted = duplicates = version = 0
-        pieces = bundle.read_pieces(self._file)
+        pieces = bundle.read_batches(self._file)
         while (piece := await self._worker.run(next, pieces, None)) is not None:
             if not piece:
                 continue

@@ -1,1 +1,1 @@
-"""The durable log of outcomes behind one protocol, and the engines that keep it."""
+"""Durable storage of outcomes: one protocol, a cache, and an engine on SQLite."""

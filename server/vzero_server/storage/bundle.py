@@ -1,8 +1,8 @@
 """Portable bundles: all outcomes of one policy as one stream of msgpack objects.
 
-A header map, then lists of outcomes, then a footer map with the number of outcomes and a
-BLAKE2b digest of every byte before it. Embeddings are left out: they belong to a model,
-and whoever imports the bundle may run another.
+A bundle is a header map, lists of outcomes, and a footer map with the number of outcomes and a
+BLAKE2b digest of all bytes before it. Embeddings are left out: they belong to one model, and the
+importing server may run another.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,8 +17,8 @@ from vzero_server.storage.records import Outcome
 
 FORMAT = "vzero.context"
 FORMAT_VERSION = 2
-# Outcomes in one list: what an import validates and appends at a time.
-PIECE = 512
+BATCH_SIZE = 512
+"""Most outcomes in one list of a bundle."""
 
 _DIGEST_BYTES = 16
 _READ_BYTES = 1 << 16
@@ -26,21 +26,21 @@ _READ_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a bundle says of itself: the policy and when it was exported (epoch seconds)."""
+    """The header of a bundle: the policy, and the time of the export in epoch seconds."""
 
     policy_id: str
     exported_at: float
 
 
 class BundleWriter:
-    """Packs a bundle piece by piece; the caller sends or stores the bytes."""
+    """Packs a bundle in parts; the caller sends or stores the bytes."""
 
     def __init__(self) -> None:
         self._hash = blake2b(digest_size=_DIGEST_BYTES)
         self._rows = 0
 
     def header(self, header: Header) -> bytes:
-        """The first bytes."""
+        """Return the first bytes of the bundle."""
         return self._pack(
             {
                 "format": FORMAT,
@@ -51,7 +51,7 @@ class BundleWriter:
         )
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> bytes:
-        """The bytes of further outcomes, at most ``PIECE``."""
+        """Return the bytes of further outcomes, at most ``BATCH_SIZE``."""
         rows = [
             [
                 o.outcome_id,
@@ -70,7 +70,7 @@ class BundleWriter:
         return self._pack(rows)
 
     def footer(self) -> bytes:
-        """The last bytes."""
+        """Return the last bytes of the bundle."""
         return self._pack({"rows": self._rows, "digest": self._hash.digest()})
 
     def _pack(self, item: object) -> bytes:
@@ -83,18 +83,18 @@ def read_header(file: BinaryIO) -> Header:
     """Read the header of a bundle.
 
     Raises:
-        BundleError: It is no bundle, or of a newer format version.
+        BundleError: The file is not a bundle, or has a newer format version.
     """
     return _header(next(_objects(file), (None, b""))[0])
 
 
-def read_pieces(file: BinaryIO) -> Iterator[list[Outcome]]:
-    """Read the outcomes of a bundle in lists of up to ``PIECE``.
+def read_batches(file: BinaryIO) -> Iterator[list[Outcome]]:
+    """Read the outcomes of a bundle in lists of up to ``BATCH_SIZE``.
 
-    Only when the last list has been taken is it certain that the bundle was whole.
+    The digest is at the end: until the last list was read, the bundle may be damaged.
 
     Raises:
-        BundleError: The bundle is truncated, damaged, or of a newer format version.
+        BundleError: The bundle is truncated, damaged, or has a newer format version.
     """
     objects = _objects(file)
     first, packed = next(objects, (None, b""))
@@ -107,12 +107,12 @@ def read_pieces(file: BinaryIO) -> Iterator[list[Outcome]]:
             if next(objects, None) is not None:
                 raise BundleError("the bundle is damaged: it goes on after its end")
             return
-        if not isinstance(item, list) or len(item) > PIECE:
+        if not isinstance(item, list) or len(item) > BATCH_SIZE:
             raise BundleError("the bundle is damaged: not a list of outcomes")
         digest.update(packed)
-        piece = [_outcome(row) for row in item]
-        rows += len(piece)
-        yield piece
+        batch = [_outcome(row) for row in item]
+        rows += len(batch)
+        yield batch
     raise BundleError(f"the bundle is truncated after {rows} outcomes")
 
 
@@ -141,12 +141,12 @@ _COLUMNS: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("tokens", (float, int, type(None))),
     ("decision_id", (str, type(None))),
 )
-# Version 1 ended with the step.
-_FEWEST_COLUMNS = 7
+# Format version 1 ends with the step.
+_MIN_COLUMNS = 7
 
 
 def _outcome(row: object) -> Outcome:
-    if not isinstance(row, list) or not _FEWEST_COLUMNS <= len(row) <= len(_COLUMNS):
+    if not isinstance(row, list) or not _MIN_COLUMNS <= len(row) <= len(_COLUMNS):
         raise BundleError("the bundle is damaged: an outcome has the wrong number of fields")
     for value, (name, types) in zip(row, _COLUMNS, strict=False):
         if not isinstance(value, types) or isinstance(value, bool):
@@ -155,7 +155,7 @@ def _outcome(row: object) -> Outcome:
 
 
 def _objects(file: BinaryIO) -> Iterator[tuple[object, bytes]]:
-    """The msgpack objects of a file from its beginning, each with its bytes."""
+    """Yield the msgpack objects of a file, each with its bytes."""
     file.seek(0)
     unpacker = msgpack.Unpacker(max_buffer_size=1 << 30)
     packed = bytearray()

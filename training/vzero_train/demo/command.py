@@ -180,7 +180,7 @@ def survive(server: LocalServer, checkpoints: Sequence[Checkpoint], console: Con
     last = checkpoints[-1]
     with Client(server.address) as client:
         before = {name: client.predict(name, prompts) for name in names}
-        acked = sum(values.context.version for values in before.values())
+        acked = sum(client.policy(name).outcomes for name in names)
     console.print(f"killing process {server.pid} with SIGKILL ...")
     server.kill()
     started = time.perf_counter()
@@ -189,7 +189,7 @@ def survive(server: LocalServer, checkpoints: Sequence[Checkpoint], console: Con
     seconds = time.perf_counter() - started
     with Client(server.address) as client:
         after = {name: client.predict(name, prompts) for name in names}
-        found = sum(values.context.version for values in after.values())
+        stored = {name: client.policy(name).outcomes for name in names}
         # As a client would that never saw the acks: everything of the last checkpoint again.
         ids = [f"{last.step}/{prompt_id}" for prompt_id in last.prompt_ids]
         again = client.update(
@@ -201,11 +201,11 @@ def survive(server: LocalServer, checkpoints: Sequence[Checkpoint], console: Con
             step=last.step,
             outcome_ids=ids,
         )
-        twice = client.policy(last.policy).version - after[last.policy].context.version
+        twice = client.policy(last.policy).outcomes - stored[last.policy]
     change = max(float(np.abs(before[name].mean - after[name].mean).max()) for name in names)
     return Recovery(
         acked=acked,
-        found_of_acked=found,
+        found_of_acked=sum(stored.values()),
         sent_again=again.duplicates,
         stored_twice=twice - again.accepted,
         largest_change_of_a_value=change,

@@ -109,7 +109,7 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
             data=writer.header(bundle.Header(request.policy_id, time.time()))
         )
         after = 0
-        while page := await self._store.outcomes(policy, after=after, limit=bundle.PIECE):
+        while page := await self._store.outcomes(policy, after=after, limit=bundle.BATCH_SIZE):
             after = page[-1].seq
             outcomes = [logged.outcome for logged in page]
             yield policy_pb2.ExportContextResponse(data=writer.outcomes(outcomes))

@@ -1,1 +1,1 @@
-"""The log as SQL statements, shared by the SQL engines."""
+"""The store as SQL statements, independent of the database engine."""

@@ -1,1 +1,1 @@
-"""How data folders of older versions become current (Alembic)."""
+"""Alembic migrations from older schemas to the current one."""

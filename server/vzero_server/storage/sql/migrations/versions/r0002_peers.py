@@ -1,4 +1,4 @@
-"""An index that answers alone what policies earned on a prompt."""
+"""An index that covers queries for the rewards of policies on a prompt."""
 
 from alembic import op
 

@@ -1,4 +1,4 @@
-"""What decisions rest on: tokens and costs of policies, their prices and labels, fleets."""
+"""Tokens, costs, prices and labels of policies; fleets."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,7 @@ _KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
 def upgrade() -> None:
-    """Add the columns, count what outcomes cost so far, create the tables of fleets."""
+    """Add the columns, sum the costs of stored outcomes, create the tables of fleets."""
     op.add_column("outcome", sa.Column("tokens", sa.Double))
     op.add_column("outcome", sa.Column("decision_id", sa.String(128)))
     for name in ("cost", "token"):
