@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 
-class ContextError(Exception):
+class StorageError(Exception):
     """Base of the errors of this package."""
 
 
-class UnknownPolicyError(ContextError):
+class UnknownPolicyError(StorageError):
     """No outcome of the policy is stored."""
 
     def __init__(self, policy_id: str) -> None:
@@ -15,7 +15,7 @@ class UnknownPolicyError(ContextError):
         self.policy_id = policy_id
 
 
-class UnknownFleetError(ContextError):
+class UnknownFleetError(StorageError):
     """No fleet of this name is stored."""
 
     def __init__(self, name: str) -> None:
@@ -23,15 +23,15 @@ class UnknownFleetError(ContextError):
         self.name = name
 
 
-class StorageFullError(ContextError):
+class StorageFullError(StorageError):
     """The disk, or the database's share of it, is full; nothing was stored."""
 
 
-class BundleError(ContextError):
+class BundleError(StorageError):
     """A bundle is truncated, damaged, or of a newer format."""
 
 
-class DataFolderError(ContextError):
+class DataFolderError(StorageError):
     """The data folder cannot be used: locked, unreadable, or of a newer schema."""
 
 

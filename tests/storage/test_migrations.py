@@ -7,24 +7,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.command import upgrade
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 import vzero_server.storage.sql
 from tests.outcomes import sums
 from vzero_server.storage.opening import open_store
 from vzero_server.storage.sql import schema
-from vzero_server.storage.sql.database import SqlDatabase
+from vzero_server.storage.sqlite import SqliteDatabase
 
 MIGRATIONS = Path(vzero_server.storage.sql.__path__[0]) / "migrations"
 
 
-def test_migrations_lead_to_the_schema(database: SqlDatabase) -> None:
-    with database.reads.begin() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, schema.metadata) == []
-
-
-def folder_of(revision: str, folder: Path, script: str) -> None:
+def folder_of(revision: str, folder: Path, script: str = "") -> None:
     """Make a data folder of an older schema, and run statements in it."""
     engine = create_engine(f"sqlite:///{folder / 'vzero.sqlite3'}")
     with engine.begin() as connection:
@@ -34,6 +29,35 @@ def folder_of(revision: str, folder: Path, script: str) -> None:
     engine.dispose()
     with closing(sqlite3.connect(folder / "vzero.sqlite3")) as database:
         database.executescript(script)
+
+
+@pytest.mark.parametrize("revision", [None, "0001"])
+def test_migrations_lead_to_the_schema(tmp_path: Path, revision: str | None) -> None:
+    if revision:
+        folder_of(revision, tmp_path)
+    database = SqliteDatabase(tmp_path)
+    with database.reads.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+        head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+        assert context.get_current_revision() == head
+    database.close()
+
+
+def test_new_and_migrated_folders_have_the_same_kinds_of_tables(tmp_path: Path) -> None:
+    """What Alembic does not compare: whether keys are reused, and how rows are stored."""
+    folder_of("0001", tmp_path)
+    kinds = []
+    for folder in (tmp_path, tmp_path / "new"):
+        SqliteDatabase(folder).close()
+        with closing(sqlite3.connect(folder / "vzero.sqlite3")) as connection:
+            tables = connection.execute(
+                "SELECT name, sql LIKE '%AUTOINCREMENT%', sql LIKE '%WITHOUT ROWID%' "
+                "FROM sqlite_master WHERE type = 'table' ORDER BY name"
+            )
+            kinds.append(tables.fetchall())
+    assert kinds[0] == kinds[1]
+    assert ("policy", 1, 0) in kinds[0]
 
 
 async def test_the_costs_of_outcomes_are_summed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from cachetools import LRUCache
 
 from vzero_server.engine.embedding.batcher import EmbeddingBatcher
-from vzero_server.errors import ContextError, OverloadedError
+from vzero_server.errors import OverloadedError, StorageError
 from vzero_server.observability.liveness import Monitored, MonitoredTask
 from vzero_server.observability.metrics import Metrics
 from vzero_server.storage.base import OutcomeStore
@@ -183,7 +183,7 @@ class FeatureCache:
             return
         try:
             await self._store.save_embeddings(self._model_key, vectors)
-        except ContextError as error:
+        except StorageError as error:
             logger.warning("embeddings were not stored: %s", error)
         except Exception:
             # Neither a value nor the background work depends on them.
