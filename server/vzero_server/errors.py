@@ -1,14 +1,14 @@
-"""What can go wrong with contexts, in words a caller understands."""
+"""Errors of storage and engine; the edge maps them to status codes."""
 
 from collections.abc import Sequence
 
 
 class StorageError(Exception):
-    """Base of the errors of this package."""
+    """Base of the errors of the storage package."""
 
 
 class UnknownPolicyError(StorageError):
-    """No outcome of the policy is stored."""
+    """The policy is unknown."""
 
     def __init__(self, policy_id: str) -> None:
         super().__init__(f"policy {policy_id!r} is unknown")
@@ -16,7 +16,7 @@ class UnknownPolicyError(StorageError):
 
 
 class UnknownFleetError(StorageError):
-    """No fleet of this name is stored."""
+    """The fleet is unknown."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no fleet {name!r} is stored")
@@ -24,22 +24,19 @@ class UnknownFleetError(StorageError):
 
 
 class StorageFullError(StorageError):
-    """The disk, or the database's share of it, is full; nothing was stored."""
+    """The disk is full, or the database has reached its size limit; nothing was stored."""
 
 
 class BundleError(StorageError):
-    """A bundle is truncated, damaged, or of a newer format."""
+    """A bundle is truncated or damaged, or has a newer format."""
 
 
 class DataFolderError(StorageError):
-    """The data folder cannot be used: locked, unreadable, or of a newer schema."""
-
-
-"""Why the engine does not answer."""
+    """The data folder cannot be used: it is locked or unreadable, or has a newer schema."""
 
 
 class EngineError(Exception):
-    """Base of the errors of this package."""
+    """Base of the errors of the engine."""
 
 
 class OverloadedError(EngineError):
@@ -73,4 +70,4 @@ class EstimatorNotLoadedError(EngineError):
 
 
 class DeviceMemoryError(EngineError):
-    """The device that holds the models has no memory left for the work."""
+    """The device that holds the models has too little memory."""
