@@ -52,7 +52,7 @@ class AsyncDecisionCalls(AsyncConnection):
                 uncertain. None: 0.8.
             exact: whether to compute the optimum, however long it takes.
             timeout: longest time of the call, seconds; None: the timeout of the client.
-            **options: read options, as in `predict`.
+            **options: read options; see `ReadOptions`.
 
         Raises:
             InvalidArgument: no allocation meets the constraints, or an argument breaks a rule.
@@ -108,7 +108,7 @@ class AsyncDecisionCalls(AsyncConnection):
             max_cost: policies with a higher or unknown expected cost come last.
             labels: policies without all of these labels come last.
             timeout: longest time of all calls together, seconds; None: the timeout of the client.
-            **options: ``estimator``, ``with_peers`` and ``with_history``, as in `predict`.
+            **options: read options; see `ValueOptions`.
 
         Returns:
             One ranking of all policies for each prompt, in the order of the prompts.
@@ -118,8 +118,7 @@ class AsyncDecisionCalls(AsyncConnection):
             NotFound: a policy or the fleet is unknown.
             FailedPrecondition: the server has not loaded the estimator.
             DeadlineExceeded: the server did not reply within the timeout.
-            TypeError: an option is unknown, or applies to a single policy only, such as
-                ``as_of_step``.
+            TypeError: an option is unknown, or applies to a single policy only.
         """
         requests = rank_requests(
             prompts,

@@ -40,19 +40,8 @@ class ValueCalls(Connection):
             prompts: strings [n], n >= 1, each of 1 to 65,536 bytes of UTF-8. More than 4096
                 prompts take several calls.
             timeout: longest time of all calls together, seconds; None: the timeout of the client.
-            **options: read options:
-
-                * ``estimator``: name of the estimator, in any case, such as ``"ICL"`` or
-                  ``"KNN"``; `server_info` lists the names. Default ``"AUTO"``: the server's
-                  choice.
-                * ``as_of_step``: use only outcomes that have a step of at most this, >= 0.
-                  Default None: use all outcomes.
-                * ``min_version``: wait until the policy has this version, >= 0, such as
-                  ``ack.version``. Default None: use the newest version.
-                * ``with_peers``: whether to correct values by the rewards of other policies on
-                  the same prompts. Default True.
-                * ``with_history``: whether to combine values with the policy's own past outcomes
-                  of the same prompts. Default True.
+            **options: read options: the estimator, the outcomes to use and the corrections; see
+                `ReadOptions`.
 
         Returns:
             Values in the order of the prompts.
