@@ -3,7 +3,9 @@
 import os
 import signal
 import socket
+import sys
 import time
+import weakref
 from pathlib import Path
 from typing import ClassVar
 
@@ -39,12 +41,7 @@ class LocalServer:
             launcher: How its process is started; None for ``LocalServer.launcher``.
             settings: Any setting of ``vzero_server.settings`` by name.
         """
-        # Both at once, so that they differ.
-        with socket.socket() as calls, socket.socket() as admin:
-            calls.bind(("127.0.0.1", 0))
-            admin.bind(("127.0.0.1", 0))
-            self._port: int = calls.getsockname()[1]
-            self._admin_port: int = admin.getsockname()[1]
+        self._port, self._admin_port = self._reserve_ports(2)
         self.address = f"127.0.0.1:{self._port}"
         self.admin_address = f"127.0.0.1:{self._admin_port}"
         self.data_dir = data_dir
@@ -127,6 +124,21 @@ class LocalServer:
         """Wait until the server ends by itself; returns its exit code."""
         assert self._process is not None
         return self._process.wait(timeout)
+
+    def _reserve_ports(self, count: int) -> list[int]:
+        """Free ports, which no other process is given as long as this object lives."""
+        reserved = [socket.socket() for _ in range(count)]
+        for free in reserved:
+            # Linux lets the server listen on a port that another process has bound like this.
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", 0))
+        ports: list[int] = [free.getsockname()[1] for free in reserved]
+        for free in reserved:
+            if sys.platform == "linux":
+                weakref.finalize(self, free.close)
+            else:
+                free.close()
+        return ports
 
     def _signal(self, number: signal.Signals, timeout: float = 60.0) -> int:
         assert self._process is not None
