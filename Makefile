@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 ARGS ?=
+# Processes that tests run in; 0 for this one alone, as a debugger needs it.
+WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 8 ? cores : 8)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test lint protos twins bench load zoo clean
@@ -17,8 +19,8 @@ demo: $(VENV)/.demo ## Start a server, stream outcomes, predict, kill it and res
 serve: $(VENV)/.demo ## Serve on 127.0.0.1:50051, data in vzero-data/.
 	$(BIN)/vzero serve $(ARGS)
 
-test: $(VENV)/.dev ## Run all tests (or ARGS="tests/storage -k bundle").
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## Run all tests (or ARGS="tests/engine -k window"; ARGS="-m 'not long'").
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types, import layers, the contract and generated code.
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2
 from tests.api.calls import detail
 from tests.api.served import REQUEST, serving
 from tests.outcomes import chunk, sums
+from tests.waiting import until
 from vzero.v1 import value_pb2
 from vzero_server.api.admission import ConcurrencyLimiter, ConcurrencyLimits, ServingGate
 from vzero_server.api.call import Context
@@ -97,9 +98,7 @@ async def test_a_call_above_the_limit_is_refused_and_a_slot_is_given_back() -> N
         assert info.reason == "TOO_MANY_CALLS"  # type: ignore[attr-defined]
         # One caller leaves.
         running.pop().cancel()
-        async with asyncio.timeout(10):
-            while calls.running == 2:
-                await asyncio.sleep(0.001)
+        await until(lambda: calls.running == 1)
         running.append(stubs.values.Predict(REQUEST))
         await held.started.acquire()
         held.release.set()

@@ -8,6 +8,7 @@ from grpc_health.v1 import health_pb2
 
 from tests.api.served import REQUEST, serving
 from tests.outcomes import chunk, sums
+from tests.waiting import until
 from vzero.v1 import value_pb2
 from vzero_server.api.call import Context
 from vzero_server.api.errors import ErrorInterceptor
@@ -86,10 +87,11 @@ async def test_a_call_whose_caller_left_is_counted_with_the_reason(code: str) ->
     async with serving(
         ObservabilityInterceptor(metrics), ErrorInterceptor(), RequestValidation(), predict=wait
     ) as stubs:
-        call = stubs.values.Predict(REQUEST, timeout=60.0 if code == "CANCELLED" else 0.1)
+        call = stubs.values.Predict(REQUEST, timeout=60.0 if code == "CANCELLED" else 1.0)
         await started.wait()
         if code == "CANCELLED":
             call.cancel()
         await ended.wait()
-        await asyncio.sleep(0)
-        assert sample(metrics, "request_seconds_count", method="Predict", code=code) == 1
+        await until(
+            lambda: sample(metrics, "request_seconds_count", method="Predict", code=code) == 1
+        )

@@ -2,6 +2,7 @@ import sys
 import threading
 import time
 
+from tests.waiting import wait_until
 from vzero_server.observability.liveness import Worker
 
 
@@ -12,12 +13,12 @@ def test_a_worker_says_since_when_it_is_busy() -> None:
 
     def job(number: int) -> int:
         started.set()
-        release.wait(10)
+        release.wait()
         return number
 
     before = time.monotonic()
     first = worker.submit(job, 1)
-    started.wait(10)
+    started.wait()
     since = worker.busy_since
     assert since is not None
     assert before <= since <= time.monotonic()
@@ -30,11 +31,18 @@ def test_a_worker_says_since_when_it_is_busy() -> None:
 
 def test_the_oldest_job_counts() -> None:
     worker, release = Worker("test", 2), threading.Event()
-    jobs = [worker.submit(release.wait, 10)]
-    time.sleep(0.05)
+    started = [threading.Event(), threading.Event()]
+
+    def job(number: int) -> None:
+        started[number].set()
+        release.wait()
+
+    jobs = [worker.submit(job, 0)]
+    started[0].wait()
     first = worker.busy_since
-    jobs.append(worker.submit(release.wait, 10))
-    time.sleep(0.05)
+    assert first is not None
+    jobs.append(worker.submit(job, 1))
+    started[1].wait()
     assert worker.busy_since == first
     release.set()
     for one in jobs:
@@ -48,14 +56,11 @@ def test_a_thread_that_died_is_missed() -> None:
 
     def job() -> None:
         started.set()
-        release.wait(10)
+        release.wait()
 
     future = worker.submit(job)
-    started.wait(10)
+    started.wait()
     # What no executor expects: it ends the thread.
     future.add_done_callback(lambda _: sys.exit())
     release.set()
-    deadline = time.monotonic() + 10
-    while worker.alive and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not worker.alive
+    wait_until(lambda: not worker.alive)
