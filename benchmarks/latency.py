@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.latency [--quick] [--json]``. Headline: ``overhead_ms_p50``, of a lone
 call for a prompt whose embedding is cached the part that is not model time: the median round
-trip less the mean time the server says its in-context head took (``vzero_head_seconds``).
+trip less the mean time the server says its in-context head took (``vzero_estimator_seconds``).
 References in the same run: a bare gRPC echo of the same size, and the backbone called in this
 process with the best batches that as many callers allow.
 """
@@ -108,7 +108,7 @@ class Latency:
         figures: dict[str, float] = {}
         for callers in self.size.concurrencies:
             figures |= _percentiles(f"echo.{callers}", self._echo(callers))
-            with mean_of(self.server, "vzero_head_seconds") as head:
+            with mean_of(self.server, "vzero_estimator_seconds") as head:
                 found = self._predict(small, callers, number, cached=True)
             figures |= _percentiles(f"cached.{callers}", found)
             figures[f"head_ms.cached.{callers}"] = 1000 * head.value

@@ -18,7 +18,7 @@ from scipy.stats import betabinom
 
 from benchmarks import report
 from vzero_server.engine.context.window import ContextWindow
-from vzero_server.engine.estimators.base import Estimator, Question
+from vzero_server.engine.estimators.base import Estimator, Query
 from vzero_server.engine.estimators.knn import NearestNeighbours
 from vzero_server.model.backbone import Backbone
 from vzero_server.paper.estimator import TabPFN
@@ -26,7 +26,7 @@ from vzero_server.paper.tabpfn import TabPFNHead
 from vzero_server.paper.tabpfn_file import read_tabpfn
 from vzero_server.storage.records import Row
 from vzero_server.types import Float32Array, FloatArray, IntArray
-from vzero_server.values.values import Values
+from vzero_server.values.beta import Values
 from vzero_train.data.outcomes import (
     Outcomes,
     load_outcomes,
@@ -98,7 +98,7 @@ def judged(
         # As an encoder makes them: what prompts are compared by, then what the head reads.
         queries = np.concatenate([features, features], 1).astype(np.float16)
         for name, estimator in estimators.items():
-            (values,) = estimator.predict([Question(estimator.encode(window), queries)])
+            (values,) = estimator.predict([Query(estimator.fit(window), queries)])
             seen[name].append(seen_of(values, outcomes, asked, rng))
     return {name: figures_of(np.concatenate(parts, 1)) for name, parts in seen.items()}
 
@@ -112,8 +112,8 @@ def window_of(outcomes: Outcomes, vectors: Float32Array, rows: IntArray) -> Cont
     ]  # fmt: skip
     columns = vectors.shape[1]
     own = vectors[outcomes.prompt[rows]]
-    empty = ContextWindow.empty(columns, columns)
-    return empty.extended(len(rows), found, own, len(rows), own.astype(np.float16))
+    empty = ContextWindow.empty(columns)
+    return empty.extended(len(rows), found, own, len(rows), {"tabpfn": own.astype(np.float16)})
 
 
 def seen_of(

@@ -26,9 +26,11 @@ from tests.tiny_qwen import (
 )
 from tests.tiny_tabpfn import save_tiny_tabpfn
 from vzero.cli import main
+from vzero_server.app import load_estimators, load_models
+from vzero_server.engine.estimators.registry import LoadedEstimators
 from vzero_server.model.checkpoint import CheckpointError
+from vzero_server.model.oom import OomGuard
 from vzero_server.model.weights_source import WeightsError
-from vzero_server.models import load_models
 from vzero_server.paper.adapter_encoder import AdapterEncoder
 from vzero_server.paper.adapter_file import read_adapter
 from vzero_server.paper.tabpfn import TabPFNHead
@@ -113,14 +115,19 @@ def settings_of(profile: Path, tmp_path: Path, **flags: object) -> Settings:
     return Settings.load(None, profile=str(profile), models_dir=tmp_path / "models", **flags)
 
 
+def load_all(settings: Settings) -> LoadedEstimators:
+    """The models that settings name, loaded as a server does."""
+    return load_estimators(settings, load_models(settings), OomGuard(lambda: None))
+
+
 def test_the_head_reads_every_column_of_the_adapter(
     profile: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    models = load_models(settings_of(profile, tmp_path))
+    settings = settings_of(profile, tmp_path)
+    models = load_models(settings)
     assert isinstance(models.encoder, AdapterEncoder)
     assert models.encoder.columns == HIDDEN + ADAPTER.features
-    assert models.tabpfn is not None
-    assert models.icl is None
+    assert list(load_all(settings)) == ["tabpfn", "knn"]
     assert "head.ckpt are under a non-commercial licence of Prior Labs" in caplog.text
 
 
@@ -188,7 +195,7 @@ def test_from_nothing_to_loaded_models(weights: Path, tmp_path: Path) -> None:
         pulled = vzero_command("models", "pull", *where, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0")
         assert pulled.returncode == 0, pulled.stderr
     assert pulled.stdout.count("verified") == 3
-    assert load_models(settings).tabpfn is not None
+    assert "tabpfn" in load_all(settings)
     (folder / "tiny/v0/main/v_0_for_grpo_training.pt").write_bytes(b"altered")
     verified = vzero_command("models", "verify", *where)
     assert verified.returncode == 1
@@ -250,7 +257,7 @@ def test_what_cannot_be_loaded_is_named(
         save_released_file(path, trained_adapter(replace(ADAPTER, hidden=24)))
     # What ``vzero serve`` prints in a line before it exits.
     with pytest.raises((CheckpointError, WeightsError), match=said):
-        load_models(settings_of(profile, tmp_path, **{setting: value}))
+        load_all(settings_of(profile, tmp_path, **{setting: value}))
     assert not (tmp_path / "touched").exists()
 
 
@@ -262,7 +269,7 @@ def test_loading_touches_no_network(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    assert load_models(settings_of(profile, tmp_path)).tabpfn is not None
+    assert "tabpfn" in load_all(settings_of(profile, tmp_path))
 
 
 def test_convert_writes_the_other_kind(

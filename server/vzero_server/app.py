@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import logging
 import signal
 import sys
@@ -17,28 +18,26 @@ from vzero_server.api.server import ApiServer
 from vzero_server.api.server_info import ServerInfo
 from vzero_server.api.workers import EdgeWorkers
 from vzero_server.engine.adjust.fleet import FleetCalibrations
+from vzero_server.engine.adjust.history import HistoryCache
 from vzero_server.engine.adjust.peers import Peers
-from vzero_server.engine.context.context_cache import ContextCache, EstimatorName
+from vzero_server.engine.context.context_cache import ContextCache
+from vzero_server.engine.context.relabelled import RelabelledContexts
 from vzero_server.engine.context.window_cache import WindowCache
 from vzero_server.engine.embedding.batch_budget import BatchBudget, PackedBudget, PaddedBudget
 from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.engine.embedding.feature_cache import FeatureCache
-from vzero_server.engine.estimators.base import Estimator
+from vzero_server.engine.embedding.guarded import GuardedEncoder
 from vzero_server.engine.estimators.batcher import EstimatorBatcher
-from vzero_server.engine.estimators.knn import NearestNeighbours
-from vzero_server.engine.estimators.oom import (
-    DeviceMemory,
-    EncoderWithinMemory,
-    EstimatorWithinMemory,
-)
-from vzero_server.engine.estimators.prior import Prior
-from vzero_server.engine.predictor import Predictor
-from vzero_server.models import Models, device_of, load_models, threads
+from vzero_server.engine.estimators.registry import LoadContext, LoadedEstimators
+from vzero_server.engine.predictor import Parts, Predictor
+from vzero_server.model.loading import Models, device_of, load_compact_models, thread_count
+from vzero_server.model.oom import OomGuard
 from vzero_server.observability.admin import AdminServer
 from vzero_server.observability.liveness import Worker
 from vzero_server.observability.metrics import Metrics
 from vzero_server.observability.tracing import Traces
 from vzero_server.observability.watchdog import Watchdog, leave_now
+from vzero_server.paper.loading import load_paper_models
 from vzero_server.settings import Settings
 from vzero_server.storage.base import OutcomeStore
 from vzero_server.storage.opening import open_store
@@ -47,17 +46,27 @@ logger = logging.getLogger(__name__)
 
 # Seconds beyond those of draining that a server with a fault gets to end itself.
 _FAULT_GRACE = 5.0
-# Seconds a model without memory waits for contexts to be dropped.
-_ROOM_TIMEOUT = 10.0
+# Seconds a model that is out of memory waits for contexts to be dropped.
+_DROP_TIMEOUT = 10.0
+# Threads for what takes too long for the event loop, beside the fitting of contexts.
+_STATISTICS_THREADS = 2
+# Relabelled contexts get this part of the memory of contexts.
+_RELABELLED_PART = 8
 
+ESTIMATOR_MODULES = (
+    "vzero_server.engine.estimators.icl",
+    "vzero_server.engine.estimators.knn",
+    "vzero_server.paper.estimator",
+)
+"""Modules that register the estimators that come with the server, when they are imported."""
 
-# Seconds for which a thread may keep the interpreter while others wait for it. A query gives it
-# back for every row it reads, and a call does so some times: by Python's own 5 ms each of these
-# waits would take as long as several calls, beside threads that decode and store outcomes.
+# Seconds for which a thread may hold the interpreter while others wait for it. A database query
+# gives it back for every row, and a call does so several times: with Python's default of 5 ms,
+# each of these waits would take as long as several calls, beside threads that store outcomes.
 _SWITCH_INTERVAL = 0.0005
 
-# On a CPU, most tokens of a batch that are padding. A batch more costs what some 60 tokens do,
-# which is reading the weights; a GPU has both at once.
+# On a CPU, most tokens of a batch that are padding. Another batch costs about as much as 60 tokens:
+# the weights are read again. A GPU computes both at once.
 _CPU_PADDING = 64
 
 
@@ -119,14 +128,14 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
         if settings.admin_port is not None:
             admin_port = await admin.listen(settings.admin_host, settings.admin_port)
             admin_address = f"{settings.admin_host}:{admin_port}"
-        async with engine_of(settings, store, metrics) as engine:
-            watchdog.watch(*store.monitored, *engine.monitored, *workers.monitored)
+        async with running_predictor(settings, store, metrics) as predictor:
+            watchdog.watch(*store.monitored, *predictor.monitored, *workers.monitored)
             try:
                 # What is loaded stays: a collection that went over all of it would halt every call.
                 gc.collect()
                 gc.freeze()
-                info = ServerInfo(engine.estimators, settings.backbone, device_of(settings))
-                await server.serve(store, engine, settings.data_dir, info)
+                info = ServerInfo(predictor.estimators, settings.backbone, device_of(settings))
+                await server.serve(store, predictor, settings.data_dir, info)
                 seconds = time.perf_counter() - started
                 announce(Ready(f"{settings.host}:{port}", seconds, admin_address))
                 await stop.wait()
@@ -148,94 +157,145 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
     logger.info("stopped")
 
 
+def load_models(settings: Settings) -> Models:
+    """Load the encoder of prompts, and the head that comes with it.
+
+    Raises:
+        BackboneError: The backbone cannot be loaded.
+        CheckpointError: The head or the adapter cannot be used.
+        WeightsError: Weights are missing or altered.
+    """
+    if settings.adapter != "none":
+        return load_paper_models(settings)
+    return load_compact_models(settings)
+
+
+def load_estimators(settings: Settings, models: Models, guard: OomGuard) -> LoadedEstimators:
+    """Load every registered estimator that the settings have weights for.
+
+    Raises:
+        CheckpointError: A head cannot be used.
+        WeightsError: Weights are missing or altered.
+    """
+    further = [module.strip() for module in (settings.estimator_modules or "").split(",")]
+    for module in (*ESTIMATOR_MODULES, *filter(None, further)):
+        importlib.import_module(module)
+    return LoadedEstimators.load(LoadContext(settings, models, guard))
+
+
 @asynccontextmanager
-async def engine_of(
+async def running_predictor(
     settings: Settings, store: OutcomeStore, metrics: Metrics | None = None
 ) -> AsyncIterator[Predictor]:
-    """An engine on a store, its models loaded and warm; it tells ``metrics`` of what it does."""
-    metrics = metrics or Metrics()
-    # Unbounded, torch and faiss each take all cores and fight over them.
-    torch.set_num_threads(threads(settings))
-    faiss.omp_set_num_threads(1)
-    models = await asyncio.to_thread(load_models, settings)
-    encoder = models.encoder
-    model_key = await store.model_key(encoder.fingerprint)
-    loop = asyncio.get_running_loop()
+    """Wire a predictor on a store, its models loaded and warm, and close it in the end.
 
-    def make_room() -> None:
-        """For a worker thread: contexts belong to the loop, and are gone when this returns."""
+    Args:
+        settings: All settings.
+        store: The log.
+        metrics: Measures what it does.
+
+    Raises:
+        BackboneError: The backbone cannot be loaded.
+        CheckpointError: A head or the adapter cannot be used.
+        WeightsError: Weights are missing or altered.
+    """
+    metrics = metrics or Metrics()
+    # By default torch and faiss each take all cores, and compete for them.
+    torch.set_num_threads(thread_count(settings))
+    faiss.omp_set_num_threads(1)
+    loop = asyncio.get_running_loop()
+    worker, statistics = Worker("context"), Worker("statistics", _STATISTICS_THREADS)
+
+    def drop_contexts() -> None:
+        """Called on a worker thread: contexts belong to the loop, and are gone on return."""
 
         async def drop() -> None:
             contexts.drop()
+            relabelled.drop()
 
-        asyncio.run_coroutine_threadsafe(drop(), loop).result(_ROOM_TIMEOUT)
+        asyncio.run_coroutine_threadsafe(drop(), loop).result(_DROP_TIMEOUT)
 
-    memory = DeviceMemory(make_room)
-    batcher = EmbeddingBatcher(
-        EncoderWithinMemory(encoder, memory),
+    guard = OomGuard(drop_contexts)
+
+    def load() -> tuple[Models, LoadedEstimators]:
+        loaded = load_models(settings)
+        return loaded, load_estimators(settings, loaded, guard)
+
+    models, estimators = await loop.run_in_executor(worker, load)
+    encoder = models.encoder
+    model_key = await store.model_key(encoder.fingerprint)
+    embedding_batcher = EmbeddingBatcher(
+        GuardedEncoder(encoder, guard),
         _batch_budget(settings, models),
         max_queued_prompts=settings.max_queued_prompts,
         max_delay=settings.max_queue_delay,
         metrics=metrics,
     )
-    features = FeatureCache(
+    feature_cache = FeatureCache(
         store,
-        batcher,
+        embedding_batcher,
         model_key=model_key,
         columns=encoder.columns,
         max_bytes=settings.feature_cache_bytes,
         metrics=metrics,
     )
-    worker = Worker("context")
     windows = WindowCache(
         store,
-        features,
+        feature_cache,
         model_key=model_key,
-        pooled=encoder.pooled,
+        embedding_columns=encoder.pooled,
         rows=settings.window_rows,
         max_bytes=settings.window_cache_bytes,
         worker=worker,
-        reader=models.reader,
+        window_features={name: one.window_features for name, one in estimators.items()},
         metrics=metrics,
     )
-    estimators: dict[EstimatorName, Estimator] = {
-        EstimatorName.KNN: NearestNeighbours(settings.knn_k)
-    }
-    if models.icl:
-        estimators[EstimatorName.ICL] = models.icl
-    if models.tabpfn:
-        estimators[EstimatorName.TABPFN] = EstimatorWithinMemory(models.tabpfn, memory)
     contexts = ContextCache(
         windows,
         estimators,
-        models.icl or Prior(),
+        estimators.small,
         min_rows=settings.min_context_rows,
-        max_bytes=settings.encoded_cache_bytes,
+        max_bytes=settings.context_cache_bytes,
         worker=worker,
         metrics=metrics,
     )
-    peers, joint, refresh = None, None, settings.peer_refresh
+    relabelled = RelabelledContexts(
+        windows,
+        estimators,
+        estimators.small,
+        min_rows=settings.min_context_rows,
+        max_bytes=settings.context_cache_bytes // _RELABELLED_PART,
+        worker=worker,
+    )
+    peers, fleet, refresh = None, None, settings.peer_refresh
     if settings.peers:
-        peers = Peers(store, most=settings.peers, refresh=refresh, worker=worker)
-        joint = FleetCalibrations(
-            store, features, pooled=models.encoder.pooled, refresh=refresh, worker=worker
+        peers = Peers(store, limit=settings.peers, refresh=refresh, worker=worker)
+        fleet = FleetCalibrations(
+            store,
+            feature_cache,
+            embedding_columns=encoder.pooled,
+            refresh=refresh,
+            worker=statistics,
         )
-    heads = EstimatorBatcher(metrics)
-    loaded = estimators.keys()
-    engine = Predictor(store, features, contexts, peers, heads, loaded, metrics, [worker], joint)
+    history = HistoryCache(store, worker=statistics)
+    batcher = EstimatorBatcher(metrics)
+    parts = Parts(
+        store, feature_cache, contexts, relabelled, estimators, batcher, history, peers, fleet
+    )
     try:
-        # The first batch pays for allocations that later ones find made.
-        await features.of_prompts(["What is the value of this prompt at state zero?"])
-        yield engine
+        # The first batch pays for allocations that later ones reuse.
+        await feature_cache.of_prompts(["What is the value of this prompt at state zero?"])
+        yield Predictor(parts, metrics, [worker, statistics])
     finally:
-        await heads.close()
-        await features.close()
         await batcher.close()
+        await feature_cache.close()
+        await embedding_batcher.close()
         worker.shutdown()
+        statistics.shutdown()
 
 
 def _batch_budget(settings: Settings, models: Models) -> BatchBudget:
-    """The budget of the backbone's batches, which depends on what padding costs."""
+    """The budget of a batch of the backbone, by what padding costs."""
     if models.encoder.packs:
         return PackedBudget(settings.max_batch_tokens)
     on_gpu = models.device.startswith("cuda")

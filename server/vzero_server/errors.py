@@ -1,14 +1,18 @@
-"""Errors of storage and engine; the edge maps them to status codes."""
+"""Errors of the domain; the edge makes a status of each (``api/errors.py``)."""
 
 from collections.abc import Sequence
 
 
 class StorageError(Exception):
-    """Base of the errors of the storage package."""
+    """Base of the errors of storage."""
 
 
 class UnknownPolicyError(StorageError):
-    """The policy is unknown."""
+    """No policy of this name is stored.
+
+    Attributes:
+        policy_id: The name.
+    """
 
     def __init__(self, policy_id: str) -> None:
         super().__init__(f"policy {policy_id!r} is unknown")
@@ -16,7 +20,11 @@ class UnknownPolicyError(StorageError):
 
 
 class UnknownFleetError(StorageError):
-    """The fleet is unknown."""
+    """No fleet of this name is stored.
+
+    Attributes:
+        name: The name.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no fleet {name!r} is stored")
@@ -24,15 +32,15 @@ class UnknownFleetError(StorageError):
 
 
 class StorageFullError(StorageError):
-    """The disk is full, or the database has reached its size limit; nothing was stored."""
+    """The disk, or the database's share of it, is full; nothing was stored."""
 
 
 class BundleError(StorageError):
-    """A bundle is truncated or damaged, or has a newer format."""
+    """A bundle is truncated, damaged, or of a newer format."""
 
 
 class DataFolderError(StorageError):
-    """The data folder cannot be used: it is locked or unreadable, or has a newer schema."""
+    """The data folder cannot be used: locked, unreadable, or of a newer schema."""
 
 
 class EngineError(Exception):
@@ -66,8 +74,8 @@ class UnknownEstimatorError(EngineError):
 
 
 class EstimatorNotLoadedError(EngineError):
-    """The estimator exists, but this server has not loaded it."""
+    """The estimator is known, but this server has not loaded it."""
 
 
 class DeviceMemoryError(EngineError):
-    """The device that holds the models has too little memory."""
+    """The device that holds the models has no memory left for the work."""

@@ -114,8 +114,10 @@ class Settings(BaseSettings):
     context_rows: Annotated[int, Field(ge=1, le=2048)] = Field(
         512, description="Most outcomes of a window the in-context head reads."
     )
-    context_selection: Literal["recent", "random", "balanced", "nearest"] = Field(
-        "recent", description="Which of them, when the window holds more."
+    estimator_modules: str | None = Field(
+        None,
+        description="Python modules, with commas between them, that register further estimators; "
+        "unset: none.",
     )
     knn_k: Positive = Field(64, description="Neighbours the KNN estimator averages.")
     peers: Annotated[int, Field(ge=0, le=256)] = Field(
@@ -143,7 +145,7 @@ class Settings(BaseSettings):
     )
     feature_cache_bytes: Positive = Field(256 * MiB, description="Memory for feature vectors.")
     window_cache_bytes: Positive = Field(512 * MiB, description="Memory for context windows.")
-    encoded_cache_bytes: Positive = Field(
+    context_cache_bytes: Positive = Field(
         512 * MiB, description="Memory for contexts as estimators have read them."
     )
     max_database_bytes: int | None = Field(

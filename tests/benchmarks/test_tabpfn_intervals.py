@@ -9,7 +9,7 @@ from vzero_server.engine.estimators.knn import NearestNeighbours
 from vzero_server.paper.estimator import TabPFN
 from vzero_server.paper.tabpfn import TabPFNHead
 from vzero_server.paper.tabpfn_file import read_tabpfn
-from vzero_server.values.values import Basis, Values
+from vzero_server.values.beta import Values
 from vzero_train.data.outcomes import Outcomes
 
 COLUMNS = 6
@@ -38,7 +38,7 @@ def test_coverage_tells_honest_intervals_from_others(stated: float, covered: flo
     rates = np.random.default_rng(1).beta(1.2, 2.8, 4000)
     outcomes = outcomes_of(rates, 10)
     means = np.full(len(rates), 0.3)
-    values = Values(means, means, np.full(len(rates), stated), Basis.TABPFN)
+    values = Values(means, means, np.full(len(rates), stated), "tabpfn")
     rng = np.random.default_rng(2)
     figures = figures_of(seen_of(values, outcomes, np.arange(len(rates)), rng))
     if covered == 0.9:

@@ -95,6 +95,6 @@ async def test_questions_of_callers_that_left_are_not_answered() -> None:
     await ask(heads, encoded(3, adder), queries(2))
     assert adder.batches == [[1], [2]]
     found = metrics.registry.get_sample_value
-    assert found("vzero_dropped_total", {"queue": "questions"}) == 2
-    assert found("vzero_head_batch_queries_sum") == 3
+    assert found("vzero_dropped_total", {"queue": "queries"}) == 2
+    assert found("vzero_estimator_batch_prompts_sum") == 3
     await heads.close()

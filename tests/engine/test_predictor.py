@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from tests.outcomes import outcome, sums
-from vzero_server.app import engine_of
-from vzero_server.engine.context.context_cache import EstimatorName
+from vzero_server.app import running_predictor
+from vzero_server.engine.options import ReadOptions
 from vzero_server.engine.predictor import Predictor
-from vzero_server.errors import EstimatorNotLoadedError, UnknownPolicyError
+from vzero_server.errors import (
+    EstimatorNotLoadedError,
+    UnknownEstimatorError,
+    UnknownPolicyError,
+)
 from vzero_server.model.backbone import Backbone
 from vzero_server.settings import Settings
 from vzero_server.storage.opening import open_store
-from vzero_server.values.values import Basis
 
 
 @asynccontextmanager
@@ -24,7 +27,7 @@ async def running(folder: Path, model: Path, **settings: object) -> AsyncIterato
     store = open_store(folder / "data")
     try:
         loaded = Settings.load(None, backbone=str(model), device="cpu", threads=1, **settings)
-        async with engine_of(loaded, store) as engine:
+        async with running_predictor(loaded, store) as engine:
             yield engine
     finally:
         store.close()
@@ -35,20 +38,20 @@ async def test_values_follow_the_outcomes(tmp_path: Path, tiny_model: Path) -> N
         await engine.update("good", [outcome(str(i), f"p{i}", reward=1.0) for i in range(20)])
         await engine.update("poor", [outcome(str(i), f"p{i}", reward=0.1) for i in range(20)])
         prompts = ["p3", "unseen", "p3"]
-        good = await engine.values("good", prompts, with_history=False)
-        poor = await engine.values("poor", prompts, with_history=False)
+        good = await engine.values("good", prompts, ReadOptions(with_history=False))
+        poor = await engine.values("poor", prompts, ReadOptions(with_history=False))
         np.testing.assert_allclose(good.values.mean, 1.0)
         np.testing.assert_allclose(poor.values.mean, 0.1, atol=1e-6)
-        assert good.values.basis is Basis.KNN
+        assert good.values.basis == "knn"
         assert (good.context.version, good.context.rows) == (20, 20)
 
 
 async def test_few_rows_are_answered_from_the_prior(tmp_path: Path, tiny_model: Path) -> None:
     async with running(tmp_path, tiny_model) as engine:
         await engine.update("p", sums(7))
-        assert (await engine.values("p", ["x"])).values.basis is Basis.PRIOR
+        assert (await engine.values("p", ["x"])).values.basis == "prior"
         await engine.update("p", sums(1, start=7))
-        assert (await engine.values("p", ["x"])).values.basis is Basis.KNN
+        assert (await engine.values("p", ["x"])).values.basis == "knn"
 
 
 async def test_as_of_step_sees_only_earlier_steps(tmp_path: Path, tiny_model: Path) -> None:
@@ -56,14 +59,14 @@ async def test_as_of_step_sees_only_earlier_steps(tmp_path: Path, tiny_model: Pa
         early = [outcome(f"e{i}", f"p{i}", reward=0.0, step=1) for i in range(10)]
         late = [outcome(f"l{i}", f"p{i}", reward=1.0, step=2) for i in range(10)]
         await engine.update("p", early + late)
-        then = await engine.values("p", ["p1"], as_of_step=1, with_history=False)
-        now = await engine.values("p", ["p1"], with_history=False)
+        then = await engine.values("p", ["p1"], ReadOptions(as_of_step=1, with_history=False))
+        now = await engine.values("p", ["p1"], ReadOptions(with_history=False))
         assert (then.values.mean[0], now.values.mean[0]) == (0.0, 0.5)
         assert (then.context.version, then.context.rows, then.context.newest_step) == (20, 10, 1)
         await engine.update("p", [outcome("more", "p1", reward=1.0, step=1)])
-        assert (await engine.values("p", ["p1"], as_of_step=1)).context.rows == 11
-        before = await engine.values("p", ["p1"], as_of_step=0)
-        assert (before.context.rows, before.values.basis) == (0, Basis.PRIOR)
+        assert (await engine.values("p", ["p1"], ReadOptions(as_of_step=1))).context.rows == 11
+        before = await engine.values("p", ["p1"], ReadOptions(as_of_step=0))
+        assert (before.context.rows, before.values.basis) == (0, "prior")
 
 
 async def test_the_window_is_first_in_first_out(tmp_path: Path, tiny_model: Path) -> None:
@@ -107,11 +110,11 @@ async def test_another_model_embeds_the_context_anew(tmp_path: Path, tiny_model:
     # It comes with a head, and so with another estimator.
     async with running(tmp_path, Path("packaged")) as engine:
         prediction = await engine.values("p", ["What is 3 plus 3?"])
-        assert (prediction.context.rows, prediction.values.basis) == (40, Basis.ICL)
+        assert (prediction.context.rows, prediction.values.basis) == (40, "icl")
 
 
 async def test_windows_beyond_the_memory_are_built_again(tmp_path: Path, tiny_model: Path) -> None:
-    memory = {"window_cache_bytes": 20_000, "encoded_cache_bytes": 20_000}
+    memory = {"window_cache_bytes": 20_000, "context_cache_bytes": 20_000}
     async with running(tmp_path, tiny_model, **memory) as engine:
         for i in range(6):
             await engine.update(f"p{i}", sums(60))
@@ -145,7 +148,7 @@ async def test_concurrent_calls_and_updates_agree(tmp_path: Path, tiny_model: Pa
 async def test_a_min_version_is_waited_for(tmp_path: Path, tiny_model: Path) -> None:
     async with running(tmp_path, tiny_model) as engine:
         await engine.update("p", sums(10))
-        waiting = asyncio.create_task(engine.values("p", ["x"], min_version=20))
+        waiting = asyncio.create_task(engine.values("p", ["x"], ReadOptions(min_version=20)))
         await asyncio.sleep(0.05)
         assert not waiting.done()
         await engine.update("p", sums(10, start=10))
@@ -173,9 +176,11 @@ async def test_what_is_not_there_is_named(tmp_path: Path, tiny_model: Path) -> N
     async with running(tmp_path, tiny_model) as engine:
         with pytest.raises(UnknownPolicyError, match="'p'"):
             await engine.values("p", ["x"])
-        for name in (EstimatorName.ICL, EstimatorName.TABPFN):
-            with pytest.raises(EstimatorNotLoadedError, match=name):
-                await engine.values("p", ["x"], estimator=name)
+        for name in ("icl", "tabpfn", "TabPFN"):
+            with pytest.raises(EstimatorNotLoadedError, match=name.lower()):
+                await engine.values("p", ["x"], ReadOptions(estimator=name))
+        with pytest.raises(UnknownEstimatorError, match="one of auto, icl, knn, tabpfn, not"):
+            await engine.values("p", ["x"], ReadOptions(estimator="icm"))
 
 
 async def test_a_refresh_that_has_just_ended_is_not_waited_for_again(
@@ -195,5 +200,5 @@ async def test_a_refresh_that_has_just_ended_is_not_waited_for_again(
 
         async with asyncio.timeout(60):
             await asyncio.gather(update(), *(ask() for _ in range(8)))
-        assert not engine._contexts._reading
-        assert not engine._contexts._windows._refreshing
+        assert not engine._contexts._fitting
+        assert not engine._contexts._windows._extending

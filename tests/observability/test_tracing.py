@@ -19,7 +19,7 @@ from vzero.v1 import value_pb2, value_pb2_grpc
 from vzero_server.api.server import ApiServer
 from vzero_server.api.server_info import ServerInfo
 from vzero_server.api.workers import EdgeWorkers
-from vzero_server.app import engine_of
+from vzero_server.app import running_predictor
 from vzero_server.observability.metrics import Metrics
 from vzero_server.observability.tracing import Traces, own_trace, record, wanted
 from vzero_server.settings import Settings
@@ -44,7 +44,7 @@ async def traced(
     server = ApiServer(settings, metrics, workers, traces)
     port = await server.listen()
     try:
-        async with engine_of(settings, store, metrics) as engine:
+        async with running_predictor(settings, store, metrics) as engine:
             info = ServerInfo(engine.estimators, settings.backbone, "cpu")
             await server.serve(store, engine, folder, info)
             try:
@@ -88,7 +88,7 @@ async def test_a_call_and_what_it_waited_for(tmp_path: Path, tiny_model: Path) -
         for span in exporter.get_finished_spans()
         if span.parent is not None and span.parent.span_id == context_of(call)[1]
     ]
-    assert [part.name for part in parts] == ["tokenise", "queue", "inference", "queue", "head"]
+    assert [part.name for part in parts] == ["tokenise", "queue", "inference", "queue", "estimator"]
     assert call.start_time is not None
     assert call.end_time is not None
     times = [call.start_time]

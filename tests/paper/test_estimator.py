@@ -6,14 +6,13 @@ import torch
 
 from tests.tiny_tabpfn import save_tiny_tabpfn
 from vzero_server.engine.context.window import ContextWindow
-from vzero_server.engine.estimators.base import Question
-from vzero_server.engine.estimators.selection import Selection
+from vzero_server.engine.estimators.base import Query
 from vzero_server.model.checkpoint import CheckpointError
 from vzero_server.paper.estimator import TabPFN
 from vzero_server.paper.tabpfn import TabPFNHead
 from vzero_server.paper.tabpfn_file import read_tabpfn
 from vzero_server.storage.records import Row
-from vzero_server.values.values import Basis, Values
+from vzero_server.values.beta import Values
 
 POOLED, COLUMNS = 3, 9
 
@@ -32,9 +31,9 @@ def vectors(count: int, seed: int = 0) -> np.ndarray:
 
 def window_of(features: np.ndarray, rewards: np.ndarray, rollouts: int = 1) -> ContextWindow:
     rows = [Row(i, i, float(r), rollouts, None, 0.0, None) for i, r in enumerate(rewards)]
-    empty = ContextWindow.empty(POOLED, COLUMNS)
+    empty = ContextWindow.empty(POOLED)
     embeddings = features[:, :POOLED].astype(np.float32)
-    return empty.extended(len(rows), rows, embeddings, 2048, features[:, POOLED:])
+    return empty.extended(len(rows), rows, embeddings, 2048, {"tabpfn": features[:, POOLED:]})
 
 
 def rewards_of(count: int, seed: int = 0) -> np.ndarray:
@@ -42,7 +41,7 @@ def rewards_of(count: int, seed: int = 0) -> np.ndarray:
 
 
 def ask(estimator: TabPFN, window: ContextWindow, queries: np.ndarray) -> Values:
-    return estimator.predict([Question(estimator.encode(window), queries)])[0]
+    return estimator.predict([Query(estimator.fit(window), queries)])[0]
 
 
 def test_values_are_those_of_the_head_on_hard_labels(head: TabPFNHead) -> None:
@@ -54,7 +53,7 @@ def test_values_are_those_of_the_head_on_hard_labels(head: TabPFNHead) -> None:
     with torch.no_grad():
         expected = head(own[:, :30], labels, own[:, 30:]).softmax(-1)[0, :, 1]
     np.testing.assert_allclose(values.mean, expected.numpy(), atol=1e-5)
-    assert values.basis is Basis.TABPFN
+    assert values.basis == "tabpfn"
     assert (values.lower <= values.mean).all()
     assert (values.mean <= values.upper).all()
 
@@ -70,13 +69,13 @@ def test_questions_of_many_policies_are_answered_as_alone(head: TabPFNHead) -> N
             features[:, POOLED + 2] = 1.0
         window = window_of(features, rewards_of(size, number))
         queries = vectors(int(generator.integers(1, 20)), 1000 + number)
-        questions.append(Question(estimator.encode(window), queries))
+        questions.append(Query(estimator.fit(window), queries))
     together = estimator.predict(questions)
-    assert {values.basis for values in together} == {Basis.TABPFN, Basis.PRIOR}
+    assert {values.basis for values in together} == {"tabpfn", "prior"}
     for question, values in zip(questions, together, strict=True):
         alone = estimator.predict([question])[0]
-        assert values.mean.shape == (len(question.queries),)
-        assert values.basis is alone.basis
+        assert values.mean.shape == (len(question),)
+        assert values.basis == alone.basis
         np.testing.assert_allclose(values.mean, alone.mean, atol=1e-5)
         np.testing.assert_allclose(values.upper, alone.upper, atol=1e-4)
 
@@ -84,7 +83,7 @@ def test_questions_of_many_policies_are_answered_as_alone(head: TabPFNHead) -> N
 @pytest.mark.parametrize("reward", [0.0, 0.3, 0.6, 1.0])
 def test_a_context_of_one_class_is_answered_as_a_prior(head: TabPFNHead, reward: float) -> None:
     values = ask(TabPFN(head), window_of(vectors(18), np.full(18, reward)), vectors(3, 1))
-    assert values.basis is Basis.PRIOR
+    assert values.basis == "prior"
     np.testing.assert_allclose(values.mean, (18 * reward + 1) / 20)
     assert (values.upper - values.lower > 0.3).all()
 
@@ -92,7 +91,7 @@ def test_a_context_of_one_class_is_answered_as_a_prior(head: TabPFNHead, reward:
 def test_equal_prompts_are_answered_as_a_prior(head: TabPFNHead) -> None:
     features = np.repeat(vectors(1), 10, axis=0)
     values = ask(TabPFN(head), window_of(features, rewards_of(10)), vectors(2, 1))
-    assert values.basis is Basis.PRIOR
+    assert values.basis == "prior"
 
 
 def test_of_a_longer_window_the_newest_rows_are_read(head: TabPFNHead) -> None:
@@ -126,10 +125,10 @@ def test_twins_do_not_vouch_for_each_other_alone(head: TabPFNHead) -> None:
 
 def test_kept_contexts_are_counted(head: TabPFNHead) -> None:
     estimator = TabPFN(head)
-    small = estimator.encode(window_of(vectors(10), rewards_of(10)))
-    large = estimator.encode(window_of(vectors(100), rewards_of(100)))
+    small = estimator.fit(window_of(vectors(10), rewards_of(10)))
+    large = estimator.fit(window_of(vectors(100), rewards_of(100)))
     assert large.nbytes > 5 * small.nbytes
-    assert small.nbytes == small.encoded.nbytes
+    assert small.nbytes == small.read.nbytes
 
 
 def test_settings_the_head_cannot_follow_are_named(tmp_path: Path) -> None:
@@ -139,5 +138,3 @@ def test_settings_the_head_cannot_follow_are_named(tmp_path: Path) -> None:
         CheckpointError, match=r"setting context_rows: .* at most 100 rows, not 101"
     ):
         TabPFN(head, rows=101)
-    with pytest.raises(CheckpointError, match="setting context_selection: 'nearest'"):
-        TabPFN(head, rows=100, selection=Selection.NEAREST)

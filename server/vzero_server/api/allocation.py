@@ -6,7 +6,7 @@ from vzero_server.decisions.allocation import Allocation, allocate
 from vzero_server.decisions.constraints import Constraints, uncertainty_floors
 from vzero_server.decisions.utility import Objective
 from vzero_server.types import FloatArray
-from vzero_server.values.values import Values
+from vzero_server.values.beta import Values
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from vzero_server.api.errors import InvalidRequestError
-from vzero_server.api.predictor_adapter import Predictor
 from vzero_server.decisions import ranking
 from vzero_server.decisions.costs import expected_cost, normalised_costs
 from vzero_server.decisions.ranking import Label, Mode, Ranking
 from vzero_server.engine.options import ReadOptions
-from vzero_server.engine.predictor import Prediction
+from vzero_server.engine.predictor import Prediction, Predictor
 from vzero_server.storage.base import OutcomeStore
 from vzero_server.storage.records import PolicyRecord, PriceUnit
 from vzero_server.types import FloatArray
-from vzero_server.values.values import Basis
+from vzero_server.values.beta import PRIOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ class PolicyRanker:
         columns = []
         for prediction, label, column in zip(predictions, labels, values.T, strict=True):
             # A prior is a value of rewards. It has hardly a row that could be relabelled.
-            is_prior = prediction.values.basis is Basis.PRIOR
+            is_prior = prediction.values.basis == PRIOR
             relabelled = label.scale * column + label.shift
             columns.append(relabelled if is_prior else prediction.values.mean)
         return np.stack(columns, axis=1)

@@ -17,7 +17,6 @@ from vzero.v1 import (
 )
 from vzero_server.api.admission import ConcurrencyLimiter, ConcurrencyLimits, ServingGate
 from vzero_server.api.chain import build_chain
-from vzero_server.api.predictor_adapter import Predictor as PredictorAdapter
 from vzero_server.api.server_info import ServerInfo
 from vzero_server.api.services.policies import PolicyService
 from vzero_server.api.services.server import ServerService
@@ -126,9 +125,8 @@ class ApiServer:
             folder: Folder for the files of bundles that are being imported.
             info: Describes the server.
         """
-        adapter = PredictorAdapter(predictor)
-        self._values.attach(store, adapter)
-        self._policies.attach(store, adapter, folder)
+        self._values.attach(store, predictor)
+        self._policies.attach(store, predictor, folder)
         self._info.attach(info)
         self._gate.open()
         await self._set_health(_SERVING)

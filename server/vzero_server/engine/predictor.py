@@ -1,43 +1,40 @@
-"""The one door: values of prompts under a policy."""
+"""Predicts values of prompts under policies, step by step."""
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from vzero_server.decisions.ranking import Label
 from vzero_server.engine.adjust.fleet import FleetCalibrations
-from vzero_server.engine.adjust.history import Memory, Remembered, remembering
-from vzero_server.engine.adjust.peers import PeerEvidence, Peers
-from vzero_server.engine.context.context_cache import (
-    CachedContext,
-    ContextCache,
-    EstimatorName,
-    Opened,
-)
+from vzero_server.engine.adjust.history import HistoryCache
+from vzero_server.engine.adjust.peers import PeerEvidence, Peers, apply_peers
+from vzero_server.engine.context.context_cache import CachedContext, ContextCache
+from vzero_server.engine.context.relabelled import RelabelledContexts
 from vzero_server.engine.context.window import Summary
 from vzero_server.engine.embedding.feature_cache import FeatureCache
+from vzero_server.engine.estimators.base import Estimator
 from vzero_server.engine.estimators.batcher import EstimatorBatcher
-from vzero_server.errors import EstimatorNotLoadedError
+from vzero_server.engine.estimators.registry import LoadedEstimators
+from vzero_server.engine.options import DEFAULTS, ReadOptions
 from vzero_server.observability.liveness import Monitored
 from vzero_server.observability.metrics import Metrics
 from vzero_server.observability.tracing import own_trace
 from vzero_server.storage.base import OutcomeStore
 from vzero_server.storage.records import Appended, Outcome, PolicyVersion, prompt_digest
 from vzero_server.types import Features
-from vzero_server.values.history import SHARED, Dynamics
-from vzero_server.values.values import Values
-
-# What AUTO means: the first of these that is loaded.
-_PREFERENCE = (EstimatorName.ICL, EstimatorName.TABPFN, EstimatorName.KNN)
-# Past outcomes that take longer to combine than the event loop may halt.
-_MANY_ROWS = 1000
+from vzero_server.values.beta import Values
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Values, the outcomes they rest on, and how many other policies corrected them."""
+    """Values of prompts under one policy, and what they rest on.
+
+    Attributes:
+        values: Of the prompts, in order.
+        context: The outcomes they rest on.
+        peers: Number of other policies whose rewards corrected some of them.
+    """
 
     values: Values
     context: Summary
@@ -45,253 +42,143 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asking:
-    """What is asked of contexts.
+class Parts:
+    """The parts that a predictor puts together.
 
     Attributes:
-        queries: The prompts, ``[n, columns]``.
-        asked: Digests by which peers are asked for them; None to ask none.
-        remembered: Digests by which their histories are looked up; None to look up none.
-        as_of_step: Histories end with this step.
-        jointly: The contexts are a fleet, read together.
+        store: The log.
+        feature_cache: Feature vectors of prompts.
+        contexts: Fitted contexts.
+        relabelled: Contexts fitted to labels instead of rewards.
+        estimators: The estimators that are loaded.
+        batcher: The queue in front of them.
+        history: Histories of prompts.
+        peers: Other policies; None to correct nothing by them.
+        fleet: Calibrates fleets; None to leave their values as they are.
     """
 
-    queries: Features
-    asked: Sequence[bytes] | None
-    remembered: Sequence[bytes] | None
-    as_of_step: int | None = None
-    jointly: bool = False
+    store: OutcomeStore
+    feature_cache: FeatureCache
+    contexts: ContextCache
+    relabelled: RelabelledContexts
+    estimators: LoadedEstimators
+    batcher: EstimatorBatcher
+    history: HistoryCache
+    peers: Peers | None = None
+    fleet: FleetCalibrations | None = None
 
 
 class Predictor:
     """Computes values and takes outcomes in; all methods belong to one event loop.
 
     Attributes:
-        monitored: What must work for it to answer.
+        estimators: Names of the loaded estimators; the first is the default.
+        monitored: What must be alive for it to answer.
     """
 
     def __init__(
-        self,
-        store: OutcomeStore,
-        features: FeatureCache,
-        contexts: ContextCache,
-        peers: Peers | None,
-        heads: EstimatorBatcher,
-        loaded: Collection[EstimatorName],
-        metrics: Metrics | None = None,
-        monitored: Sequence[Monitored] = (),
-        joint: FleetCalibrations | None = None,
+        self, parts: Parts, metrics: Metrics | None = None, monitored: Sequence[Monitored] = ()
     ) -> None:
         """Put the parts together.
 
         Args:
-            store: What is known of policies.
-            features: Feature vectors of prompts.
-            contexts: Contexts as estimators have read them.
-            peers: What other policies say; None to ask none.
-            heads: The queue in front of the estimators.
-            loaded: The estimators there are.
-            metrics: Where it is measured.
-            monitored: Further parts that must work for it to answer.
-            joint: Reads fleets together; None to read each policy by itself.
+            parts: The parts.
+            metrics: Counts outcomes and measures the lag of contexts.
+            monitored: Further parts that must be alive for it to answer.
         """
-        self._store = store
-        self._features = features
-        self._contexts = contexts
-        self._peers = peers
-        self._joint = joint
-        self._memory = Memory(store)
-        self._heads = heads
+        self._store = parts.store
+        self._feature_cache = parts.feature_cache
+        self._contexts = parts.contexts
+        self._relabelled = parts.relabelled
+        self._estimators = parts.estimators
+        self._batcher = parts.batcher
+        self._peers = parts.peers
+        self._fleet = parts.fleet
+        self._history = parts.history
         self._metrics = metrics or Metrics()
-        self.monitored = (*features.monitored, *heads.monitored, *monitored)
-        self._names = {name: name for name in loaded}
-        self._names[EstimatorName.AUTO] = next(name for name in _PREFERENCE if name in loaded)
-
-    @property
-    def estimators(self) -> tuple[str, ...]:
-        """Names of the estimators that are loaded, in order of preference."""
-        return tuple(name.lower() for name in _PREFERENCE if name in self._names)
+        self.estimators = tuple(parts.estimators)
+        self.monitored = (*self._feature_cache.monitored, *self._batcher.monitored, *monitored)
 
     async def values(
-        self,
-        policy_id: str,
-        prompts: Sequence[str],
-        *,
-        estimator: EstimatorName = EstimatorName.AUTO,
-        as_of_step: int | None = None,
-        min_version: int | None = None,
-        with_peers: bool = True,
-        with_history: bool = True,
+        self, policy_id: str, prompts: Sequence[str], options: ReadOptions = DEFAULTS
     ) -> Prediction:
-        """Values of prompts under a policy, in order.
-
-        Args:
-            policy_id: The policy.
-            prompts: The prompts, at least one.
-            estimator: What computes the values.
-            as_of_step: Condition only on outcomes whose step is set and at most this.
-            min_version: Wait until the policy's log has this version.
-            with_peers: Use what other policies earned on the same prompts; with
-                ``as_of_step`` they are never asked, since their steps are of other runs.
-            with_history: Combine values with what this policy earned on the prompts before.
-
-        Raises:
-            UnknownPolicyError: The policy has no outcome.
-            EstimatorNotLoadedError: This server has not loaded the estimator.
-            OverloadedError: Too many prompts wait for the backbone.
-        """
-        name = self._loaded(estimator)
-        head = await self._store.policy_version(policy_id, min_version=min_version)
-        digests = [prompt_digest(prompt) for prompt in prompts]
-        asked = digests if with_peers and as_of_step is None else None
-        remembered = digests if with_history else None
-        kept = self._contexts.peek(head, as_of_step, name, min_version)
-        if kept is not None:
-            encoded, queries = kept, await self._features.of_prompts(prompts)
-        else:
-            reading = self._contexts.get(
-                policy_id, head, as_of_step, name, min_version, opened=self._opened(asked)
-            )
-            encoded, queries = await asyncio.gather(reading, self._features.of_prompts(prompts))
-        asking = _Asking(queries, asked, remembered, as_of_step)
-        return (await self._answers([(head, encoded)], asking))[0]
+        """Return the values of prompts under one policy; see ``values_of_many``."""
+        return (await self.values_of_many([policy_id], prompts, options))[0]
 
     async def values_of_many(
-        self,
-        policy_ids: Sequence[str],
-        prompts: Sequence[str],
-        *,
-        estimator: EstimatorName = EstimatorName.AUTO,
-        with_peers: bool = True,
-        with_history: bool = True,
-        labels: Sequence[Label] | None = None,
+        self, policy_ids: Sequence[str], prompts: Sequence[str], options: ReadOptions = DEFAULTS
     ) -> list[Prediction]:
-        """Values of prompts under several policies, one prediction each, in order.
+        """Return the values of prompts under several policies, one prediction each, in order.
 
-        The prompts are embedded once, and the policies' questions answered together. Of
-        prompts on which peers have nothing to say the policies are read jointly
-        (``decisions.joint``), so that values can differ from those of ``values``.
+        The policies are calibrated against each other on prompts that no peer knows, so that
+        values can differ from those under each policy alone; see ``values.fleet``.
 
         Args:
             policy_ids: The policies.
             prompts: The prompts, at least one.
-            estimator: What computes the values.
-            with_peers: As in ``values``; without them each policy is read by itself.
-            with_history: As in ``values``.
-            labels: What the estimator reads instead of the rewards of each policy's context;
-                values are then of those labels, and neither peers nor histories, which know
-                rewards, are asked.
+            options: How the values are computed.
 
         Raises:
             UnknownPolicyError: A policy is unknown.
+            UnknownEstimatorError: No estimator has the name in ``options``.
             EstimatorNotLoadedError: This server has not loaded the estimator.
             OverloadedError: Too many prompts wait for the backbone.
         """
-        name = self._loaded(estimator)
-        heads = await self._store.policy_versions(policy_ids)
-        own: Sequence[Label | None] = labels or [None] * len(heads)
-        queries = await self._features.of_prompts(prompts)
+        estimator = self._estimators.resolve(options.estimator)
+        policies = await self._resolve(policy_ids, options.min_version)
         digests = [prompt_digest(prompt) for prompt in prompts]
-        asked = digests if with_peers and labels is None else None
-        remembered = digests if with_history and labels is None else None
+        # Steps of other policies belong to other runs.
+        peers = self._peers if options.with_peers and options.as_of_step is None else None
 
-        async def read(policy_id: str, head: PolicyVersion, label: Label | None) -> CachedContext:
-            opened = self._opened(asked)
-            return await self._contexts.get(policy_id, head, None, name, label=label, opened=opened)
+        contexts, features = await self._read(policies, prompts, estimator, options, peers)
+        evidence: list[PeerEvidence | None] = [None] * len(contexts)
+        if peers is not None:
+            evidence = await peers.evidence(contexts, digests)
+        values = await self._batcher.predict(contexts, features)
+        if peers is not None:
+            values = apply_peers(values, evidence)
+            if self._fleet is not None:
+                values = await self._fleet.apply(contexts, evidence, values, features)
+        if options.with_history:
+            values = await self._history.apply(
+                policies, contexts, values, digests, options.as_of_step
+            )
+        return self._predictions(policies, contexts, evidence, values)
 
-        # A task takes longer than a context that is there.
-        kept = [
-            self._contexts.peek(head, None, name, label=label)
-            for head, label in zip(heads, own, strict=True)
-        ]
-        lacking = [
-            read(policy_id, head, label)
-            for policy_id, head, label, there in zip(policy_ids, heads, own, kept, strict=True)
-            if there is None
-        ]
-        rest = iter(await asyncio.gather(*lacking) if lacking else ())
-        contexts = [(head, there or next(rest)) for head, there in zip(heads, kept, strict=True)]
-        return await self._answers(
-            contexts, _Asking(queries, asked, remembered, jointly=asked is not None)
-        )
-
-    def _loaded(self, estimator: EstimatorName) -> EstimatorName:
-        name = self._names.get(estimator)
-        if name is None:
-            raise EstimatorNotLoadedError(f"estimator {estimator} is not loaded on this server")
-        return name
-
-    async def _answers(
-        self, contexts: Sequence[tuple[PolicyVersion, CachedContext]], asking: "_Asking"
+    async def relabelled_values(
+        self,
+        policy_ids: Sequence[str],
+        prompts: Sequence[str],
+        labels: Sequence[Label],
+        options: ReadOptions = DEFAULTS,
     ) -> list[Prediction]:
-        """Values of prompts under each of some policies and their contexts, in order."""
-        hearsays = await self._hearsays(contexts, asking.asked)
-        pairs = zip(contexts, hearsays, strict=True)
-        values = await self._heads.values_of_all(
-            [(encoded, hearsay) for (_, encoded), hearsay in pairs], asking.queries
+        """Return estimates of labels that hold the cost, instead of success rates (Eq. 11).
+
+        Neither peers nor histories, which know rewards, correct them.
+
+        Args:
+            policy_ids: The policies.
+            prompts: The prompts, at least one.
+            labels: How the rewards of each policy become labels.
+            options: Only the estimator counts.
+
+        Raises:
+            See ``values_of_many``.
+        """
+        estimator = self._estimators.resolve(options.estimator)
+        policies = await self._resolve(policy_ids, None)
+        features = await self._feature_cache.of_prompts(prompts)
+        contexts = await asyncio.gather(
+            *(
+                self._relabelled.get(policy, estimator.name, label)
+                for policy, label in zip(policies, labels, strict=True)
+            )
         )
-        if asking.jointly and self._joint is not None:
-            values = await self._joint.together(contexts, hearsays, values, asking.queries)
-        if asking.remembered is not None:
-            values = await self._remembering(contexts, values, asking.remembered, asking.as_of_step)
-        predictions = []
-        for (head, encoded), hearsay, own in zip(contexts, hearsays, values, strict=True):
-            self._metrics.context_lag.observe(max(0, head.version - encoded.summary.version))
-            peers = len(hearsay.rewards) if hearsay else 0
-            predictions.append(Prediction(own, encoded.summary, peers))
-        return predictions
-
-    async def _hearsays(
-        self,
-        contexts: Sequence[tuple[PolicyVersion, CachedContext]],
-        digests: Sequence[bytes] | None,
-    ) -> list[PeerEvidence | None]:
-        """What peers say of prompts under each context; nothing, if there are no digests."""
-        peers = self._peers
-        if peers is None or digests is None:
-            return [None] * len(contexts)
-        return await peers.hearsays([(head.key, encoded) for head, encoded in contexts], digests)
-
-    def _opened(self, digests: Sequence[bytes] | None) -> Opened | None:
-        """Whom to tell of a context that is being read, if peers are to be asked of it."""
-        return self._peers.foresee if self._peers is not None and digests is not None else None
-
-    async def _remembering(
-        self,
-        contexts: Sequence[tuple[PolicyVersion, CachedContext]],
-        values: Sequence[Values],
-        digests: Sequence[bytes],
-        as_of_step: int | None,
-    ) -> list[Values]:
-        """Values under each context combined with the histories of their prompts."""
-        pasts: list[Remembered] = []
-        dynamics: list[Dynamics] = []
-        histories = await self._memory.histories(contexts, digests, as_of_step)
-        for (head, encoded), own in zip(contexts, histories, strict=True):
-            pasts.extend(own)
-            found = SHARED
-            if any(one.rows for one in own):
-                found = await self._memory.dynamics(head, encoded, as_of_step)
-            dynamics.extend([found] * len(own))
-        rows = sum(len(one.rows) for one in pasts)
-        if not rows:
-            return list(values)
-        joined = Values.joined(values)
-        if rows > _MANY_ROWS:
-            combined = await asyncio.to_thread(remembering, joined, pasts, dynamics)
-        else:
-            combined = remembering(joined, pasts, dynamics)
-        if len(values) == 1:
-            return [combined]
-        ends = list(accumulate(len(own.mean) for own in values))
-        starts = [0, *ends[:-1]]
-        return [
-            combined.part(slice(start, end), own.basis)
-            for start, end, own in zip(starts, ends, values, strict=True)
-        ]
+        values = await self._batcher.predict(contexts, features)
+        return self._predictions(policies, contexts, [None] * len(contexts), values)
 
     async def update(self, policy_id: str, outcomes: Sequence[Outcome]) -> Appended:
-        """Append outcomes; returns when they are durable and later values rest on them.
+        """Append outcomes, and return when they are durable and visible to later values.
 
         Raises:
             StorageFullError: There is no space; nothing was stored.
@@ -302,5 +189,78 @@ class Predictor:
         self._metrics.append_seconds.observe(time.monotonic() - began)
         self._metrics.accepted.inc(appended.accepted)
         self._metrics.duplicates.inc(appended.duplicates)
-        self._features.warm(appended.new_prompts)
+        self._feature_cache.warm(appended.new_prompts)
         return appended
+
+    async def _resolve(
+        self, policy_ids: Sequence[str], min_version: int | None
+    ) -> list[PolicyVersion]:
+        """The newest versions of policies, at least ``min_version``."""
+        if min_version is None:
+            return await self._store.policy_versions(policy_ids)
+        return [
+            await self._store.policy_version(policy_id, min_version=min_version)
+            for policy_id in policy_ids
+        ]
+
+    async def _read(
+        self,
+        policies: Sequence[PolicyVersion],
+        prompts: Sequence[str],
+        estimator: Estimator,
+        options: ReadOptions,
+        peers: Peers | None,
+    ) -> tuple[list[CachedContext], Features]:
+        """The contexts of policies and the features of prompts, read side by side."""
+        ready = [
+            self._contexts.ready(
+                policy,
+                estimator.name,
+                as_of_step=options.as_of_step,
+                min_version=options.min_version,
+            )
+            for policy in policies
+        ]
+        missing = [
+            self._context(policy, estimator, options.as_of_step, peers)
+            for policy, context in zip(policies, ready, strict=True)
+            if context is None
+        ]
+        if not missing:
+            features = await self._feature_cache.of_prompts(prompts)
+            return [context for context in ready if context is not None], features
+        features, read = await asyncio.gather(
+            self._feature_cache.of_prompts(prompts), asyncio.gather(*missing)
+        )
+        rest = iter(read)
+        return [context or next(rest) for context in ready], features
+
+    async def _context(
+        self,
+        policy: PolicyVersion,
+        estimator: Estimator,
+        as_of_step: int | None,
+        peers: Peers | None,
+    ) -> CachedContext:
+        """A context that is not cached: its peers are looked up while it is fitted."""
+        window = await self._contexts.window(policy, estimator.name, as_of_step=as_of_step)
+        if peers is not None:
+            peers.prefetch(policy, self._contexts.reader(window, estimator.name), window)
+        return await self._contexts.fit(policy, estimator.name, window, as_of_step=as_of_step)
+
+    def _predictions(
+        self,
+        policies: Sequence[PolicyVersion],
+        contexts: Sequence[CachedContext],
+        evidence: Sequence[PeerEvidence | None],
+        values: Sequence[Values],
+    ) -> list[Prediction]:
+        predictions = []
+        for policy, context, peer_evidence, policy_values in zip(
+            policies, contexts, evidence, values, strict=True
+        ):
+            lag = max(0, policy.version - context.summary.version)
+            self._metrics.context_lag.observe(lag)
+            peers = len(peer_evidence.rewards) if peer_evidence else 0
+            predictions.append(Prediction(policy_values, context.summary, peers))
+        return predictions

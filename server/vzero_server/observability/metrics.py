@@ -43,23 +43,23 @@ class Metrics:
         rejects: Calls refused before any work, by reason.
         append_seconds: A chunk's way from the stream to the disk.
         prompt_queue_seconds: Prompts waiting for the backbone.
-        question_queue_seconds: Questions waiting for an estimator.
+        estimator_queue_seconds: Queries waiting for an estimator.
         tokenise_seconds: Jobs of the tokeniser.
         inference_seconds: Batches of the backbone.
         batch_prompts: Their prompts.
         batch_tokens: Their tokens.
-        head_seconds: Batches of the estimators.
-        head_batch_queries: Their queries.
+        estimator_seconds: Batches of the estimators.
+        estimator_batch_prompts: Their prompts.
         commit_seconds: Transactions of the writer.
         dropped_prompts: Prompts whose callers left before the backbone had them.
-        dropped_questions: Questions whose callers left before an estimator had them.
+        dropped_queries: Queries whose callers left before an estimator had them.
         context_lag: Versions by which an answer is behind the policy's log.
         accepted: Outcomes stored.
         duplicates: Outcomes that had been stored before.
         features_memory: The feature vectors in memory.
         features_store: Those of the log, asked for what memory lacks.
         windows: Context windows.
-        encoded: Contexts as estimators have read them.
+        contexts: Fitted contexts.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Metrics:
         )
         waits = self._histogram("queue_seconds", "Time in a queue.", _SECONDS, "queue")
         self.prompt_queue_seconds = waits.labels("prompts")
-        self.question_queue_seconds = waits.labels("questions")
+        self.estimator_queue_seconds = waits.labels("estimator")
         self.tokenise_seconds = self._histogram(
             "tokenise_seconds", "Jobs of the tokeniser.", _SECONDS
         )
@@ -88,16 +88,18 @@ class Metrics:
         self.batch_tokens = self._histogram(
             "batch_tokens", "Tokens of a batch of the backbone.", _TOKENS
         )
-        self.head_seconds = self._histogram("head_seconds", "Batches of the estimators.", _SECONDS)
-        self.head_batch_queries = self._histogram(
-            "head_batch_queries", "Queries of a batch of the estimators.", _COUNTS
+        self.estimator_seconds = self._histogram(
+            "estimator_seconds", "Batches of the estimators.", _SECONDS
+        )
+        self.estimator_batch_prompts = self._histogram(
+            "estimator_batch_prompts", "Prompts of a batch of the estimators.", _COUNTS
         )
         self.commit_seconds = self._histogram(
             "commit_seconds", "Transactions of the writer, the fsync included.", _SECONDS
         )
         dropped = self._counter("dropped", "Work dropped since its callers had gone.", "queue")
         self.dropped_prompts = dropped.labels("prompts")
-        self.dropped_questions = dropped.labels("questions")
+        self.dropped_queries = dropped.labels("queries")
         self.context_lag = self._histogram(
             "context_lag_versions", "Versions by which an answer is behind the log.", _LAGS
         )
@@ -109,7 +111,7 @@ class Metrics:
         self.features_memory = CacheMetrics(hits, misses, "features_memory")
         self.features_store = CacheMetrics(hits, misses, "features_store")
         self.windows = CacheMetrics(hits, misses, "windows")
-        self.encoded = CacheMetrics(hits, misses, "encoded")
+        self.contexts = CacheMetrics(hits, misses, "contexts")
 
     def read(self, name: str, help_: str, function: Callable[[], float]) -> None:
         """Show a state as a gauge.

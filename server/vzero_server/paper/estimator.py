@@ -1,72 +1,83 @@
-"""The paper's head, TabPFN, from windows to values."""
+"""TabPFN, the paper's head, as an estimator."""
 
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from vzero_server.engine.context.window import ContextWindow
-from vzero_server.engine.estimators.base import Question
+from vzero_server.engine.estimators.base import Correction, FittedContext, Query
+from vzero_server.engine.estimators.guarded import GuardedEstimator
 from vzero_server.engine.estimators.prior import Prior
-from vzero_server.engine.estimators.selection import Selection, select
+from vzero_server.engine.estimators.registry import EstimatorEntry, LoadContext, register
 from vzero_server.model.checkpoint import CheckpointError
+from vzero_server.model.dtypes import DTYPES
+from vzero_server.paper.loading import located
 from vzero_server.paper.tabpfn import TabPFNHead
 from vzero_server.paper.tabpfn_context import TabPFNContext
-from vzero_server.types import Features, FloatArray
+from vzero_server.paper.tabpfn_file import read_tabpfn
+from vzero_server.types import Features
+from vzero_server.values.beta import Values
 from vzero_server.values.dispersion import concentration
-from vzero_server.values.values import Basis, Values
 
 logger = logging.getLogger(__name__)
 
-# Rewards from here on are successes (section 5.1).
+NAME = "tabpfn"
+
+# Rewards from here on are labelled as successes (section 5.1).
 _SUCCESS = 0.5
-# Cells (queries times columns times members) up to which questions share a pass. One question
-# alone may have more: the engine asks for at most some hundred queries at once.
+# Cells (prompts times columns times members) up to which queries share a pass. A single query
+# may have more: the engine cuts long calls into pieces of some hundred prompts.
 _BATCH_CELLS = 1 << 22
 # Contexts of one pass.
 _BATCH_CONTEXTS = 32
-# A success rate at the very edge has no Beta distribution.
-_EDGE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """A context the head has read, and the concentration of success rates around values."""
+class TabPFNFittedContext:
+    """A context that TabPFN has read.
 
-    encoded: TabPFNContext
+    Attributes:
+        read: What TabPFN keeps of it.
+        kappa: Concentration of success rates around values.
+    """
+
+    read: TabPFNContext
     kappa: float
+    basis: str = NAME
+    evidence: None = None
 
     @property
     def nbytes(self) -> int:
-        """Memory it takes."""
-        return self.encoded.nbytes
+        """Memory it takes, in bytes."""
+        return self.read.nbytes
 
 
 class TabPFN:
     """Values of TabPFN on the features of an adapter.
 
-    Rewards are made labels, success from ½ on. A context with one label only, or whose
-    prompts are all alike, teaches TabPFN nothing: it is answered as a prior, from the
-    context's mean. Contexts that have equally many rows are answered from together.
+    Rewards are turned into labels: success from 1/2 on. A context with one label only, or whose
+    prompts are all alike, teaches TabPFN nothing; its values are priors, from the context's mean.
+    Contexts with equally many rows share a pass.
 
-    The interval holds the prompt's own success rate: how far those of the context lie from the
-    mean of their neighbours, each left out. A head that knows them better than
-    that gets intervals wider than it needs; ``benchmarks.tabpfn_intervals`` tells.
+    The interval is that of the prompt's own success rate: its width comes from how far the success
+    rates of the context's prompts lie from the mean of their neighbours. If TabPFN predicts them
+    better than that, its intervals are too wide; ``benchmarks.tabpfn_intervals`` measures this.
     """
 
-    # The neighbours of its rows may be any.
-    depth = None
+    name = NAME
+    corrections = Correction.HISTORY
+    # The neighbours of a row may be any rows of the window.
+    rows_needed = None
 
     def __init__(
         self,
         head: TabPFNHead,
         *,
         rows: int = 256,
-        selection: Selection = Selection.RECENT,
         neighbours: int = 64,
         batch_cells: int = _BATCH_CELLS,
     ) -> None:
@@ -74,107 +85,123 @@ class TabPFN:
 
         Args:
             head: For the features of the encoder in use.
-            rows: Most rows of a context it reads.
-            selection: Which, of a longer window.
+            rows: Most rows of a context that it reads: the newest.
             neighbours: See the class.
-            batch_cells: Numbers up to which questions share a pass: queries times columns times
+            batch_cells: Cells up to which queries share a pass: prompts times columns times
                 members.
 
         Raises:
-            CheckpointError: The head was not trained for so many rows; or rows would depend on
-                the queries, so that no context could be kept.
+            CheckpointError: The head was not trained for so many rows.
         """
         if rows > head.most_rows:
             raise CheckpointError(
                 f"setting context_rows: the head reads at most {head.most_rows} rows, not {rows}"
             )
-        if selection is Selection.NEAREST:
-            raise CheckpointError(
-                "setting context_selection: 'nearest' is not for TabPFN, which would have to "
-                "read a context anew for every question"
-            )
         self._head = head
         self._rows = rows
-        self._selection = selection
         self._neighbours = neighbours
         self._batch_cells = batch_cells
         self._prior = Prior()
 
-    def rows(self, features: Features) -> Features:
-        """What a window keeps of prompts: the adapter's features, as they are."""
+    def window_features(self, features: Features) -> Features:
+        """See ``Estimator``: the adapter's features, as they are."""
         return features
 
-    def encode(self, window: ContextWindow) -> Any:  # noqa: ANN401
-        """See ``Estimator``; of an empty window, a prior."""
-        chosen = select(window, self._rows, self._selection)
-        rewards = window.rewards[chosen]
-        encoded = None
-        if len(chosen):
-            encoded = self._head.encode(
-                torch.from_numpy(window.features[chosen]).float(),
-                torch.from_numpy(rewards >= _SUCCESS).long(),
+    def fit(self, window: ContextWindow) -> FittedContext:
+        """See ``Estimator``; a prior for a window that teaches TabPFN nothing."""
+        count = min(self._rows, len(window))
+        read = None
+        if count:
+            features = window.features[NAME]
+            labels = window.rewards[len(window) - count :] >= _SUCCESS
+            read = self._head.encode(
+                torch.from_numpy(features[len(features) - count :]).float(),
+                torch.from_numpy(labels).long(),
             )
-        if encoded is None:
-            return self._prior.encode(window)
-        return _Known(encoded, self._concentration(window, chosen))
+        if read is None:
+            return self._prior.fit(window)
+        return TabPFNFittedContext(read, self._kappa(window, count))
 
-    def quick(self, question: Question) -> bool:
-        """See ``Estimator``; a transformer is not."""
+    def runs_inline(self, query: Query) -> bool:
+        """See ``Estimator``; a transformer never does."""
         return False
 
-    def predict(self, questions: Sequence[Question]) -> list[Values]:
+    def predict(self, queries: Sequence[Query]) -> list[Values]:
         """See ``Estimator``."""
         answers: dict[int, Values] = {}
-        for i, question in enumerate(questions):
-            if not isinstance(question.context, _Known):
-                answers[i] = self._prior.predict([question])[0]
-        known = [i for i in range(len(questions)) if i not in answers]
-        for batch in self._batches(known, questions):
-            most = max(len(questions[i].queries) for i in batch)
-            queries = np.zeros((len(batch), most, self._head.columns), np.float32)
-            for row, i in zip(queries, batch, strict=True):
-                own = questions[i].queries
-                row[: len(own)] = own[:, -self._head.columns :]
-            contexts = [questions[i].context.encoded for i in batch]
-            values = self._head.predict(contexts, torch.from_numpy(queries))
-            for given, i in zip(values.double().cpu().numpy(), batch, strict=True):
-                asked = questions[i]
-                answers[i] = _values(given[: len(asked.queries)], asked.context.kappa)
-        return [answers[i] for i in range(len(questions))]
+        for position, query in enumerate(queries):
+            if not isinstance(query.context, TabPFNFittedContext):
+                answers[position] = self._prior.predict([query])[0]
+        positions = [position for position in range(len(queries)) if position not in answers]
+        for batch in self._batches(positions, queries):
+            most = max(len(queries[position]) for position in batch)
+            padded = np.zeros((len(batch), most, self._head.columns), np.float32)
+            for padded_features, position in zip(padded, batch, strict=True):
+                features = queries[position].features
+                padded_features[: len(features)] = features[:, -self._head.columns :]
+            contexts = [queries[position].context.read for position in batch]
+            predicted = self._head.predict(contexts, torch.from_numpy(padded))
+            for row, position in zip(predicted.double().cpu().numpy(), batch, strict=True):
+                query = queries[position]
+                kappas = np.full(len(query), query.context.kappa)
+                answers[position] = Values.around(row[: len(query)], kappas, NAME)
+        return [answers[position] for position in range(len(queries))]
 
-    def _batches(self, chosen: Sequence[int], questions: Sequence[Question]) -> Iterator[list[int]]:
-        """Questions that are answered together: of one shape, and of like length."""
-        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for i in chosen:
-            groups[questions[i].context.encoded.shape].append(i)
-        for (_, columns), group in groups.items():
+    def _batches(self, positions: Sequence[int], queries: Sequence[Query]) -> Iterator[list[int]]:
+        """Positions of queries that share a pass: of one shape, and of similar length."""
+        by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for position in positions:
+            by_shape[queries[position].context.read.shape].append(position)
+        for (_, columns), group in by_shape.items():
             batch: list[int] = []
-            for i in sorted(group, key=lambda i: len(questions[i].queries)):
-                cells = len(questions[i].queries) * columns * self._head.members
+            for position in sorted(group, key=lambda position: len(queries[position])):
+                cells = len(queries[position]) * columns * self._head.members
                 full = len(batch) == _BATCH_CONTEXTS
                 if batch and (full or (len(batch) + 1) * cells > self._batch_cells):
                     yield batch
                     batch = []
-                batch.append(i)
+                batch.append(position)
             yield batch
 
-    def _concentration(self, window: ContextWindow, chosen: np.ndarray) -> float:
-        """Concentration of the rates of rows around the mean of their neighbours."""
-        count = len(chosen)
-        embeddings = window.embeddings[chosen]
-        found = window.nearest(embeddings, min(self._neighbours + 1, len(window)))
-        others = found != chosen[:, None]
-        # A row that is not among its own neighbours has a twin there, which counts for it.
+    def _kappa(self, window: ContextWindow, count: int) -> float:
+        """Concentration of the success rates of the newest rows around their neighbours' mean."""
+        newest = np.arange(len(window) - count, len(window))
+        embeddings = window.embeddings[window.embedded_rows - count :]
+        neighbours = window.nearest(embeddings, min(self._neighbours + 1, len(window)))
+        others = neighbours != newest[:, None]
+        # A row that is not among its own neighbours has a duplicate there, which counts for it.
         others[others.all(axis=1), 0] = False
-        expected = (window.rewards[found] * others).sum(axis=1) / others.sum(axis=1)
+        expected = (window.rewards[neighbours] * others).sum(axis=1) / others.sum(axis=1)
         kappa = concentration(
-            window.rewards[chosen].astype(np.float64).reshape(1, count),
-            window.rollouts[chosen].reshape(1, count),
+            window.rewards[newest].astype(np.float64).reshape(1, count),
+            window.rollouts[newest].reshape(1, count),
             expected.astype(np.float64).reshape(1, count),
         )
         return float(kappa[0])
 
 
-def _values(means: FloatArray, kappa: float) -> Values:
-    worth = np.full(len(means), kappa)
-    return Values(means, means.clip(_EDGE, 1.0 - _EDGE), worth, Basis.TABPFN)
+def _load(context: LoadContext) -> GuardedEstimator | None:
+    settings, encoder = context.settings, context.models.encoder
+    if settings.tabpfn == "none":
+        return None
+    path = located(settings.tabpfn, settings)
+    network = read_tabpfn(path)
+    if not network.commercial:
+        logger.warning(
+            "the weights of %s are under %s: commercial use needs a licence of its own",
+            path.name,
+            network.licence,
+        )
+    head = TabPFNHead(
+        network,
+        columns=encoder.columns - encoder.pooled,
+        members=settings.tabpfn_members,
+        device=context.models.device,
+        compute=DTYPES[settings.tabpfn_dtype],
+        store=DTYPES[settings.tabpfn_cache_dtype],
+    )
+    estimator = TabPFN(head, rows=settings.context_rows, neighbours=settings.knn_k)
+    return GuardedEstimator(estimator, context.guard)
+
+
+register(EstimatorEntry(NAME, preference=10, load=_load))

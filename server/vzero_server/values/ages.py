@@ -1,4 +1,4 @@
-"""How old the outcomes of a context are."""
+"""Ages of the outcomes of a context, counted in outcomes of later steps."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from vzero_server.types import IntArray
 
 
 def ages_of(steps: IntArray) -> IntArray:
-    """How old outcomes of one policy are: how many of them are of later steps, ``[n]``.
+    """Return the age of each outcome of one policy: the number of outcomes of later steps, ``[n]``.
 
-    Outcomes of one step are of one moment, in whatever order they came, and the newest step is
-    now, age 0. Those without a step are of one moment too, before all steps: the order in which
-    a file is imported, or a router reports, says nothing of the policy.
+    Outcomes of one step have the same age, in whatever order they arrived; the newest step has age
+    0. Outcomes without a step share one age too, older than all steps: the order in which a file
+    is imported, or in which a router reports, carries no information on the policy.
 
     Args:
         steps: Step of each outcome, -1 where none was named, ``[n]``.

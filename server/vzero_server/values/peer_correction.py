@@ -1,40 +1,43 @@
-"""What other policies made of the same prompts: a correction of values, in closed form.
+"""Peer correction: other policies' rewards on the same prompts correct values, in closed form.
 
-The head knows a prompt by its text alone. Where other policies of the server have tried the
-very prompt, or the prompts of the context, their outcomes say how hard it is. Each prompt gets
-a column
+An estimator knows a prompt by its text alone. Where other policies of the server, the peers, tried
+the very prompt, or the prompts of the context, their rewards tell how hard it is. Each prompt gets
+an easiness
 
     d(x) = argmax_d  sum_b a_b log P(r_bx | logit(mu_b) + level + g(x) + d) - d^2 / (2 variance)
 
-over the policies b that know it, P that of a success with this logit: how much easier it was
-for them than the head says (g: its logit less the context's), zero for a prompt that nobody
-knows. How much the column counts is read from the context: a regression of its
-rewards on the leave-one-out column, with the leave-one-out values of the head as offset. It
-counts nothing until the context, or the agreement of the others among themselves, gives
-evidence for it, so that a population that is absent, unrelated or random changes no value.
+summed over the peers b that know it, where P is the probability of a success with this logit and
+g(x) the estimator's logit less that of the context's level: how much easier the peers found the
+prompt than the estimator expects. It is zero for a prompt that no peer knows. Its weight is read
+from the context: a regression of the context's rewards on the leave-one-out easiness, with the
+leave-one-out logits of the estimator as offset. The weight is zero until the context, or the
+agreement of the peers among themselves, gives evidence for it, so that absent, unrelated or random
+peers change no value.
 
-Shapes: P other policies, N context rows, Q queries, K prompts. NaN where a policy does not know
-a prompt. Never pass the judged policy or another checkpoint of its lineage.
+Shapes: P peers, N context rows, Q queries, K prompts. NaN where a peer does not know a prompt.
+Never pass the policy itself or another checkpoint of its lineage as a peer.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit, logit
 
-from vzero_server.types import FloatArray
+from vzero_server.types import FloatArray, IntArray
+from vzero_server.values.dispersion import concentration
+from vzero_server.values.evidence import ContextEvidence
 
-# Variance of the difficulty of prompts, as a logit.
+# Variance of the easiness of prompts, as a logit.
 _VARIANCE = 1.0 / 0.6
 # Correlation of two policies on one prompt where the context cannot tell, and the number of
 # rows it counts for.
-_CORRELATION, _CORRELATION_ROWS = 0.3, 30.0
-# On average correlations at least this high are scaled to 1, lower ones count as they are less.
+_PRIOR_CORRELATION, _PRIOR_ROWS = 0.3, 30.0
+# Mean correlations at least this high are scaled to 1; lower ones count as less.
 _LEAST_CORRELATION = 0.15
-# Weight of the column before the context is read, if the others agree, and how it is held.
-_WEIGHT, _HOLD = 0.8, 3.0
-# Squares of the z-scores below which evidence counts for nothing (positive-part shrinkage).
+# Weight before the context is read, if the peers agree, and its regularisation.
+_PRIOR_WEIGHT, _REGULARISATION = 0.8, 3.0
+# Squared z-scores below which evidence counts for nothing (positive-part shrinkage).
 _CONTEXT_NOISE, _AGREEMENT_NOISE = 4.0, 9.0
 # A few Newton steps find the mode; none may be longer than this.
 _STEPS, _LONGEST_STEP = 4, 2.0
@@ -43,15 +46,16 @@ _TINY = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class PeerCorrection:
-    """How other policies correct the values of one policy; a few numbers for each of them.
+    """How peers correct the values of one context; a few numbers for each of them.
 
     Attributes:
-        means: Mean reward of each, ``[P]``, inside (0, 1).
+        means: Mean reward of each peer, ``[P]``, inside (0, 1).
         similarity: How much each counts, ``[P]``, about 1 on average.
         level: Logit of how easy they found the context, less their means.
-        offset: Logit of the context's mean reward.
-        weight: How much the column counts; 0 leaves every value as it is.
-        left_out: Leave-one-out logits of the context rows after correction, ``[N]``.
+        offset: Logit of the policy's level.
+        weight: How much the easiness counts; 0 leaves every value as it is.
+        loo_logits: Leave-one-out logits of the context rows after correction, ``[N]``.
+        kappa: Concentration of success rates around corrected values, positive.
     """
 
     means: FloatArray
@@ -59,115 +63,159 @@ class PeerCorrection:
     level: float
     offset: float
     weight: float
-    left_out: FloatArray
+    loo_logits: FloatArray
+    kappa: float = 1.0
 
-    def correct(self, logits: FloatArray, rewards: FloatArray) -> FloatArray:
-        """Logits of queries, ``[Q]``, given what the others earned on them, ``[P, Q]``."""
-        return corrected([self], [logits], [rewards])[0]
+    def correct(self, query_logits: FloatArray, peer_rewards: FloatArray) -> FloatArray:
+        """Correct the logits of queries, ``[Q]``, by the peers' rewards on them, ``[P, Q]``."""
+        return correct([self], [query_logits], [peer_rewards])[0]
 
 
-def corrected(
-    populations: Sequence[PeerCorrection],
-    logits: Sequence[FloatArray],
-    rewards: Sequence[FloatArray],
+def correct(
+    corrections: Sequence[PeerCorrection],
+    query_logits: Sequence[FloatArray],
+    peer_rewards: Sequence[FloatArray],
 ) -> list[FloatArray]:
-    """Correct the queries of several populations, all of their columns at once.
+    """Correct the queries of several contexts at once.
 
-    A ranking asks a hundred populations for one query each: what NumPy takes to be called
-    would be nearly all of the time.
+    A ranking corrects one query under each of a hundred contexts: one by one, nearly all of the
+    time would be the overhead of calling NumPy.
 
     Args:
-        populations: Of P others each, which may differ.
-        logits: Of the queries of each, ``[Q]``.
-        rewards: What the others earned on them, ``[P, Q]``, NaN where unknown.
+        corrections: Of contexts with P peers each; P may differ.
+        query_logits: Of the queries of each context, ``[Q]``.
+        peer_rewards: Of the peers on these queries, ``[P, Q]``, NaN where unknown.
     """
-    ends = np.cumsum([len(own) for own in logits]).tolist()
-    most = max(len(population.means) for population in populations)
-    means, similarity = np.full((most, ends[-1]), 0.5), np.zeros((most, ends[-1]))
-    earned, guess = np.full((most, ends[-1]), np.nan), np.concatenate(logits)
+    ends = np.cumsum([len(logits) for logits in query_logits]).tolist()
+    most_peers = max(len(correction.means) for correction in corrections)
+    means, similarity = np.full((most_peers, ends[-1]), 0.5), np.zeros((most_peers, ends[-1]))
+    rewards, guess = np.full((most_peers, ends[-1]), np.nan), np.concatenate(query_logits)
     parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-    for population, own, part in zip(populations, rewards, parts, strict=True):
-        others = len(population.means)
-        means[:others, part] = population.means[:, None]
-        similarity[:others, part] = population.similarity[:, None]
-        earned[:others, part] = own
-        guess[part] += population.level - population.offset
-    column = _column(earned, means, similarity, guess)
+    for correction, part_rewards, part in zip(corrections, peer_rewards, parts, strict=True):
+        peers = len(correction.means)
+        means[:peers, part] = correction.means[:, None]
+        similarity[:peers, part] = correction.similarity[:, None]
+        rewards[:peers, part] = part_rewards
+        guess[part] += correction.level - correction.offset
+    easiness = _easiness(rewards, means, similarity, guess)
     return [
-        given + population.weight * column[part]
-        for given, population, part in zip(logits, populations, parts, strict=True)
+        logits + correction.weight * easiness[part]
+        for logits, correction, part in zip(query_logits, corrections, parts, strict=True)
     ]
 
 
-def fit_peer_correction(
-    left_out: FloatArray,
-    offset: float,
-    rewards: FloatArray,
-    others: FloatArray,
-    means: FloatArray,
-    prior: float,
-) -> PeerCorrection:
-    """Read from the context how much the others say of this policy.
+def fit_to_context(
+    evidence: ContextEvidence, peer_rewards: FloatArray, peer_means: FloatArray
+) -> PeerCorrection | None:
+    """Fit how peers correct the values of a context; None if they change nothing.
 
     Args:
-        left_out: Leave-one-out logits of the context rows, ``[N]``: ``HeadState.loo_logits``.
-        offset: Logit of the context's mean reward: ``HeadState.offset``.
+        evidence: What the estimator knows of the context rows.
+        peer_rewards: Of the peers on the prompts of these rows, ``[P, N]``, NaN where unknown.
+        peer_means: Mean rewards of the peers over all their outcomes, ``[P]``, inside (0, 1).
+    """
+    correction = fit_peer_correction(
+        evidence.loo_logits,
+        evidence.offset - evidence.drift,
+        evidence.rewards,
+        peer_rewards,
+        peer_means,
+        agreement(peer_rewards, peer_means),
+    )
+    if correction.weight == 0.0:
+        return None
+    kappa = evidence.kappa
+    if evidence.kappa_fitted:
+        rows = np.flatnonzero(~np.isnan(peer_rewards).all(axis=0))
+        kappa = _kappa(evidence, correction.loo_logits, rows)
+    # Queries ask for the policy as it is now. How far it has come since the context does not make
+    # a prompt easier for its peers.
+    return replace(correction, offset=evidence.offset, kappa=kappa)
+
+
+def fit_peer_correction(
+    loo_logits: FloatArray,
+    offset: float,
+    rewards: FloatArray,
+    peer_rewards: FloatArray,
+    peer_means: FloatArray,
+    prior_weight: float,
+) -> PeerCorrection:
+    """Fit the weight and the similarities of peers to the rows of a context.
+
+    Args:
+        loo_logits: Leave-one-out logits of the context rows, ``[N]``.
+        offset: Logit of the context's mean reward.
         rewards: Rewards of the context rows, ``[N]``.
-        others: What others earned on the same prompts, ``[P, N]``.
-        means: Their mean rewards over all they did, ``[P]``; drawn inside (0, 1).
-        prior: Weight without evidence from the context: ``agreement`` of these others.
+        peer_rewards: Rewards of the peers on the same prompts, ``[P, N]``.
+        peer_means: Their mean rewards over all their outcomes, ``[P]``, inside (0, 1).
+        prior_weight: Weight without evidence from the context: ``agreement`` of these peers.
     """
     mean = (rewards.sum() + 1.0) / (len(rewards) + 2.0)
     deviations = (rewards - mean) / np.sqrt(mean * (1.0 - mean))
-    known = ~np.isnan(others)
-    rows = known.sum(1)
-    products = _centred(others, means) / np.sqrt(_variance(means))[:, None] * deviations
-    total = products.sum(1)
-    similarity = _similarity(total, rows, rows)
-    # Of a context row the similarity is learned from all other rows.
-    without = _similarity(total[:, None] - products, rows[:, None] - known, rows[:, None])
-    guess = left_out - offset
-    level = _level(others, means[:, None], without, guess)
-    column = _column(others, means[:, None], without, level + guess)
-    values = expit(left_out)
-    evidence = float((values * (1.0 - values)) @ column**2)
-    slope = float(column @ (rewards - values)) / max(evidence, _TINY)
+    known = ~np.isnan(peer_rewards)
+    row_counts = known.sum(1)
+    scale = np.sqrt(_variance(peer_means))[:, None]
+    products = _centred(peer_rewards, peer_means) / scale * deviations
+    totals = products.sum(1)
+    similarity = _similarity(totals, row_counts, row_counts)
+    # The similarity that a context row is corrected with is learned from all other rows.
+    loo_similarity = _similarity(
+        totals[:, None] - products, row_counts[:, None] - known, row_counts[:, None]
+    )
+    guess = loo_logits - offset
+    level = _level(peer_rewards, peer_means[:, None], loo_similarity, guess)
+    easiness = _easiness(peer_rewards, peer_means[:, None], loo_similarity, level + guess)
+    values = expit(loo_logits)
+    evidence = float((values * (1.0 - values)) @ easiness**2)
+    slope = float(easiness @ (rewards - values)) / max(evidence, _TINY)
     if slope > 0.0:
         slope *= _beyond_noise(slope * slope * evidence, _CONTEXT_NOISE)
-    weight = max(0.0, (_HOLD * prior + evidence * slope) / (_HOLD + evidence))
-    return PeerCorrection(means, similarity, level, offset, weight, left_out + weight * column)
+    weight = (_REGULARISATION * prior_weight + evidence * slope) / (_REGULARISATION + evidence)
+    weight = max(0.0, weight)
+    return PeerCorrection(
+        peer_means, similarity, level, offset, weight, loo_logits + weight * easiness
+    )
 
 
-def agreement(others: FloatArray, means: FloatArray) -> float:
-    """How much policies that agree among themselves are trusted before the context is read.
+def agreement(peer_rewards: FloatArray, peer_means: FloatArray) -> float:
+    """Return how much peers that agree among themselves are trusted before the context is read.
 
     Args:
-        others: What they earned on any prompts, ``[P, K]``; those that fewer than two of them
-            know say nothing. Not the queries of a batch alone: values must not depend on
-            what is asked with them.
-        means: Their mean rewards, ``[P]``, inside (0, 1).
+        peer_rewards: Of the peers on any prompts, ``[P, K]``; prompts that fewer than two of them
+            know are ignored. Do not pass the queries of a call alone: values must not depend on
+            the other prompts of a call.
+        peer_means: Their mean rewards, ``[P]``, inside (0, 1).
 
     Returns:
-        Weight in [0, 0.8]: 0 where their outcomes on a prompt are as good as independent.
+        Weight in [0, 0.8]: 0 if their rewards on a prompt are as good as independent.
     """
-    variance, known = _variance(means), ~np.isnan(others)
-    residuals = _centred(others, means)
+    variance, known = _variance(peer_means), ~np.isnan(peer_rewards)
+    residuals = _centred(peer_rewards, peer_means)
     pairs = float((residuals.sum(0) ** 2 - (residuals**2).sum(0)).sum())
     by_chance = 2.0 * float(((variance @ known) ** 2 - variance**2 @ known).sum())
     if pairs <= 0.0 or by_chance <= 0.0:
         return 0.0
-    return _WEIGHT * _beyond_noise(pairs * pairs / by_chance, _AGREEMENT_NOISE)
+    return _PRIOR_WEIGHT * _beyond_noise(pairs * pairs / by_chance, _AGREEMENT_NOISE)
 
 
-def _column(
+def _kappa(evidence: ContextEvidence, loo_logits: FloatArray, rows: IntArray) -> float:
+    """Concentration around corrected values, of the rows that peers know."""
+    kappa = concentration(
+        evidence.rewards[None, rows], evidence.rollouts[None, rows], expit(loo_logits)[None, rows]
+    )
+    return float(kappa[0])
+
+
+def _easiness(
     rewards: FloatArray, means: FloatArray, similarity: FloatArray, guess: FloatArray
 ) -> FloatArray:
     """How much easier prompts are than guessed: mode of a Rasch model, ``[N]``."""
     votes = _Votes.of(rewards, means, similarity)
     shift = np.zeros_like(guess)
     for _ in range(_STEPS):
-        sums, curvature = votes.at(guess + shift)
-        step = (sums - shift / _VARIANCE) / (curvature + 1.0 / _VARIANCE)
+        score, curvature = votes.at(guess + shift)
+        step = (score - shift / _VARIANCE) / (curvature + 1.0 / _VARIANCE)
         shift = shift + np.minimum(np.maximum(step, -_LONGEST_STEP), _LONGEST_STEP)
     return shift
 
@@ -175,23 +223,23 @@ def _column(
 def _level(
     rewards: FloatArray, means: FloatArray, similarity: FloatArray, guess: FloatArray
 ) -> float:
-    """How much easier the others found the context than what else they did."""
+    """How much easier the peers found the context than their other prompts."""
     votes = _Votes.of(rewards, means, similarity)
     level = 0.0
     for _ in range(_STEPS):
-        sums, curvature = votes.at(guess + level)
-        step = (sums.sum() - level / _VARIANCE) / (curvature.sum() + 1.0 / _VARIANCE)
+        score, curvature = votes.at(guess + level)
+        step = (score.sum() - level / _VARIANCE) / (curvature.sum() + 1.0 / _VARIANCE)
         level += float(np.clip(step, -_LONGEST_STEP, _LONGEST_STEP))
     return level
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Votes:
-    """What others say of prompts, laid out for Newton steps: a ranking takes them by hundreds.
+    """Rewards of peers on prompts, laid out for Newton steps over hundreds of columns.
 
     Attributes:
-        ability: Logit of the mean reward of each, ``[P, 1]`` or ``[P, N]``.
-        rewards: What each earned, ``[P, N]``; 0 where it does not know a prompt.
+        ability: Logit of the mean reward of each peer, ``[P, 1]`` or ``[P, N]``.
+        rewards: Of each peer, ``[P, N]``; 0 where it does not know a prompt.
         weights: How much each counts, ``[P, N]``; 0 where it does not know a prompt.
     """
 
@@ -203,28 +251,28 @@ class _Votes:
     def of(cls, rewards: FloatArray, means: FloatArray, similarity: FloatArray) -> "_Votes":
         """From rewards ``[P, N]``, NaN where unknown; the others broadcast to their shape."""
         unknown = np.isnan(rewards)
-        known = np.where(unknown, 0.0, rewards)
-        return cls(logit(means), known, np.where(unknown, 0.0, similarity))
+        known_rewards = np.where(unknown, 0.0, rewards)
+        return cls(logit(means), known_rewards, np.where(unknown, 0.0, similarity))
 
     def at(self, easiness: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Score and curvature of the easiness of each prompt, ``[N]``."""
+        """Score and curvature of the likelihood at an easiness of each prompt, ``[N]``."""
         expected = expit(self.ability + easiness)
         weighted = self.weights * expected
         curvature = weighted * (1.0 - expected)
         return np.add.reduce(self.weights * self.rewards - weighted), np.add.reduce(curvature)
 
 
-def _similarity(total: FloatArray, rows: FloatArray, size: FloatArray) -> FloatArray:
-    """Correlations with this policy, drawn to a prior and scaled to at most 1 on average."""
-    correlation = (total + _CORRELATION * _CORRELATION_ROWS) / (rows + _CORRELATION_ROWS)
+def _similarity(totals: FloatArray, rows: FloatArray, sizes: FloatArray) -> FloatArray:
+    """Correlations with the policy, shrunk to a prior and scaled to at most 1 on average."""
+    correlation = (totals + _PRIOR_CORRELATION * _PRIOR_ROWS) / (rows + _PRIOR_ROWS)
     positive = np.maximum(correlation, 0.0)
-    average = (positive * (size + 1.0)).sum(0) / (size + 1.0).sum(0)
+    average = (positive * (sizes + 1.0)).sum(0) / (sizes + 1.0).sum(0)
     scaled: FloatArray = positive / np.maximum(average, _LEAST_CORRELATION)
     return scaled
 
 
 def _centred(rewards: FloatArray, means: FloatArray) -> FloatArray:
-    """Rewards less each policy's mean on these prompts; 0 where it does not know one."""
+    """Rewards less each peer's mean on these prompts; 0 where it does not know a prompt."""
     known = ~np.isnan(rewards)
     residuals = np.where(known, rewards - means[:, None], 0.0)
     shift = residuals.sum(1) / np.maximum(known.sum(1), 1)

@@ -1,8 +1,8 @@
-"""Visits: when a policy came past a prompt, and what it earned there.
+"""Visits: the outcomes of one prompt at one step, which count together.
 
-The outcomes of one prompt at one step are one visit; an outcome that names no step is a visit of
-its own. Ages count visits, the newest is 1: how long ago a visit was says less of what it is still
-worth (`docs/history.md` has the figures), and no unit of time has to be known.
+An outcome that names no step is a visit of its own. Ages count visits, and the newest has age 1:
+the number of later visits predicts better how much a visit still says than the time since it does
+(`docs/history.md` has the figures), and needs no unit.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ import numpy as np
 from vzero_server.types import BoolArray, FloatArray, IntArray
 
 MOST_VISITS = 32
-"""Newest visits of a prompt that count."""
+"""Newest visits of a prompt that are used; older ones are ignored."""
 
 
 @dataclass(frozen=True)
-class Past:
+class Visits:
     """Past visits of n prompts, k in all, in any order.
 
     Attributes:
-        owner: Which prompt each is of, ``[k]``, from 0 to n - 1.
+        owner: The prompt of each visit, ``[k]``, from 0 to n - 1.
         rewards: ``[k]``, in [0, 1].
         rollouts: Attempts behind each, ``[k]``, at least 1.
         ages: 1 for the newest visit of a prompt, 2 for the one before, ``[k]``.
@@ -36,29 +36,29 @@ class Past:
     prompts: int
 
     @cached_property
-    def known(self) -> BoolArray:
-        """Which prompts have a past, ``[n]``."""
+    def present(self) -> BoolArray:
+        """Which prompts have visits, ``[n]``."""
         return np.bincount(self.owner, minlength=self.prompts) > 0
 
-    def of(self, chosen: IntArray) -> "Past":
-        """The past of some of the prompts, each named once, numbered anew."""
-        place = np.full(self.prompts, -1)
-        place[chosen] = np.arange(len(chosen))
-        kept = place[self.owner] >= 0
-        return Past(
-            place[self.owner[kept]],
+    def of(self, chosen: IntArray) -> "Visits":
+        """Return the visits of some of the prompts, each named once and numbered anew."""
+        numbers = np.full(self.prompts, -1)
+        numbers[chosen] = np.arange(len(chosen))
+        kept = numbers[self.owner] >= 0
+        return Visits(
+            numbers[self.owner[kept]],
             self.rewards[kept],
             self.rollouts[kept],
             self.ages[kept],
             len(chosen),
         )
 
-    def apart(self) -> "list[Past]":
-        """That of each prompt by itself; for a past that names one prompt after the other."""
+    def split(self) -> "list[Visits]":
+        """Return the visits of each prompt by itself; ``owner`` must be in order."""
         sizes = np.bincount(self.owner, minlength=self.prompts)
         ends = np.cumsum(sizes).tolist()
         return [
-            Past(
+            Visits(
                 np.zeros(end - begin, np.int64),
                 self.rewards[begin:end],
                 self.rollouts[begin:end],
@@ -69,55 +69,58 @@ class Past:
         ]
 
     @classmethod
-    def together(cls, pasts: "Sequence[Past]") -> "Past":
-        """That of prompts whose pasts are known one by one."""
-        if len(pasts) == 1:
-            return pasts[0]
+    def joined(cls, parts: "Sequence[Visits]") -> "Visits":
+        """Undo ``split``: join the visits of prompts that are known one by one."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(
-            np.repeat(np.arange(len(pasts)), [len(past.owner) for past in pasts]),
-            np.concatenate([past.rewards for past in pasts]),
-            np.concatenate([past.rollouts for past in pasts]),
-            np.concatenate([past.ages for past in pasts]),
-            len(pasts),
+            np.repeat(np.arange(len(parts)), [len(part.owner) for part in parts]),
+            np.concatenate([part.rewards for part in parts]),
+            np.concatenate([part.rollouts for part in parts]),
+            np.concatenate([part.ages for part in parts]),
+            len(parts),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Visits:
-    """Rows put together, prompt by prompt, oldest first.
+class _Grouped:
+    """Rows grouped into visits, prompt by prompt, oldest first.
 
     Attributes:
         prompts: ``[k]``.
         rewards: ``[k]``.
         rollouts: ``[k]``.
-        rows: Which visit each row belongs to, ``[n]``.
+        visit_of_row: The visit that each row belongs to, ``[n]``.
     """
 
     prompts: IntArray
     rewards: FloatArray
     rollouts: FloatArray
-    rows: IntArray
+    visit_of_row: IntArray
 
 
-def past_of(
+def visits_of_outcomes(
     owner: IntArray, steps: IntArray, rewards: FloatArray, rollouts: FloatArray, prompts: int
-) -> Past:
-    """What prompts have behind them, one prompt after the other.
+) -> Visits:
+    """Group all outcomes of prompts into their visits.
 
     Args:
-        owner: Which prompt each outcome is of, ``[m]``, from 0 to ``prompts - 1``; those of one
-            prompt are in order, oldest first.
-        steps: Step of each, -1 where none was named, ``[m]``.
+        owner: The prompt of each outcome, ``[m]``, from 0 to ``prompts - 1``; those of one prompt
+            are in order, oldest first.
+        steps: Step of each outcome, -1 where none was named, ``[m]``.
         rewards: ``[m]``, in [0, 1].
         rollouts: ``[m]``, at least 1.
-        prompts: How many there are.
+        prompts: Number of prompts.
+
+    Returns:
+        The visits, one prompt after the other.
     """
-    visits = _visits(owner, steps, rewards, rollouts)
+    visits = _grouped(owner, steps, rewards, rollouts)
     size = np.bincount(visits.prompts, minlength=prompts)
     end = np.cumsum(size)[visits.prompts]
     ages = end - np.arange(len(visits.prompts))
     kept = ages <= MOST_VISITS
-    return Past(
+    return Visits(
         visits.prompts[kept],
         visits.rewards[kept],
         visits.rollouts[kept],
@@ -126,49 +129,50 @@ def past_of(
     )
 
 
-def past_of_rows(
+def earlier_visits(
     prompts: IntArray, steps: IntArray, rewards: FloatArray, rollouts: FloatArray
-) -> Past:
-    """What each row of a log has behind it: the visits of its prompt before its own.
+) -> Visits:
+    """Return, for each row of a log, the visits of its prompt before its own visit.
 
     Args:
-        prompts: Keys, ``[n]``, oldest row first.
-        steps: Step of each, -1 where none was named, ``[n]``.
+        prompts: Key of the prompt of each row, ``[n]``, oldest row first.
+        steps: Step of each row, -1 where none was named, ``[n]``.
         rewards: ``[n]``, in [0, 1].
         rollouts: ``[n]``, at least 1.
     """
-    visits = _visits(prompts, steps, rewards, rollouts)
+    visits = _grouped(prompts, steps, rewards, rollouts)
     owner, earlier, ages = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
     for age in range(1, MOST_VISITS + 1):
-        before = visits.rows - age
+        before = visits.visit_of_row - age
         rows = np.flatnonzero(
-            (before >= 0) & (visits.prompts[before] == visits.prompts[visits.rows])
+            (before >= 0) & (visits.prompts[before] == visits.prompts[visits.visit_of_row])
         )
         if not len(rows):
             break
         owner.append(rows)
         earlier.append(before[rows])
         ages.append(np.full(len(rows), float(age)))
-    found = np.concatenate(earlier)
-    return Past(
+    chosen = np.concatenate(earlier)
+    return Visits(
         np.concatenate(owner),
-        visits.rewards[found],
-        visits.rollouts[found],
+        visits.rewards[chosen],
+        visits.rollouts[chosen],
         np.concatenate(ages),
         len(prompts),
     )
 
 
-def _visits(
+def _grouped(
     prompts: IntArray, steps: IntArray, rewards: FloatArray, rollouts: FloatArray
-) -> _Visits:
+) -> _Grouped:
     order = np.argsort(prompts, kind="stable")
-    keys, at = prompts[order], steps[order]
+    keys, ordered_steps = prompts[order], steps[order]
     begins = np.ones(len(order), np.bool_)
-    begins[1:] = (keys[1:] != keys[:-1]) | (at[1:] != at[:-1]) | (at[1:] < 0)
-    number = np.cumsum(begins) - 1
-    attempts = np.bincount(number, rollouts[order]).astype(np.float64)
-    earned = np.bincount(number, (rewards * rollouts)[order])
-    rows = np.empty(len(order), np.int64)
-    rows[order] = number
-    return _Visits(keys[begins], (earned / attempts).clip(0.0, 1.0), attempts, rows)
+    begins[1:] = keys[1:] != keys[:-1]
+    begins[1:] |= (ordered_steps[1:] != ordered_steps[:-1]) | (ordered_steps[1:] < 0)
+    visits = np.cumsum(begins) - 1
+    attempts = np.bincount(visits, rollouts[order]).astype(np.float64)
+    successes = np.bincount(visits, (rewards * rollouts)[order])
+    visit_of_row = np.empty(len(order), np.int64)
+    visit_of_row[order] = visits
+    return _Grouped(keys[begins], (successes / attempts).clip(0.0, 1.0), attempts, visit_of_row)

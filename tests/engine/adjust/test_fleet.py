@@ -9,12 +9,11 @@ import numpy as np
 
 from tests.engine.test_predictor import running
 from tests.outcomes import outcome
-from vzero_server.engine.context.context_cache import EstimatorName
+from vzero_server.engine.options import ReadOptions
 from vzero_server.engine.predictor import Predictor
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import load_checkpoint
 from vzero_server.model.prompt_encoder import PromptEncoder
-from vzero_server.values.values import Basis
 from vzero_train.data.columns import Columns
 from vzero_train.data.features import prompt_features
 from vzero_train.evaluation.routers import Task
@@ -59,7 +58,7 @@ async def report(engine: Predictor, name: str, suffix: str, rewards: np.ndarray)
 
 async def together(engine: Predictor, prompts: list[str], **fields: object) -> np.ndarray:
     """Values ``[P, n]`` of the fleet."""
-    found = await engine.values_of_many(NAMES, prompts, **fields)  # type: ignore[arg-type]
+    found = await engine.values_of_many(NAMES, prompts, ReadOptions(**fields))  # type: ignore[arg-type]
     return np.stack([one.values.mean for one in found])
 
 
@@ -87,7 +86,7 @@ async def test_what_is_served_is_what_is_evaluated(
         assert (values.lower <= values.mean).all()
         assert (values.mean <= values.upper).all()
         assert (values.lower < values.upper).all()
-        assert values.basis is Basis.ICL
+        assert values.basis == "icl"
 
 
 async def test_a_policy_by_itself_on_demand(tmp_path: Path, tiny_model: Path, head: Path) -> None:
@@ -146,13 +145,13 @@ async def test_priors_and_other_estimators_stay(
         await report(engine, "new", "", np.ones(3))
         found = await engine.values_of_many([*NAMES, "new"], NEW)
         new = await engine.values("new", NEW)
-        assert found[3].values.basis is Basis.PRIOR
+        assert found[3].values.basis == "prior"
         np.testing.assert_allclose(found[3].values.mean, new.values.mean, atol=1e-6)
         np.testing.assert_allclose(
             np.stack([one.values.mean for one in found[:3]]), await together(engine, NEW), atol=1e-6
         )
-        knn = await engine.values("one", NEW, estimator=EstimatorName.KNN)
-        ranked = await engine.values_of_many(NAMES, NEW, estimator=EstimatorName.KNN)
+        knn = await engine.values("one", NEW, ReadOptions(estimator="knn"))
+        ranked = await engine.values_of_many(NAMES, NEW, ReadOptions(estimator="knn"))
         np.testing.assert_allclose(ranked[0].values.mean, knn.values.mean, atol=1e-6)
 
 

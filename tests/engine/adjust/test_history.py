@@ -8,7 +8,7 @@ import pytest
 from tests.engine.test_predictor import running
 from tests.outcomes import outcome
 from tests.tiny_head import save_tiny_head
-from vzero_server.engine.context.context_cache import EstimatorName
+from vzero_server.engine.options import ReadOptions
 from vzero_server.engine.predictor import Predictor
 from vzero_server.model.backbone import Backbone
 
@@ -42,7 +42,7 @@ async def test_a_policy_is_fitted_again_when_its_context_has_grown_a_lot(
             assert (await engine.values("p", ["prompt 1"])).context.rows == 29 + chunk
         assert len(fits) == 1
         # Another estimator's context is not read for it, nor stands for one that is.
-        await engine.values("p", ["prompt 1"], estimator=EstimatorName.KNN)
+        await engine.values("p", ["prompt 1"], ReadOptions(estimator="knn"))
         await report(engine, 31, 28)
         await engine.values("p", ["prompt 1"])
         assert len(fits) == 2

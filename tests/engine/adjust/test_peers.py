@@ -10,7 +10,7 @@ import pytest
 
 from tests.engine.test_predictor import running
 from tests.outcomes import outcome
-from vzero_server.engine.context.context_cache import EstimatorName
+from vzero_server.engine.options import ReadOptions
 from vzero_server.engine.predictor import Predictor
 from vzero_train.evaluation.metrics import auc
 
@@ -49,7 +49,7 @@ async def test_peers_that_agree_with_the_context_are_believed(
         found = await engine.values("me", PROMPTS[ASKED])
         assert found.peers == 2
         assert auc(EASY[ASKED], found.values.mean) > 0.99
-        alone = await engine.values("me", PROMPTS[ASKED], with_peers=False)
+        alone = await engine.values("me", PROMPTS[ASKED], ReadOptions(with_peers=False))
         assert alone.peers == 0
         assert auc(EASY[ASKED], alone.values.mean) < 0.8
         for answer in (found, alone):
@@ -73,9 +73,9 @@ async def test_where_nobody_is_asked_nothing_changes(
     async with fleet(tmp_path, tiny_model, head, peers=0) as engine:
         assert (await engine.values("me", PROMPTS[ASKED])).peers == 0
     async with fleet(tmp_path / "again", tiny_model, head) as engine:
-        knn = await engine.values("me", PROMPTS[ASKED], estimator=EstimatorName.KNN)
+        knn = await engine.values("me", PROMPTS[ASKED], ReadOptions(estimator="knn"))
         assert knn.peers == 0
-        assert (await engine.values("me", PROMPTS[ASKED], as_of_step=3)).peers == 0
+        assert (await engine.values("me", PROMPTS[ASKED], ReadOptions(as_of_step=3))).peers == 0
 
 
 async def test_what_peers_report_later_counts(tmp_path: Path, tiny_model: Path, head: Path) -> None:

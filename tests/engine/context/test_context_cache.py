@@ -12,24 +12,27 @@ from pathlib import Path
 import pytest
 
 from tests.outcomes import sums
-from vzero_server.engine.context.context_cache import CachedContext, ContextCache, EstimatorName
+from vzero_server.engine.context.context_cache import CachedContext, ContextCache
 from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.context.window_cache import WindowCache
 from vzero_server.engine.embedding.batch_budget import PaddedBudget
 from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.engine.embedding.feature_cache import FeatureCache
-from vzero_server.engine.estimators.base import Question
+from vzero_server.engine.estimators.base import Correction, Query
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.prompt_encoder import PromptEncoder
 from vzero_server.storage.base import OutcomeStore
 from vzero_server.storage.opening import open_store
-from vzero_server.values.values import Values
+from vzero_server.types import Features
+from vzero_server.values.beta import Values
 
 
 @dataclass
 class Read:
     rows: int
     nbytes: int = 1000
+    basis: str = "icl"
+    evidence: None = None
 
 
 @dataclass
@@ -38,19 +41,24 @@ class Reader:
 
     seconds: float = 0.0
     reads: list[int] = field(default_factory=list)
-    depth: int | None = None
+    rows_needed: int | None = None
+    name: str = "icl"
+    corrections: Correction = Correction.NONE
 
-    def encode(self, window: ContextWindow) -> Read:
+    def window_features(self, features: Features) -> None:
+        return None
+
+    def fit(self, window: ContextWindow) -> Read:
         end = time.thread_time() + self.seconds
         while time.thread_time() < end:
             pass
         self.reads.append(window.version)
         return Read(len(window))
 
-    def quick(self, question: Question) -> bool:
+    def runs_inline(self, query: Query) -> bool:
         return False
 
-    def predict(self, questions: Sequence[Question]) -> list[Values]:
+    def predict(self, queries: Sequence[Query]) -> list[Values]:
         raise NotImplementedError
 
 
@@ -64,8 +72,12 @@ class Door:
     async def get(
         self, name: str = "p", step: int | None = None, min_version: int | None = None
     ) -> CachedContext:
-        head = await self.store.policy_version(name)
-        return await self.contexts.get(name, head, step, EstimatorName.ICL, min_version)
+        policy = await self.store.policy_version(name)
+        ready = self.contexts.ready(policy, "icl", as_of_step=step, min_version=min_version)
+        if ready is not None:
+            return ready
+        window = await self.contexts.window(policy, "icl", as_of_step=step)
+        return await self.contexts.fit(policy, "icl", window, as_of_step=step)
 
 
 @asynccontextmanager
@@ -84,13 +96,13 @@ async def door(
         store,
         features,
         model_key=key,
-        pooled=encoder.pooled,
+        embedding_columns=encoder.pooled,
         rows=1000,
         max_bytes=1 << 20,
         worker=worker,
     )
     prior = Reader()
-    estimators = {EstimatorName.ICL: reader}
+    estimators = {"icl": reader}
     try:
         yield Door(
             store,
@@ -112,7 +124,7 @@ async def test_an_unchanged_context_is_read_once(tmp_path: Path, tiny_backbone: 
         found = await asyncio.gather(*(it.get() for _ in range(20)))
         await it.get()
         assert reader.reads == [10]
-        assert {encoded.context.rows for encoded in found} == {10}
+        assert {context.fitted.rows for context in found} == {10}
 
 
 async def test_one_that_is_cheap_to_read_is_always_the_newest(
@@ -183,8 +195,8 @@ async def test_few_rows_are_read_by_the_prior(tmp_path: Path, tiny_backbone: Bac
 async def test_steps_are_kept_apart(tmp_path: Path, tiny_backbone: Backbone) -> None:
     async with door(tmp_path, tiny_backbone, Reader()) as it:
         await it.store.append("p", sums(30))
-        assert (await it.get(step=1)).context.rows == 20
-        assert (await it.get()).context.rows == 30
+        assert (await it.get(step=1)).fitted.rows == 20
+        assert (await it.get()).fitted.rows == 30
 
 
 async def test_memory_is_bounded(tmp_path: Path, tiny_backbone: Backbone) -> None:
@@ -203,17 +215,17 @@ async def test_a_reader_that_fails_fails_the_call_and_no_other(
     tmp_path: Path, tiny_backbone: Backbone
 ) -> None:
     class Failing(Reader):
-        def encode(self, window: ContextWindow) -> Read:
+        def fit(self, window: ContextWindow) -> Read:
             if not self.reads:
                 self.reads.append(0)
                 raise ArithmeticError("not this time")
-            return super().encode(window)
+            return super().fit(window)
 
     async with door(tmp_path, tiny_backbone, Failing()) as it:
         await it.store.append("p", sums(10))
         with pytest.raises(ArithmeticError):
             await it.get()
-        assert (await it.get()).context.rows == 10
+        assert (await it.get()).fitted.rows == 10
 
 
 async def test_dropped_contexts_are_read_again(tmp_path: Path, tiny_backbone: Backbone) -> None:
@@ -237,7 +249,7 @@ async def test_a_context_too_large_to_keep_is_told_once(
         await engine.get()
         await engine.get()
     assert reader.reads == [3, 3]
-    assert caplog.text.count("encoded_cache_bytes") == 1
+    assert caplog.text.count("context_cache_bytes") == 1
 
 
 async def test_while_it_is_being_read_again_nobody_waits(
@@ -248,10 +260,10 @@ async def test_while_it_is_being_read_again_nobody_waits(
     class Halted(Reader):
         """Takes much longer than it computes, as on a busy machine."""
 
-        def encode(self, window: ContextWindow) -> Read:
+        def fit(self, window: ContextWindow) -> Read:
             if self.reads:
                 go_on.wait(30.0)
-            return super().encode(window)
+            return super().fit(window)
 
     async with door(tmp_path, tiny_backbone, Halted(0.05)) as it:
         await it.store.append("p", sums(200))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.engine.estimators.test_batcher import Adder, encoded
 from vzero_server.engine.context.context_cache import CachedContext
-from vzero_server.engine.context.stale_while_revalidate import Reading, StaleWhileRevalidateCache
+from vzero_server.engine.context.stale_while_revalidate import Result, StaleWhileRevalidateCache
 
 
 class Log:
@@ -40,18 +40,18 @@ def asking(
 
 
 async def test_a_context_is_read_once_and_so_are_those_after_it() -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.02, lasting=60.0), Log()
+    readings, log = StaleWhileRevalidateCache[str, int](share=0.02, lifetime=60.0), Log()
     ask, first = asking(readings, log), context()
     assert [await ask(first), await ask(first), await ask(context())] == [1, 1, 1]
     assert await readings.get("another", context(), 100, log.read) == 2
 
 
 async def test_one_that_has_grown_by_a_quarter_is_still_the_same() -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.02, lasting=60.0), Log()
+    readings, log = StaleWhileRevalidateCache[str, int](share=0.02, lifetime=60.0), Log()
     assert await asking(readings, log, 100)(context()) == 1
-    assert readings.stands_in("p", 125)
+    assert readings.covers("p", 125)
     assert await asking(readings, log, 125)(context()) == 1
-    assert not readings.stands_in("p", 126)
+    assert not readings.covers("p", 126)
     assert await asking(readings, log, 126)(context()) == 2
 
 
@@ -84,7 +84,7 @@ async def test_where_none_may_stand_in_each_context_is_read() -> None:
 
 
 async def test_a_reading_that_failed_is_made_again() -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.02, lasting=60.0), Log()
+    readings, log = StaleWhileRevalidateCache[str, int](share=0.02, lifetime=60.0), Log()
     ask, one = asking(readings, log), context()
     log.broken = True
     with pytest.raises(OSError, match="cannot be read"):
@@ -95,14 +95,14 @@ async def test_a_reading_that_failed_is_made_again() -> None:
 
 
 async def test_one_that_is_no_longer_good_is_made_again() -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.02, lasting=60.0), Log()
+    readings, log = StaleWhileRevalidateCache[str, int](share=0.02, lifetime=60.0), Log()
     one = context()
 
     async def ask(least: int) -> int | None:
-        def good(reading: Reading[int]) -> bool:
-            return reading.value >= least
+        def valid(result: Result[int]) -> bool:
+            return result.value >= least
 
-        return await readings.get("p", one, 100, log.read, good=good)
+        return await readings.get("p", one, 100, log.read, valid=valid)
 
     assert [await ask(1), await ask(1), await ask(2), await ask(2)] == [1, 1, 2, 2]
 
@@ -133,7 +133,7 @@ async def test_a_context_that_is_gone_is_not_kept() -> None:
     readings, log = StaleWhileRevalidateCache[str, int](share=0.02), Log()
     one = context()
     await asking(readings, log)(one)
-    assert len(readings._own) == 1
+    assert len(readings._by_context) == 1
     del one
     gc.collect()
-    assert not readings._own
+    assert not readings._by_context

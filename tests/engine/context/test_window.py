@@ -15,17 +15,22 @@ def rows(count: int, start: int) -> list[Row]:
 
 @given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 12))
 def test_extending_piecewise_keeps_the_newest_in_order(pieces: list[int], limit: int) -> None:
-    window, seen = ContextWindow.empty(3, 1), []
+    window, seen = ContextWindow.empty(3), []
     for count in pieces:
         new = rows(count, start=len(seen))
         seen += new
         vectors = np.array([[row.seq, 1, 2] for row in new], np.float32).reshape(-1, 3)
         features = np.array([[row.seq] for row in new], np.float16).reshape(-1, 1)
-        window = window.extended(len(seen), new, vectors, limit, features)
+        window = window.extended(
+            len(seen), new, vectors, limit, {"one": features, "two": 2 * features}
+        )
     kept = seen[-limit:]
     assert len(window) == len(kept)
     np.testing.assert_array_equal(window.embeddings[:, 0], [row.seq for row in kept])
-    np.testing.assert_array_equal(window.features[:, 0], [row.seq for row in kept])
+    if seen:
+        for name, factor in (("one", 1), ("two", 2)):
+            expected = [factor * row.seq for row in kept]
+            np.testing.assert_array_equal(window.features[name][:, 0], expected)
     np.testing.assert_allclose(window.rewards, [row.reward for row in kept])
     np.testing.assert_array_equal(window.rollouts, [row.rollouts for row in kept])
     steps = [row.step for row in kept if row.step is not None]
@@ -34,22 +39,27 @@ def test_extending_piecewise_keeps_the_newest_in_order(pieces: list[int], limit:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=8), st.integers(1, 12))
-def test_prompts_are_known_of_the_newest_rows_without_a_gap(
-    pieces: list[tuple[int, int]], depth: int
+def test_the_newest_rows_are_embedded_without_a_gap(
+    pieces: list[tuple[int, int]], embedded_rows: int
 ) -> None:
-    window, seen, known = ContextWindow.empty(1, 1), 0, 0
+    window, seen, known = ContextWindow.empty(1), 0, 0
     for count, of in pieces:
         new = rows(count, start=seen)
         seen += count
         vectors = np.array([[row.seq] for row in new[max(0, count - of) :]]).reshape(-1, 1)
         window = window.extended(
-            seen, new, vectors.astype(np.float32), 20, vectors.astype(np.float16), depth
+            seen,
+            new,
+            vectors.astype(np.float32),
+            20,
+            {"one": vectors.astype(np.float16)},
+            embedded_rows,
         )
-        known = min(depth, known + count if of >= count else of)
-        assert (len(window), window.depth) == (min(seen, 20), known)
+        known = min(embedded_rows, known + count if of >= count else of)
+        assert (len(window), window.embedded_rows) == (min(seen, 20), known)
         newest = list(range(seen - known, seen))
         assert window.embeddings[:, 0].tolist() == newest
-        assert window.features[:, 0].tolist() == newest
+        assert window.features["one"][:, 0].tolist() == newest
         if known:
             nearest = window.nearest(np.array([[seen - 1]], np.float32), 1)
             assert nearest.tolist() == [[len(window) - 1]]

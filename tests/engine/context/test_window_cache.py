@@ -32,8 +32,8 @@ class Door:
     windows: WindowCache
     model: int
 
-    async def get(self, depth: int | None) -> ContextWindow:
-        return await self.windows.get("p", await self.store.policy_version("p"), None, depth)
+    async def get(self, rows_needed: int | None) -> ContextWindow:
+        return await self.windows.get(await self.store.policy_version("p"), None, rows_needed)
 
     async def embedded(self) -> int:
         """How many of the prompts of a hundred sums are stored with their embedding."""
@@ -55,7 +55,7 @@ async def door(folder: Path, backbone: Backbone) -> AsyncIterator[Door]:
         store,
         features,
         model_key=model,
-        pooled=encoder.pooled,
+        embedding_columns=encoder.pooled,
         rows=ROWS,
         max_bytes=1 << 20,
         worker=worker,
@@ -75,10 +75,10 @@ async def test_a_first_answer_needs_the_prompts_of_the_newest_rows(
     async with door(tmp_path, tiny_backbone) as it:
         await it.store.append("p", sums(60))
         shallow = await it.get(8)
-        assert (len(shallow), shallow.depth) == (ROWS, 8)
+        assert (len(shallow), shallow.embedded_rows) == (ROWS, 8)
         assert await it.embedded() == 8
         whole = await it.get(None)
-        assert (len(whole), whole.depth) == (ROWS, ROWS)
+        assert (len(whole), whole.embedded_rows) == (ROWS, ROWS)
         np.testing.assert_array_equal(whole.embeddings[-8:], shallow.embeddings)
         np.testing.assert_array_equal(whole.rewards, shallow.rewards)
         assert whole.summary == shallow.summary
@@ -87,15 +87,15 @@ async def test_a_first_answer_needs_the_prompts_of_the_newest_rows(
 async def test_a_window_grows_as_deep_as_it_is(tmp_path: Path, tiny_backbone: Backbone) -> None:
     async with door(tmp_path, tiny_backbone) as it:
         await it.store.append("p", sums(30))
-        assert (await it.get(8)).depth == 8
+        assert (await it.get(8)).embedded_rows == 8
         await it.store.append("p", sums(5, start=30))
         shallow = await it.get(8)
-        assert (len(shallow), shallow.depth) == (35, 8)
+        assert (len(shallow), shallow.embedded_rows) == (35, 8)
         # Whoever needs all of it is asked again, and so is whoever does not.
-        assert (await it.get(None)).depth == 35
+        assert (await it.get(None)).embedded_rows == 35
         await it.store.append("p", sums(5, start=35))
         deep = await it.get(8)
-        assert (len(deep), deep.depth) == (40, 40)
+        assert (len(deep), deep.embedded_rows) == (40, 40)
         expected = await it.features.of_prompts([one.prompt for one in sums(40)])
         np.testing.assert_array_equal(deep.embeddings, expected[:, : deep.index.d])
 
@@ -112,5 +112,5 @@ async def test_rows_that_cannot_be_used_make_room_for_older_ones(
             vector[-1] = value
             await it.store.save_embeddings(it.model, {broken.popitem()[0]: vector})
         window = await it.get(8)
-        assert window.depth == len(window) == 17
+        assert window.embedded_rows == len(window) == 17
         assert np.isfinite(window.embeddings).all()

@@ -12,47 +12,65 @@ import pytest_asyncio
 
 from vzero_server.engine.context.context_cache import CachedContext
 from vzero_server.engine.context.window import ContextWindow, Summary
-from vzero_server.engine.estimators.base import Question
+from vzero_server.engine.estimators.base import Correction, Query
 from vzero_server.engine.estimators.batcher import EstimatorBatcher
+from vzero_server.storage.records import PolicyVersion
 from vzero_server.types import Features
-from vzero_server.values.values import Basis, Values
+from vzero_server.values.beta import Values
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A context that is a number."""
+
+    number: int
+    nbytes: int = 8
+    basis: str = "icl"
+    evidence: None = None
 
 
 @dataclass(eq=False)
 class Adder:
     """Its value of a query is the query plus the context, over 10,000."""
 
-    depth: int | None = None
+    rows_needed: int | None = None
+    name: str = "icl"
+    corrections: Correction = Correction.NONE
     release: threading.Event = field(default_factory=threading.Event)
     batches: list[list[int]] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
-    most_quick: int = 0
+    most_inline: int = 0
 
-    def encode(self, window: ContextWindow) -> object:
+    def window_features(self, features: Features) -> None:
+        return None
+
+    def fit(self, window: ContextWindow) -> Fitted:
         raise NotImplementedError
 
-    def predict(self, questions: Sequence[Question]) -> list[Values]:
+    def predict(self, queries: Sequence[Query]) -> list[Values]:
         self.release.wait(10)
         self.threads.append(threading.current_thread())
-        self.batches.append([len(question.queries) for question in questions])
-        if any(question.context < 0 for question in questions):
+        self.batches.append([len(query) for query in queries])
+        if any(query.context.number < 0 for query in queries):
             raise ArithmeticError("a context it cannot take")
-        return [self.answer(question) for question in questions]
+        return [self.answer(query) for query in queries]
 
-    def quick(self, question: Question) -> bool:
-        return len(question.queries) <= self.most_quick
+    def runs_inline(self, query: Query) -> bool:
+        return len(query) <= self.most_inline
 
-    def answer(self, question: Question) -> Values:
-        mean = (question.context + question.queries[:, 0].astype(np.float64)) / 10_000
-        return Values(mean, mean, np.ones(len(mean)), Basis.ICL)
+    def answer(self, query: Query) -> Values:
+        mean = (query.context.number + query.features[:, 0].astype(np.float64)) / 10_000
+        return Values(mean, mean, np.ones(len(mean)), "icl")
 
 
 async def ask(heads: EstimatorBatcher, context: CachedContext, prompts: Features) -> Values:
-    return (await heads.values_of_all([(context, None)], prompts))[0]
+    return (await heads.predict([context], prompts))[0]
 
 
 def encoded(context: int, estimator: Adder) -> CachedContext:
-    return CachedContext(context, estimator, Summary(1, 1, None, None), 0.0, 0.0)
+    policy = PolicyVersion("default", "p", 1, 1)
+    summary = Summary(1, 1, None, None)
+    return CachedContext(policy, Fitted(context), estimator, summary, 0.0, 0.0)
 
 
 def queries(count: int) -> np.ndarray:
@@ -83,7 +101,7 @@ async def test_calls_that_gather_share_a_batch(heads: EstimatorBatcher) -> None:
 async def test_a_quick_question_that_comes_alone_is_answered_on_the_loop(
     heads: EstimatorBatcher,
 ) -> None:
-    adder = Adder(most_quick=2)
+    adder = Adder(most_inline=2)
     adder.release.set()
     here = threading.current_thread()
     await ask(heads, encoded(0, adder), queries(2))

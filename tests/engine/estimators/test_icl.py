@@ -7,11 +7,11 @@ from scipy.special import expit
 
 from tests.tiny_head import tiny_head
 from vzero_server.engine.context.window import ContextWindow
-from vzero_server.engine.estimators.base import Question
-from vzero_server.engine.estimators.icl import InContext, Known, correction
-from vzero_server.engine.estimators.selection import Selection, select
+from vzero_server.engine.estimators.base import Query
+from vzero_server.engine.estimators.icl import InContext
 from vzero_server.storage.records import Row
-from vzero_server.values.values import Basis, Values
+from vzero_server.values.beta import Values
+from vzero_server.values.peer_correction import fit_to_context
 
 HEAD = tiny_head()
 POOLED = 3
@@ -34,13 +34,13 @@ def window_of(
         Row(i, i, float(r), rollouts, None if steps is None else int(steps[i]), 0.0, None)
         for i, r in enumerate(rewards)
     ]
-    read = estimator.rows(features[:, POOLED:])
-    empty = ContextWindow.empty(POOLED, read.shape[1])
-    return empty.extended(len(rows), rows, features[:, :POOLED], 2048, read)
+    kept = {estimator.name: estimator.window_features(features[:, POOLED:])}
+    empty = ContextWindow.empty(POOLED)
+    return empty.extended(len(rows), rows, features[:, :POOLED], 2048, kept)
 
 
 def ask(estimator: InContext, window: ContextWindow, queries: np.ndarray) -> Values:
-    return estimator.predict([Question(estimator.encode(window), queries)])[0]
+    return estimator.predict([Query(estimator.fit(window), queries)])[0]
 
 
 def test_values_are_those_of_the_head() -> None:
@@ -52,7 +52,7 @@ def test_values_are_those_of_the_head() -> None:
         logits = HEAD(own[:, :40], torch.from_numpy(rewards).unsqueeze(0), own[:, 40:])
     # Rows are kept in half precision.
     np.testing.assert_allclose(values.mean, torch.sigmoid(logits)[0].numpy(), atol=2e-3)
-    assert values.basis is Basis.ICL
+    assert values.basis == "icl"
 
 
 def learner(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +68,7 @@ def test_values_of_a_policy_in_training_are_those_of_the_head_given_ages() -> No
     rewards, steps = learner(300)
     queries = features[300:]
     values = ask(estimator, window_of(estimator, features[:300], rewards, 1, steps), features[300:])
-    own = torch.from_numpy(estimator.rows(features[:, POOLED:])).float().unsqueeze(0)
+    own = torch.from_numpy(estimator.window_features(features[:, POOLED:])).float().unsqueeze(0)
     ages = torch.tensor([[float((steps > step).sum()) for step in steps]])
     with torch.inference_mode():
         exact = HEAD.rows(torch.from_numpy(queries[:, POOLED:]).float().unsqueeze(0))
@@ -103,21 +103,20 @@ def test_the_order_of_outcomes_is_not_their_age() -> None:
         np.testing.assert_allclose(found.mean, expected.mean, atol=1e-5)
 
 
-@pytest.mark.parametrize("how", [Selection.RECENT, Selection.RANDOM, Selection.NEAREST])
-def test_chosen_rows_keep_their_ages(how: Selection) -> None:
-    estimator, features = InContext(HEAD, rows=200, selection=how), vectors(305)
+def test_the_newest_rows_keep_their_ages() -> None:
+    estimator, features = InContext(HEAD, rows=200), vectors(305)
     rewards, steps = learner(300)
     window = window_of(estimator, features[:300], rewards, 1, steps)
     queries = features[300:]
-    kept = select(window, 200, how, queries[:, :POOLED].astype(np.float32))
-    own = torch.from_numpy(window.features[kept]).float().unsqueeze(0)
+    kept = np.arange(100, 300)
+    own = torch.from_numpy(window.features["icl"][kept]).float().unsqueeze(0)
     ages = torch.tensor([[float((steps > step).sum()) for step in steps[kept]]])
     with torch.inference_mode():
         encoded = HEAD.encode(own, torch.from_numpy(rewards[kept]).unsqueeze(0), ages=ages)
         exact = HEAD.rows(torch.from_numpy(queries[:, POOLED:]).float().unsqueeze(0))
         logits = HEAD.predict(encoded, exact)
     assert float(encoded.drift[0]) > 0.02
-    values = estimator.predict([Question(estimator.encode(window), queries)])[0]
+    values = estimator.predict([Query(estimator.fit(window), queries)])[0]
     np.testing.assert_allclose(values.mean, torch.sigmoid(logits)[0].numpy(), atol=1e-5)
 
 
@@ -129,17 +128,15 @@ def test_how_far_a_policy_has_come_does_not_make_prompts_easier_for_others() -> 
     level = 3.0 * (steps / 9 - 0.5)
     rewards = (generator.random(400) < expit(difficulty + level)).astype(np.float32)
     others = (generator.random((6, 400)) < expit(difficulty)).astype(np.float64)
-    known = estimator.encode(window_of(estimator, vectors(400), rewards, 1, steps))
-    assert isinstance(known, Known)
-    found = correction(known, others, others.mean(1))
+    known = estimator.fit(window_of(estimator, vectors(400), rewards, 1, steps))
+    found = fit_to_context(known.evidence, others, others.mean(1))
     assert found is not None
-    drift = float(known.encoded.drift[0])
-    assert drift > 0.3
+    assert known.evidence.drift > 0.3
     # A prompt that is as easy for the others as they are good on average, 50 %.
     average = np.full((6, 1), np.nan)
     average[:, 0] = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
-    now = np.array([found.population.offset])
-    assert abs(float((found.population.correct(now, average) - now)[0])) < 0.3
+    now = np.array([found.offset])
+    assert abs(float((found.correct(now, average) - now)[0])) < 0.3
 
 
 def test_questions_of_many_policies_are_answered_as_alone() -> None:
@@ -151,10 +148,10 @@ def test_questions_of_many_policies_are_answered_as_alone() -> None:
         steps = np.arange(size) // 20 if number % 2 else None
         window = window_of(estimator, vectors(size, number), generator.random(size), 1, steps)
         queries = vectors(int(generator.integers(1, 20)), 1000 + number)
-        questions.append(Question(estimator.encode(window), queries))
+        questions.append(Query(estimator.fit(window), queries))
     # Some contexts are asked more than once.
     questions += [
-        Question(questions[number].context, vectors(3 + number, 2000 + number))
+        Query(questions[number].context, vectors(3 + number, 2000 + number))
         for number in (0, 5, 5, 17)
     ]
     check_against_each_alone(estimator, questions)
@@ -164,15 +161,15 @@ def test_questions_of_many_policies_are_answered_as_alone() -> None:
 def test_a_ranking_is_answered_as_each_of_its_policies_alone(prompts: int) -> None:
     estimator, queries = InContext(HEAD), vectors(prompts, 7)
     windows = [window_of(estimator, vectors(n, n), np.full(n, 0.5)) for n in (0, 9, 30)]
-    questions = [Question(estimator.encode(window), queries) for window in windows]
+    questions = [Query(estimator.fit(window), queries) for window in windows]
     check_against_each_alone(estimator, questions)
 
 
-def check_against_each_alone(estimator: InContext, questions: Sequence[Question]) -> None:
+def check_against_each_alone(estimator: InContext, questions: Sequence[Query]) -> None:
     together = estimator.predict(questions)
     for question, values in zip(questions, together, strict=True):
         alone = estimator.predict([question])[0]
-        assert values.mean.shape == (len(question.queries),)
+        assert values.mean.shape == (len(question),)
         np.testing.assert_allclose(values.mean, alone.mean, atol=1e-5)
         np.testing.assert_allclose(values.upper, alone.upper, atol=1e-4)
 
@@ -186,7 +183,7 @@ def test_the_head_becomes_a_program(caplog: pytest.LogCaptureFixture) -> None:
 def test_few_rows_give_a_wide_prior(size: int) -> None:
     estimator = InContext(HEAD, min_rows=8)
     values = ask(estimator, window_of(estimator, vectors(size), np.ones(size)), vectors(5, 9))
-    assert values.basis is Basis.PRIOR
+    assert values.basis == "prior"
     np.testing.assert_array_equal(values.effective_sample_size, 2.0)
     assert ((values.lower >= 0) & (values.upper <= 1)).all()
 
@@ -212,21 +209,10 @@ def test_a_prompt_of_the_context_may_be_asked_for_and_stand_there_twice() -> Non
 
 def test_only_the_chosen_rows_are_read() -> None:
     features, rewards = vectors(50), np.random.default_rng(6).random(50)
-    recent = InContext(HEAD, rows=20, selection=Selection.RECENT)
+    recent = InContext(HEAD, rows=20)
     all_rows = InContext(HEAD)
     expected = ask(all_rows, window_of(all_rows, features[30:], rewards[30:]), vectors(4, 7))
     found = ask(recent, window_of(recent, features, rewards), vectors(4, 7))
-    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-5)
-
-
-def test_the_nearest_rows_follow_the_queries() -> None:
-    estimator = InContext(HEAD, rows=10, selection=Selection.NEAREST)
-    features, rewards = vectors(50), np.random.default_rng(8).random(50)
-    window = window_of(estimator, features, rewards)
-    kept = estimator.encode(window)
-    near = window.nearest(features[:1, :POOLED].astype(np.float32), 10)[0]
-    expected = ask(estimator, window_of(estimator, features[near], rewards[near]), features[:1])
-    found = estimator.predict([Question(kept, features[:1])])[0]
     np.testing.assert_allclose(found.mean, expected.mean, atol=1e-5)
 
 
@@ -247,4 +233,4 @@ def test_features_that_are_not_finite_are_refused() -> None:
     estimator, features = InContext(HEAD), vectors(3)
     features[1, 5] = np.nan
     with pytest.raises(ValueError, match="NaN"):
-        estimator.rows(features[:, POOLED:])
+        estimator.window_features(features[:, POOLED:])

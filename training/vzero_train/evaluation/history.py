@@ -11,8 +11,8 @@ from vzero_server.model.in_context_head import InContextHead
 from vzero_server.types import AnyFloatArray, FloatArray, IntArray
 from vzero_server.values.ages import ages_of
 from vzero_server.values.dispersion import concentration
-from vzero_server.values.history import Dynamics, fit, fuse
-from vzero_server.values.visits import Past, past_of, past_of_rows
+from vzero_server.values.history import Dynamics, combine, fit
+from vzero_server.values.visits import Visits, earlier_visits, visits_of_outcomes
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.progress import Progress
 
@@ -47,7 +47,7 @@ class Turn:
     values: FloatArray
     left_out: FloatArray
     size: float
-    past: Past
+    past: Visits
     mean: float
     dynamics: tuple[Dynamics, Dynamics]
 
@@ -80,7 +80,7 @@ class Turn:
         values = self.left_out if left_out else self.values
         size = np.full(len(values), self.size)
         fitted = self.dynamics[0 if shift else 1]
-        return fuse(values, size, self.past, dynamics or fitted).mean
+        return combine(values, size, self.past, dynamics or fitted).mean
 
 
 def turns(
@@ -151,7 +151,7 @@ def _turn(
     size = concentration(rewards[None, context], rollouts[None, context], left_out[None])
     # Of the rows of a prompt the last.
     last = np.array(sorted(newest.values()))
-    repeated = past_of_rows(
+    repeated = earlier_visits(
         outcomes.prompt[log], outcomes.step[log], rewards[log], _floats(rollouts[log])
     ).of(last + len(log) - len(context))
     sizes = np.full(len(last), size[0])
@@ -175,11 +175,11 @@ def _turn(
     )
 
 
-def _past(outcomes: Outcomes, log: IntArray, prompts: IntArray) -> Past:
+def _past(outcomes: Outcomes, log: IntArray, prompts: IntArray) -> Visits:
     place = np.full(len(outcomes.texts), -1)
     place[prompts] = np.arange(len(prompts))
     rows = log[place[outcomes.prompt[log]] >= 0]
-    return past_of(
+    return visits_of_outcomes(
         place[outcomes.prompt[rows]],
         outcomes.step[rows],
         outcomes.reward[rows].astype(np.float64),

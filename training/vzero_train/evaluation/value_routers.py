@@ -12,7 +12,7 @@ from scipy.special import expit
 from vzero_server.decisions.ranking import Label
 from vzero_server.model.in_context_head import InContextHead
 from vzero_server.types import AnyFloatArray, FloatArray, IntArray
-from vzero_server.values.fleet import CELLS, Joint
+from vzero_server.values.fleet import CLUSTER_COUNTS, FleetCalibration
 from vzero_train.evaluation.routers import Task
 
 
@@ -79,7 +79,7 @@ class Jointly:
     """
 
     def __init__(
-        self, contexts: Contexts, embeddings: AnyFloatArray, counts: Sequence[int] = CELLS
+        self, contexts: Contexts, embeddings: AnyFloatArray, counts: Sequence[int] = CLUSTER_COUNTS
     ) -> None:
         """Take embeddings of all prompts, ``[prompts, d]``, and numbers of cells."""
         self._contexts = contexts
@@ -90,7 +90,7 @@ class Jointly:
         """See ``Router``."""
         left_out, logits, levels = self._contexts.of_task(task)
         known, asked = self._embeddings[task.known], self._embeddings[task.asked]
-        joint = Joint.fit(left_out, levels, task.rewards, known, self._counts)
+        joint = FleetCalibration.fit(left_out, levels, task.rewards, known, self._counts)
         values: FloatArray = expit(joint.logits(logits, levels, asked))
         return values
 

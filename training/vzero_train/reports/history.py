@@ -11,8 +11,8 @@ import numpy as np
 
 from vzero_server.model.checkpoint import Checkpoint
 from vzero_server.types import AnyFloatArray, FloatArray
-from vzero_server.values.history import SHARED, SPREAD, Dynamics, fit
-from vzero_server.values.visits import Past
+from vzero_server.values.history import DEVIATIONS, SHARED, Dynamics, fit
+from vzero_server.values.visits import Visits
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.evaluation.history import (
     CONTEXT,
@@ -92,7 +92,7 @@ def run(
         "outcomes": label or "policy_zoo",
         "head": checkpoint.fingerprint,
         "seed": seed,
-        "shared": {**asdict(SHARED), "spread": SPREAD.tolist()},
+        "shared": {**asdict(SHARED), "spread": DEVIATIONS.tolist()},
         "sequences": sequences,
     }
     if out is not None:
@@ -171,7 +171,7 @@ def _whole(followed: Sequence[Turn]) -> Dynamics:
     """Fitted to all visits of a policy, wherever that leads."""
     starts = np.cumsum([0, *(len(turn.prompts) for turn in followed)])
     parts = [turn.past for turn in followed]
-    past = Past(
+    past = Visits(
         np.concatenate([part.owner + at for part, at in zip(parts, starts[:-1], strict=True)]),
         np.concatenate([part.rewards for part in parts]),
         np.concatenate([part.rollouts for part in parts]),
@@ -184,7 +184,7 @@ def _whole(followed: Sequence[Turn]) -> Dynamics:
         past,
         np.concatenate([turn.rewards for turn in followed]),
         np.concatenate([turn.rollouts for turn in followed]),
-        spread=_ANYWHERE,
+        deviations=_ANYWHERE,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from vzero.v1 import value_pb2
 from vzero_server.api.messages.times import duration_message
 from vzero_server.engine.predictor import Prediction
-from vzero_server.values.values import History, Values
+from vzero_server.values.beta import HistorySummary, Values
 
 
 def predict_response(prediction: Prediction) -> value_pb2.PredictResponse:
@@ -28,7 +28,7 @@ def value_messages(values_of_policies: Sequence[Values]) -> list[list[value_pb2.
     )
     messages = []
     for values in values_of_policies:
-        basis = values.basis.lower()
+        basis = values.basis
         policy_messages = []
         for history in _history_messages(values.history, len(values.mean)):
             mean, lower, upper, effective_sample_size = next(columns)
@@ -46,7 +46,7 @@ def value_messages(values_of_policies: Sequence[Values]) -> list[list[value_pb2.
     return messages
 
 
-def _history_messages(history: History | None, count: int) -> list[value_pb2.History | None]:
+def _history_messages(history: HistorySummary | None, count: int) -> list[value_pb2.History | None]:
     """Return the history behind each value; None for a prompt without history."""
     if history is None:
         return [None] * count

@@ -10,8 +10,8 @@ from vzero_server.api.bundle_import import BundleImport
 from vzero_server.api.call import Context
 from vzero_server.api.messages.pages import name_before, next_token, page_size
 from vzero_server.api.messages.policies import fleet_message, policy_fields, policy_message
-from vzero_server.api.predictor_adapter import Predictor
 from vzero_server.api.workers import EdgeWorkers
+from vzero_server.engine.predictor import Predictor
 from vzero_server.storage import bundle
 from vzero_server.storage.base import OutcomeStore
 

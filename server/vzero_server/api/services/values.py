@@ -17,10 +17,10 @@ from vzero_server.api.messages.decisions import (
 )
 from vzero_server.api.messages.options import read_options
 from vzero_server.api.messages.values import predict_response
-from vzero_server.api.predictor_adapter import Predictor
 from vzero_server.api.ranking import PolicyRanker
 from vzero_server.api.update_stream import UpdateStream
 from vzero_server.api.workers import EdgeWorkers
+from vzero_server.engine.predictor import Predictor
 from vzero_server.storage.base import OutcomeStore
 
 # Prompts whose reply takes longer to build than the event loop may halt.

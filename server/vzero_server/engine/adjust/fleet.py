@@ -1,4 +1,4 @@
-"""Values of one prompt under a whole fleet, read together."""
+"""Calibrates the values of a fleet's policies against each other."""
 
 import asyncio
 import time
@@ -7,47 +7,46 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from cachetools import LRUCache
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from vzero_server.engine.adjust.peers import PeerEvidence
 from vzero_server.engine.context.context_cache import CachedContext
 from vzero_server.engine.embedding.feature_cache import FeatureCache
-from vzero_server.engine.estimators.icl import Known
+from vzero_server.engine.estimators.base import Correction
 from vzero_server.storage.base import OutcomeStore
-from vzero_server.storage.records import PolicyVersion
 from vzero_server.types import BoolArray, Features, Float32Array, FloatArray, IntArray
-from vzero_server.values.fleet import Joint
-from vzero_server.values.values import Basis, Values
+from vzero_server.values.beta import PRIOR, Values, inside, logits
+from vzero_server.values.evidence import ContextEvidence
+from vzero_server.values.fleet import FleetCalibration
 
-# Fleets whose reading is kept, and prompts it is made from at most.
-_FLEETS, _PROMPTS = 256, 1024
-# Seconds a call waits for the first reading of its fleet, which takes longer than an answer.
+# Fleets whose calibration is kept, and most prompts that one is fitted to.
+_FLEETS, _MOST_PROMPTS = 256, 1024
+# Seconds a call waits for the first calibration of its fleet, which takes longer than an answer.
 _PATIENCE = 0.05
-# Reading a fleet is repeated so rarely that it costs this share of a core.
+# Share of a core that the calibrations of one fleet may cost.
 _SHARE = 0.02
-# Values that take longer than the event loop may halt.
-_MANY = 1000
-# A success rate at the very edge has no logit, and no Beta distribution.
-_TINY, _EDGE = 1e-6, 1e-4
+# Values (policies times prompts) that take too long for the event loop.
+_MANY_VALUES = 1000
+# Means are clipped here before they become logits.
+_LEAST_MEAN = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
-    """What was fitted to a fleet, and to which versions of its contexts."""
+class _Fitted:
+    """A calibration, and the versions of the contexts it was fitted to."""
 
-    joint: Joint
+    calibration: FleetCalibration
     versions: tuple[int, ...]
-    good_until: float
+    fresh_until: float
 
 
 class FleetCalibrations:
-    """Reads the policies of a ranking together: ``decisions.joint``, for contexts of a server.
+    """Fits and applies ``values.fleet`` to the contexts of a ranking.
 
-    What was fitted to a fleet is used for some seconds, whatever is reported meanwhile, and then
-    until it is fitted again. A call does not wait long for a first reading: it is answered
-    without, and later ones with it. Where nothing may be out of date (``refresh`` 0), calls wait.
+    A calibration is used for some seconds, whatever is reported in the meantime, and then until
+    it has been fitted again. A call does not wait long for a first calibration: it is answered
+    without, and later calls with it. If nothing may be out of date (``refresh`` 0), calls wait.
 
     All methods belong to one event loop.
     """
@@ -55,9 +54,9 @@ class FleetCalibrations:
     def __init__(
         self,
         store: OutcomeStore,
-        features: FeatureCache,
+        feature_cache: FeatureCache,
         *,
-        pooled: int,
+        embedding_columns: int,
         refresh: float,
         worker: Executor,
     ) -> None:
@@ -65,197 +64,210 @@ class FleetCalibrations:
 
         Args:
             store: The log.
-            features: Feature vectors of prompts.
-            pooled: Leading columns of a feature vector that are the embedding.
-            refresh: Seconds after which a fleet is read again, if anything changed.
-            worker: Runs what takes longer than the event loop may halt.
+            feature_cache: Feature vectors of prompts.
+            embedding_columns: Leading columns of a feature vector that are the embedding.
+            refresh: Seconds after which a fleet is calibrated again, if anything changed.
+            worker: Runs what takes too long for the event loop.
         """
         self._store = store
-        self._features = features
-        self._pooled = pooled
+        self._feature_cache = feature_cache
+        self._embedding_columns = embedding_columns
         self._refresh = refresh
         self._worker = worker
-        self._kept: LRUCache[tuple[int, ...], _Reading] = LRUCache(_FLEETS)
-        self._reading: dict[tuple[int, ...], asyncio.Task[_Reading]] = {}
+        self._fitted: LRUCache[tuple[int, ...], _Fitted] = LRUCache(_FLEETS)
+        self._fitting: dict[tuple[int, ...], asyncio.Task[_Fitted]] = {}
 
-    async def together(
+    async def apply(
         self,
-        contexts: Sequence[tuple[PolicyVersion, CachedContext]],
-        hearsays: Sequence[PeerEvidence | None],
+        contexts: Sequence[CachedContext],
+        peer_evidence: Sequence[PeerEvidence | None],
         values: Sequence[Values],
-        queries: Features,
+        features: Features,
     ) -> list[Values]:
-        """Values under each context, read jointly; others stay as they are.
+        """Return values under each context, calibrated against each other.
 
-        Those of a prompt that peers know and are a guide to stay: what they earned on the very
-        prompt is more than what prompts of its kind can tell. So do values that are a prior, or
-        of another estimator.
+        Values of a prompt that peers know stay as they are: rewards on the very prompt say more
+        than those on its cluster. So do priors, and values of estimators without evidence.
 
         Args:
             contexts: Of the policies, ``[P]``.
-            hearsays: What peers say of the prompts under each, ``[P]``.
-            values: Of the prompts under each, ``[P]`` of n.
-            queries: The prompts, ``[n, columns]``.
+            peer_evidence: Of the peers on the prompts, by context, ``[P]``.
+            values: Of the prompts under each context, ``[P]`` of n.
+            features: Of the prompts, ``[n, columns]``.
         """
-        known = [one.context for _, one in contexts]
-        members = [
-            position
-            for position, one in enumerate(known)
-            if isinstance(one, Known) and one.basis is Basis.ICL
-        ]
-        unheard = _unheard(hearsays, len(queries))
-        if len(members) < 2 or not unheard.any():
-            return list(values)
-        reading = await self._of([contexts[position] for position in members])
-        if reading is None or (reading.own, reading.kinds) == (1.0, 0.0):
-            return list(values)
-        levels = _levels([known[position] for position in members])
-        own = [values[position] for position in members]
-        embeddings = queries[:, : self._pooled].astype(np.float32)
-        if len(own) * len(queries) > _MANY:
-            joint = await asyncio.to_thread(_joint, reading, own, levels, embeddings, unheard)
+        adjusted = list(values)
+        unknown_to_peers = _unknown_to_peers(peer_evidence, len(features))
+        if len(contexts) < 2 or not unknown_to_peers.any():
+            return adjusted
+        evidence = {
+            position: context.fitted.evidence
+            for position, context in enumerate(contexts)
+            if Correction.FLEET in context.estimator.corrections
+            and context.fitted.basis != PRIOR
+            and context.fitted.evidence is not None
+        }
+        if len(evidence) < 2:
+            return adjusted
+        calibration = await self._calibration([contexts[position] for position in evidence])
+        if calibration is None or calibration.is_identity:
+            return adjusted
+        members = [values[position] for position in evidence]
+        levels = _levels(list(evidence.values()))
+        embeddings = features[:, : self._embedding_columns].astype(np.float32)
+        arguments = (calibration, members, levels, embeddings, unknown_to_peers)
+        if len(members) * len(features) > _MANY_VALUES:
+            loop = asyncio.get_running_loop()
+            calibrated = await loop.run_in_executor(self._worker, _calibrate, *arguments)
         else:
-            joint = _joint(reading, own, levels, embeddings, unheard)
-        changed = dict(zip(members, joint, strict=True))
-        return [changed.get(position, one) for position, one in enumerate(values)]
+            calibrated = _calibrate(*arguments)
+        for position, member_values in zip(evidence, calibrated, strict=True):
+            adjusted[position] = member_values
+        return adjusted
 
-    async def _of(self, members: Sequence[tuple[PolicyVersion, CachedContext]]) -> Joint | None:
-        """What is fitted to a fleet; None while that takes longer than a caller waits."""
-        key = tuple(head.key for head, _ in members)
-        versions = tuple(encoded.summary.version for _, encoded in members)
-        kept = self._kept.get(key)
-        fresh = kept is not None and (
-            kept.versions == versions or time.monotonic() < kept.good_until
-        )
-        if kept is not None and fresh:
-            return kept.joint
-        task = self._reading.get(key)
+    async def _calibration(self, members: Sequence[CachedContext]) -> FleetCalibration | None:
+        """The calibration of a fleet; None while a first one takes too long."""
+        key = tuple(context.policy.key for context in members)
+        versions = tuple(context.summary.version for context in members)
+        fitted = self._fitted.get(key)
+        if fitted is not None and (
+            fitted.versions == versions or time.monotonic() < fitted.fresh_until
+        ):
+            return fitted.calibration
+        task = self._fitting.get(key)
         if task is None:
-            contexts = [encoded.context for _, encoded in members]
-            task = asyncio.create_task(self._read(key, versions, contexts))
-            # Whoever waits for it may have gone.
+            task = asyncio.create_task(self._fit(key, versions, members))
+            # Retrieves the exception, which no caller may be waiting for.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            task.add_done_callback(lambda _: self._reading.pop(key, None))
-            self._reading[key] = task
+            task.add_done_callback(lambda _: self._fitting.pop(key, None))
+            self._fitting[key] = task
         if self._refresh == 0:
-            # Shielded: others may wait for the same reading.
-            return (await asyncio.shield(task)).joint
-        if kept is not None:
-            return kept.joint
+            # Shielded, since other callers may wait for the same calibration.
+            return (await asyncio.shield(task)).calibration
+        if fitted is not None:
+            return fitted.calibration
         await asyncio.wait([task], timeout=_PATIENCE)
-        # A ranking need not fail for want of this.
+        # A ranking does not fail for want of a calibration.
         failed = not task.done() or task.cancelled() or task.exception()
-        return None if failed else task.result().joint
+        return None if failed else task.result().calibration
 
-    async def _read(
-        self, key: tuple[int, ...], versions: tuple[int, ...], known: Sequence[Known]
-    ) -> _Reading:
+    async def _fit(
+        self,
+        key: tuple[int, ...],
+        versions: tuple[int, ...],
+        members: Sequence[CachedContext],
+    ) -> _Fitted:
         began = time.monotonic()
         loop = asyncio.get_running_loop()
-        table = await loop.run_in_executor(self._worker, _Table.of, known)
+        evidence = [context.fitted.evidence for context in members]
+        table = await loop.run_in_executor(
+            self._worker, _SharedPrompts.of, [rows for rows in evidence if rows is not None]
+        )
         texts = await self._store.prompt_texts(table.prompts.tolist())
-        there = np.array([prompt in texts for prompt in table.prompts.tolist()], np.bool_)
-        joint = Joint(1.0, 0.0, (), ())
-        if there.any():
-            table = table.part(there)
-            vectors = await self._features.of_prompts(
+        stored = np.array([prompt in texts for prompt in table.prompts.tolist()], np.bool_)
+        calibration = FleetCalibration()
+        if stored.any():
+            table = table.part(stored)
+            vectors = await self._feature_cache.of_prompts(
                 [texts[prompt] for prompt in table.prompts.tolist()]
             )
-            embeddings = vectors[:, : self._pooled].astype(np.float32)
-            joint = await loop.run_in_executor(
-                self._worker, Joint.fit, table.left_out, table.levels, table.rewards, embeddings
+            calibration = await loop.run_in_executor(
+                self._worker,
+                FleetCalibration.fit,
+                table.loo_logits,
+                table.levels,
+                table.rewards,
+                vectors[:, : self._embedding_columns].astype(np.float32),
             )
-        now = time.monotonic()
-        lasting = self._refresh + (now - began) / _SHARE * (self._refresh > 0)
-        self._kept[key] = reading = _Reading(joint, versions, now + lasting)
-        return reading
+        ended = time.monotonic()
+        lifetime = self._refresh + (ended - began) / _SHARE * (self._refresh > 0)
+        self._fitted[key] = fitted = _Fitted(calibration, versions, ended + lifetime)
+        return fitted
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
-    """What the policies of a fleet earned on the prompts that several of them know.
+class _SharedPrompts:
+    """The evidence of a fleet on the prompts that several of its policies know.
 
     Attributes:
         prompts: Keys, ``[N]``.
-        left_out: Logits, ``[N, P]``, NaN where a policy does not know a prompt, or knows it by
-            several outcomes: one of them left out, the others still say what it is.
+        loo_logits: ``[N, P]``, NaN where a policy does not know a prompt, or has several outcomes
+            of it: with one of them left out, the others still tell what it is.
         rewards: ``[N, P]``, NaN likewise.
         levels: Logits of the policies' mean rewards, ``[P]``.
     """
 
     prompts: IntArray
-    left_out: FloatArray
+    loo_logits: FloatArray
     rewards: FloatArray
     levels: FloatArray
 
     @classmethod
-    def of(cls, known: Sequence[Known]) -> "_Table":
-        single = []
-        for one in known:
-            _, first, counts = np.unique(one.prompts, return_index=True, return_counts=True)
-            single.append(first[counts == 1])
-        every = np.concatenate([one.prompts[rows] for one, rows in zip(known, single, strict=True)])
-        prompts, counts = np.unique(every, return_counts=True)
-        # Of too many those that most policies know, the newest first.
+    def of(cls, evidence: Sequence[ContextEvidence]) -> "_SharedPrompts":
+        """Lay the evidence of P policies side by side."""
+        single_rows = []
+        for member in evidence:
+            _, first, counts = np.unique(member.prompts, return_index=True, return_counts=True)
+            single_rows.append(first[counts == 1])
+        every_prompt = np.concatenate(
+            [member.prompts[rows] for member, rows in zip(evidence, single_rows, strict=True)]
+        )
+        prompts, counts = np.unique(every_prompt, return_counts=True)
+        # If there are too many, those that most policies know, the newest first.
         order = np.lexsort((-prompts, -counts))
-        prompts = np.sort(prompts[order[: min(_PROMPTS, int((counts >= 2).sum()))]])
-        left_out = np.full((len(prompts), len(known)), np.nan)
-        rewards = left_out.copy()
-        drift = torch.cat([one.encoded.drift for one in known]).double().cpu().numpy()
-        for column, (one, rows) in enumerate(zip(known, single, strict=True)):
-            rows = rows[np.isin(one.prompts[rows], prompts)]
-            place = np.searchsorted(prompts, one.prompts[rows])
-            left_out[place, column] = one.left_out[rows]
-            rewards[place, column] = one.rewards[rows]
-        return cls(prompts, left_out, rewards, _levels(known) - drift)
+        prompts = np.sort(prompts[order[: min(_MOST_PROMPTS, int((counts >= 2).sum()))]])
+        loo_logits = np.full((len(prompts), len(evidence)), np.nan)
+        rewards = loo_logits.copy()
+        for column, (member, rows) in enumerate(zip(evidence, single_rows, strict=True)):
+            shared_rows = rows[np.isin(member.prompts[rows], prompts)]
+            positions = np.searchsorted(prompts, member.prompts[shared_rows])
+            loo_logits[positions, column] = member.loo_logits[shared_rows]
+            rewards[positions, column] = member.rewards[shared_rows]
+        drift = np.array([member.drift for member in evidence])
+        return cls(prompts, loo_logits, rewards, _levels(evidence) - drift)
 
-    def part(self, chosen: BoolArray) -> "_Table":
+    def part(self, chosen: BoolArray) -> "_SharedPrompts":
         """Some of the prompts."""
         return replace(
             self,
             prompts=self.prompts[chosen],
-            left_out=self.left_out[chosen],
+            loo_logits=self.loo_logits[chosen],
             rewards=self.rewards[chosen],
         )
 
 
-def _unheard(hearsays: Sequence[PeerEvidence | None], prompts: int) -> BoolArray:
-    """Of which prompts no peer has anything to say, ``[prompts]``."""
-    unheard = np.ones(prompts, np.bool_)
-    for hearsay in hearsays:
-        if hearsay is not None:
-            unheard &= np.isnan(hearsay.rewards).all(axis=0)
-            if not unheard.any():
+def _unknown_to_peers(evidence: Sequence[PeerEvidence | None], prompts: int) -> BoolArray:
+    """Which prompts no peer of any context knows, ``[prompts]``."""
+    unknown = np.ones(prompts, np.bool_)
+    for peer_evidence in evidence:
+        if peer_evidence is not None:
+            unknown &= ~peer_evidence.known
+            if not unknown.any():
                 break
-    return unheard
+    return unknown
 
 
-def _levels(known: Sequence[Known]) -> FloatArray:
-    """Logits of mean rewards, of the policies as they are now, ``[P]``."""
-    levels: FloatArray = torch.cat([one.encoded.offset for one in known]).double().cpu().numpy()
-    return levels
+def _levels(evidence: Sequence[ContextEvidence]) -> FloatArray:
+    """Logits of mean rewards of the policies as they are now, ``[P]``."""
+    return np.array([member.offset for member in evidence])
 
 
-def _joint(
-    reading: Joint,
+def _calibrate(
+    calibration: FleetCalibration,
     values: Sequence[Values],
     levels: FloatArray,
     embeddings: Float32Array,
     chosen: BoolArray,
 ) -> list[Values]:
-    """Values ``[P]`` of n prompts read jointly where ``chosen``, ``[n]``."""
-    before = Values.joined(values)
-    means = before.mean.reshape(len(values), -1).T.clip(_TINY, 1.0 - _TINY)
-    mean = expit(reading.logits(logit(means), levels, embeddings)).T.ravel()
-    jointly = np.tile(chosen, len(values))
-    after = Values(
-        np.where(jointly, mean, before.mean),
-        np.where(jointly, mean.clip(_EDGE, 1.0 - _EDGE), before.centre),
-        before.effective_sample_size,
-        before.basis,
+    """Values ``[P]`` of n prompts, calibrated where ``chosen``, ``[n]``."""
+    joined = Values.joined(values)
+    means = joined.mean.reshape(len(values), -1).T
+    calibrated_logits = calibration.logits(logits(means, _LEAST_MEAN), levels, embeddings)
+    mean = expit(calibrated_logits).T.ravel()
+    changed = np.tile(chosen, len(values))
+    calibrated = Values(
+        np.where(changed, mean, joined.mean),
+        np.where(changed, inside(mean), joined.centre),
+        joined.effective_sample_size,
+        joined.basis,
     )
-    prompts = len(chosen)
-    return [
-        after.part(slice(at * prompts, (at + 1) * prompts), one.basis)
-        for at, one in enumerate(values)
-    ]
+    return calibrated.split(values)

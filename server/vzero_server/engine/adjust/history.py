@@ -1,4 +1,4 @@
-"""What a policy earned before on the very prompts asked for, and values that remember it."""
+"""Combines values with what the policy earned on the same prompts before."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -9,221 +9,204 @@ import numpy as np
 from cachetools import LRUCache
 from scipy.special import expit
 
+from vzero_server.engine.adjust.prompt_history import PromptHistory, apply_history
 from vzero_server.engine.context.context_cache import CachedContext
 from vzero_server.engine.context.stale_while_revalidate import StaleWhileRevalidateCache
-from vzero_server.engine.context.window import Summary
-from vzero_server.engine.estimators.icl import Known
+from vzero_server.engine.estimators.base import Correction
 from vzero_server.storage.base import OutcomeStore
 from vzero_server.storage.records import PastOutcome, PolicyVersion
-from vzero_server.values.history import SHARED, STILL, Dynamics, fit, fuse
-from vzero_server.values.values import History, Values
-from vzero_server.values.visits import Past, past_of, past_of_rows
+from vzero_server.values.beta import Values
+from vzero_server.values.evidence import ContextEvidence
+from vzero_server.values.history import SHARED, STILL, Dynamics, fit
+from vzero_server.values.visits import earlier_visits
 
 # Prompts whose history is kept in memory.
-_KEPT = 32_768
-# Share of a core that fits to one policy may cost.
+_CACHED_PROMPTS = 32_768
+# Share of a core that the fits of one policy may cost.
 _SHARE = 0.02
-
-
-@dataclass(slots=True)
-class Remembered:
-    """What a policy earned on a prompt, oldest first; what counts of it, once that was asked."""
-
-    rows: Sequence[PastOutcome]
-    past: Past | None = None
-
-    def until(self, version: int) -> "Remembered":
-        """What of it was known at a version of the log."""
-        if not self.rows or self.rows[-1].seq <= version:
-            return self
-        return Remembered([row for row in self.rows if row.seq <= version])
+# Past outcomes that take too long for the event loop.
+_MANY_OUTCOMES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """The history of a prompt; nothing of it is missing up to a version of the log."""
+class _CachedHistory:
+    """The history of a prompt, complete up to a version of the log."""
 
     version: int
-    own: Remembered
+    history: PromptHistory
 
 
-class Memory:
-    """Histories of prompts under policies, those asked for last kept in memory.
+class HistoryCache:
+    """The histories of recently asked prompts, and the dynamics fitted to their policies.
 
-    What is kept is used until the policy's context moves on; then it is read again, with all
+    A history is used until the context of its policy moves on; then it is read again, with all
     prompts of a call in one query. All methods belong to one event loop.
     """
 
     def __init__(
-        self, store: OutcomeStore, *, worker: Executor | None = None, kept: int = _KEPT
+        self, store: OutcomeStore, *, worker: Executor, max_prompts: int = _CACHED_PROMPTS
     ) -> None:
-        """Set up.
+        """Set up the cache.
 
         Args:
             store: The log.
-            worker: Runs what takes longer than the event loop may halt; None for the loop's own.
-            kept: Prompts whose histories are kept.
+            worker: Runs what takes too long for the event loop.
+            max_prompts: Prompts whose histories are kept.
         """
         self._store = store
         self._worker = worker
         self._fits: StaleWhileRevalidateCache[tuple[int, int | None], Dynamics] = (
             StaleWhileRevalidateCache(share=_SHARE)
         )
-        self._entries: LRUCache[tuple[int, bytes], _Entry] = LRUCache(kept)
+        self._cached: LRUCache[tuple[int, bytes], _CachedHistory] = LRUCache(max_prompts)
 
-    async def dynamics(
-        self, head: PolicyVersion, encoded: CachedContext, as_of_step: int | None
-    ) -> Dynamics:
-        """How the policy of a context moves, fitted to it when first asked for.
+    async def apply(
+        self,
+        policies: Sequence[PolicyVersion],
+        contexts: Sequence[CachedContext],
+        values: Sequence[Values],
+        digests: Sequence[bytes],
+        as_of_step: int | None,
+    ) -> list[Values]:
+        """Return values under each context combined with the histories of their prompts.
 
         Args:
-            head: The policy.
-            encoded: The context.
-            as_of_step: What it ends with.
+            policies: The policies, as they were before their contexts were read.
+            contexts: Of each policy.
+            values: Of the prompts under each context.
+            digests: Of the prompts.
+            as_of_step: Histories end with this step.
         """
-        known, summary = encoded.context, encoded.summary
-        shared = STILL if summary.newest_step is None else SHARED
-        if not isinstance(known, Known):
-            return shared
-        found = await self._fits.get(
-            (head.key, as_of_step),
-            encoded,
-            summary.rows,
-            lambda: self._fit(head, known, summary, as_of_step, shared),
-        )
-        assert found is not None
-        return found
+        histories: list[PromptHistory] = []
+        dynamics: list[Dynamics] = []
+        by_context = await self.histories(policies, contexts, digests, as_of_step)
+        for context, context_histories in zip(contexts, by_context, strict=True):
+            histories.extend(context_histories)
+            policy_dynamics = SHARED
+            if any(history.outcomes for history in context_histories):
+                policy_dynamics = await self.dynamics(context, as_of_step)
+            dynamics.extend([policy_dynamics] * len(context_histories))
+        outcome_count = sum(len(history.outcomes) for history in histories)
+        if not outcome_count:
+            return list(values)
+        joined = Values.joined(values)
+        if outcome_count > _MANY_OUTCOMES:
+            loop = asyncio.get_running_loop()
+            combined = await loop.run_in_executor(
+                self._worker, apply_history, joined, histories, dynamics
+            )
+        else:
+            combined = apply_history(joined, histories, dynamics)
+        return combined.split(values)
 
-    async def _fit(
-        self,
-        head: PolicyVersion,
-        known: Known,
-        summary: Summary,
-        as_of_step: int | None,
-        shared: Dynamics,
-    ) -> Dynamics:
-        prompts = np.unique(known.prompts).tolist()
-        read = await self._store.histories_by_key(head.key, prompts, as_of_step)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._worker, _fitted, known, read, summary.version, shared
+    async def dynamics(self, context: CachedContext, as_of_step: int | None) -> Dynamics:
+        """Return the dynamics of the policy of a context, fitted when first asked for.
+
+        Args:
+            context: The context.
+            as_of_step: The step that the context ends with.
+        """
+        evidence = context.fitted.evidence
+        shared = STILL if context.summary.newest_step is None else SHARED
+        if evidence is None or Correction.HISTORY not in context.estimator.corrections:
+            return shared
+        dynamics = await self._fits.get(
+            (context.policy.key, as_of_step),
+            context,
+            context.summary.rows,
+            lambda: self._fit(context, evidence, as_of_step, shared),
         )
+        assert dynamics is not None
+        return dynamics
 
     async def histories(
         self,
-        contexts: Sequence[tuple[PolicyVersion, CachedContext]],
+        policies: Sequence[PolicyVersion],
+        contexts: Sequence[CachedContext],
         digests: Sequence[bytes],
         as_of_step: int | None,
-    ) -> list[list[Remembered]]:
-        """Past outcomes of prompts by digest under each context, oldest first, none newer than it.
+    ) -> list[list[PromptHistory]]:
+        """Return the histories of prompts under each context, none newer than the context.
 
-        The log is asked once, however many contexts there are.
+        The log is queried once, however many contexts there are.
 
         Args:
-            contexts: The policies, as they were before their contexts were read, and these.
+            policies: The policies, as they were before their contexts were read.
+            contexts: Of each policy.
             digests: Of the prompts, ``[n]``.
             as_of_step: Only outcomes whose step is set and at most this.
         """
-        found: dict[tuple[int, bytes], Remembered] = {}
+        histories: dict[tuple[int, bytes], PromptHistory] = {}
         missing: dict[tuple[int, bytes], int] = {}
-        for head, encoded in contexts:
-            version = encoded.summary.version
+        for policy, context in zip(policies, contexts, strict=True):
+            version = context.summary.version
             for digest in digests:
-                pair = head.key, digest
-                entry = self._entries.get(pair) if as_of_step is None else None
-                if entry and entry.version >= version:
-                    found[pair] = entry.own
+                pair = policy.key, digest
+                cached = self._cached.get(pair) if as_of_step is None else None
+                if cached and cached.version >= version:
+                    histories[pair] = cached.history
                 else:
-                    # What was committed when the context was read is there when this is.
-                    missing[pair] = max(version, head.version)
+                    # Whatever was committed when the context was read is read now.
+                    missing[pair] = max(version, policy.version)
         if missing:
-            keys, lacking = (list(dict.fromkeys(part)) for part in zip(*missing, strict=True))
-            read = await self._store.histories(keys, lacking, as_of_step)
-            for pair, complete in missing.items():
-                found[pair] = Remembered(read.get(pair, ()))
+            keys, missing_digests = (
+                list(dict.fromkeys(column)) for column in zip(*missing, strict=True)
+            )
+            read = await self._store.histories(keys, missing_digests, as_of_step)
+            for pair, complete_until in missing.items():
+                histories[pair] = PromptHistory(read.get(pair, ()))
                 if as_of_step is None:
-                    self._entries[pair] = _Entry(complete, found[pair])
+                    self._cached[pair] = _CachedHistory(complete_until, histories[pair])
         return [
-            [found[head.key, digest].until(encoded.summary.version) for digest in digests]
-            for head, encoded in contexts
+            [
+                histories[context.policy.key, digest].until(context.summary.version)
+                for digest in digests
+            ]
+            for context in contexts
         ]
 
+    async def _fit(
+        self,
+        context: CachedContext,
+        evidence: ContextEvidence,
+        as_of_step: int | None,
+        shared: Dynamics,
+    ) -> Dynamics:
+        prompts = np.unique(evidence.prompts).tolist()
+        read = await self._store.histories_by_key(context.policy.key, prompts, as_of_step)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._worker, _fit_dynamics, evidence, read, context.summary.version, shared
+        )
 
-def _fitted(
-    known: Known, histories: Mapping[int, Sequence[PastOutcome]], version: int, shared: Dynamics
+
+def _fit_dynamics(
+    evidence: ContextEvidence,
+    histories: Mapping[int, Sequence[PastOutcome]],
+    version: int,
+    shared: Dynamics,
 ) -> Dynamics:
-    """How the newest outcomes of the prompts of a context went on from those before them."""
-    # Of the rows of a prompt the last.
-    prompts, last = np.unique(known.prompts[::-1], return_index=True)
-    place = len(known.prompts) - 1 - last
-    rows = [
-        (number, row)
+    """Fit how the newest outcomes of a context's prompts follow from their earlier visits."""
+    # The last row of each prompt.
+    prompts, last = np.unique(evidence.prompts[::-1], return_index=True)
+    last_rows = len(evidence.prompts) - 1 - last
+    outcomes = [
+        (number, outcome)
         for number, prompt in enumerate(prompts.tolist())
-        for row in histories.get(prompt, ())
-        if row.seq <= version
+        for outcome in histories.get(prompt, ())
+        if outcome.seq <= version
     ]
-    owner = np.array([number for number, _ in rows], np.int64)
-    steps = np.array([-1 if row.step is None else row.step for _, row in rows], np.int64)
-    rewards = np.array([row.reward for _, row in rows], np.float64)
-    rollouts = np.array([row.rollouts for _, row in rows], np.float64)
-    past = past_of_rows(owner, steps, rewards, rollouts)
-    newest = np.flatnonzero(np.append(owner[1:] != owner[:-1], True)) if rows else owner
-    chosen = place[owner[newest]]
+    owner = np.array([number for number, _ in outcomes], np.int64)
+    steps = [-1 if outcome.step is None else outcome.step for _, outcome in outcomes]
+    rewards = np.array([outcome.reward for _, outcome in outcomes], np.float64)
+    rollouts = np.array([outcome.rollouts for _, outcome in outcomes], np.float64)
+    visits = earlier_visits(owner, np.array(steps, np.int64), rewards, rollouts)
+    newest = np.flatnonzero(np.append(owner[1:] != owner[:-1], True)) if outcomes else owner
+    rows = last_rows[owner[newest]]
     return fit(
-        expit(known.left_out[chosen]),
-        np.full(len(chosen), known.kappa),
-        past.of(newest),
+        expit(evidence.loo_logits[rows]),
+        np.full(len(rows), evidence.kappa),
+        visits.of(newest),
         rewards[newest],
         rollouts[newest],
         shared,
     )
-
-
-def remembering(
-    values: Values, histories: Sequence[Remembered], dynamics: Sequence[Dynamics]
-) -> Values:
-    """Values combined with the histories of their prompts, ``[n]``.
-
-    Args:
-        values: Of the prompts, ``[n]``.
-        histories: Of each.
-        dynamics: Fitted to the policy of each, ``[n]``.
-    """
-    if not any(own.rows for own in histories):
-        return values
-    past = _past(histories)
-    fused = fuse(values.mean, values.effective_sample_size, past, dynamics)
-    history = History(
-        rollouts=np.array([sum(row.rollouts for row in own.rows) for own in histories]),
-        weight=fused.evidence,
-        newest_step=tuple(
-            max((row.step for row in own.rows if row.step is not None), default=None)
-            for own in histories
-        ),
-        newest_observed_at=tuple(
-            own.rows[-1].observed_at if own.rows else None for own in histories
-        ),
-    )
-    return Values(
-        mean=fused.mean,
-        centre=np.where(past.known, fused.mean.clip(1e-4, 1.0 - 1e-4), values.centre),
-        effective_sample_size=fused.concentration,
-        basis=values.basis,
-        history=history,
-    )
-
-
-def _past(histories: Sequence[Remembered]) -> Past:
-    """What counts of histories; worked out together where it was not before."""
-    new = [own for own in histories if own.past is None]
-    if new:
-        rows = [row for own in new for row in own.rows]
-        together = past_of(
-            np.repeat(np.arange(len(new)), [len(own.rows) for own in new]),
-            np.array([-1 if row.step is None else row.step for row in rows], np.int64),
-            np.array([row.reward for row in rows], np.float64),
-            np.array([row.rollouts for row in rows], np.float64),
-            len(new),
-        )
-        for own, past in zip(new, together.apart(), strict=True):
-            own.past = past
-    return Past.together([own.past for own in histories if own.past is not None])

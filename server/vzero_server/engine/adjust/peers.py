@@ -1,260 +1,341 @@
-"""What other policies of this server say of a context and of the prompts asked for."""
+"""Corrects values by the rewards of other policies on the same prompts."""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from cachetools import LRUCache
+from scipy.special import expit
 
 from vzero_server.engine.context.context_cache import CachedContext
-from vzero_server.engine.context.stale_while_revalidate import Reading, StaleWhileRevalidateCache
+from vzero_server.engine.context.stale_while_revalidate import Result, StaleWhileRevalidateCache
 from vzero_server.engine.context.window import ContextWindow
-from vzero_server.engine.estimators.base import Estimator
-from vzero_server.engine.estimators.icl import Correction, InContext, Known, correction
+from vzero_server.engine.estimators.base import Correction, Estimator
 from vzero_server.storage.base import OutcomeStore
-from vzero_server.storage.records import Peer, PeerRewards
-from vzero_server.types import FloatArray, IntArray
+from vzero_server.storage.records import Peer, PeerRewards, PolicyVersion
+from vzero_server.types import BoolArray, FloatArray, IntArray
+from vzero_server.values.beta import Values, inside, logits
+from vzero_server.values.evidence import ContextEvidence
+from vzero_server.values.peer_correction import PeerCorrection, correct, fit_to_context
 
-# Prompts of a context whose peers' rewards are kept in memory.
-_KEPT = 1024
-# Seconds a call waits for what peers say of a context nobody asked about lately: that is read
-# from the disk, and a policy's first answer must not wait for it.
+# Prompts per context whose peer rewards are kept in memory.
+_CACHED_PROMPTS = 1024
+# Seconds a call waits for the peers of a context that was not used lately: they are read from
+# disk, and a policy's first answer must not wait for that.
 _PATIENCE = 0.05
-# Reading what peers say of a context is repeated so rarely that it costs this share of a core.
+# Share of a core that looking up the peers of one policy may cost.
 _SHARE = 0.02
-# Contexts that are being read, whose peers are looked up meanwhile.
-_FORESEEN = 256
+# Contexts being fitted whose peers are looked up in the meantime.
+_PREFETCHED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEvidence:
+    """How peers correct values under one context, and their rewards on the prompts of a call.
+
+    Attributes:
+        correction: Fitted to the context.
+        rewards: Rewards of the peers on the prompts, ``[P, m]``, NaN where a peer does not know a
+            prompt.
+    """
+
+    correction: PeerCorrection
+    rewards: FloatArray
+
+    @property
+    def known(self) -> BoolArray:
+        """Which prompts a peer knows, ``[m]``."""
+        return np.logical_not(np.isnan(self.rewards).all(axis=0))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Record:
-    """What the log says of the peers of a policy, and when it was asked.
+class _Lookup:
+    """The peers of a policy, as the log named them.
 
     Attributes:
         peers: The other policies that tried most of its prompts.
-        rewards: What they earned on these.
-        changes: Of the store, when it was read.
-        deletions: The same.
-        asked_at: On the monotonic clock.
+        rewards: Their rewards on these prompts; None without peers.
+        changes: Of the store, when the lookup began.
+        deletions: Likewise.
+        began: On the monotonic clock.
     """
 
     peers: Sequence[Peer]
     rewards: PeerRewards | None
     changes: int
     deletions: int
-    asked_at: float
+    began: float
 
 
 @dataclass(eq=False, slots=True)
-class _View:
-    """A context as its peers see it; None where they have nothing to say."""
-
-    correction: Correction | None
-    peers: tuple[int, ...]
-    changes: int
-    deletions: int
-    # Rewards of the peers on prompts by digest, ``[P]``; None for a prompt none of them knows.
-    rewards: LRUCache[bytes, FloatArray | None] = field(default_factory=lambda: LRUCache(_KEPT))
-
-
-@dataclass(frozen=True, slots=True)
-class PeerEvidence:
-    """How peers correct values, and what they earned on the prompts asked for.
+class _ContextPeers:
+    """The peers of one context; the correction is None if they change nothing.
 
     Attributes:
-        correction: Fitted on the context.
-        rewards: PeerRewards of the peers, ``[P, m]``, NaN where one does not know a prompt.
+        correction: Fitted to the context.
+        keys: Keys of the peers, ``[P]``.
+        changes: Of the store, when they were looked up.
+        deletions: Likewise.
+        rewards: Rewards of the peers by digest of a prompt, ``[P]``; None for a prompt that no
+            peer knows.
     """
 
-    correction: Correction
-    rewards: FloatArray
+    correction: PeerCorrection | None
+    keys: tuple[int, ...]
+    changes: int
+    deletions: int
+    rewards: LRUCache[bytes, FloatArray | None] = field(
+        default_factory=lambda: LRUCache(_CACHED_PROMPTS)
+    )
 
 
 class Peers:
-    """Finds the policies that tried the same prompts, and what they earned.
+    """Finds the policies that tried the same prompts, and their rewards.
 
-    What was read is used for some seconds, whatever is reported meanwhile, for the policy's
-    further contexts too while they are about as long; of a policy that was deleted nothing is
-    used any more.
+    A lookup is used for some seconds, whatever is reported in the meantime, also for later
+    contexts of the policy that are about as long. Nothing of a deleted policy is used.
 
-    A call does not wait long for a first reading: it is answered without, and later ones with
-    it. Where nothing may be out of date (``refresh`` 0), calls wait.
+    A call does not wait long for a first lookup: it is answered without peers, and later calls
+    with them. If nothing may be out of date (``refresh`` 0), calls wait.
 
     All methods belong to one event loop.
     """
 
-    def __init__(self, store: OutcomeStore, *, most: int, refresh: float, worker: Executor) -> None:
+    def __init__(
+        self, store: OutcomeStore, *, limit: int, refresh: float, worker: Executor
+    ) -> None:
         """Set up.
 
         Args:
             store: The log.
-            most: Peers of a policy, at most.
-            refresh: Seconds after which what was read is read again, if anything changed.
-            worker: Runs what takes longer than the event loop may halt.
+            limit: Most peers of a policy.
+            refresh: Seconds after which peers are looked up again, if anything changed.
+            worker: Runs what takes too long for the event loop.
         """
         self._store = store
-        self._most = most
+        self._limit = limit
         self._refresh = refresh
         self._worker = worker
-        self._views: StaleWhileRevalidateCache[tuple[int, Estimator], _View] = (
-            StaleWhileRevalidateCache(share=_SHARE if refresh else 0.0, lasting=refresh)
+        self._contexts: StaleWhileRevalidateCache[tuple[int, str], _ContextPeers] = (
+            StaleWhileRevalidateCache(share=_SHARE if refresh else 0.0, lifetime=refresh)
         )
-        self._foreseen: LRUCache[int, tuple[IntArray, asyncio.Task[_Record]]] = LRUCache(_FORESEEN)
+        self._prefetched: LRUCache[int, tuple[IntArray, asyncio.Task[_Lookup]]] = LRUCache(
+            _PREFETCHED
+        )
 
-    def foresee(self, policy_key: int, estimator: Estimator, window: ContextWindow) -> None:
-        """Look up the peers of a policy while its context is being read.
+    def prefetch(self, policy: PolicyVersion, estimator: Estimator, window: ContextWindow) -> None:
+        """Start to look up the peers of a policy while its context is fitted.
 
         Args:
-            policy_key: The policy.
-            estimator: Who reads it.
-            window: What is being read.
+            policy: The policy.
+            estimator: The estimator that is about to read the window.
+            window: The window.
         """
-        if not isinstance(estimator, InContext):
+        rows = len(window)
+        if estimator.rows_needed is not None:
+            rows = min(rows, estimator.rows_needed)
+        if not rows or Correction.PEERS not in estimator.corrections:
             return
-        prompts = estimator.prompts(window)
-        rows = 0 if prompts is None else len(prompts)
-        if prompts is None or not rows or self._views.stands_in((policy_key, estimator), rows):
+        if self._contexts.covers((policy.key, estimator.name), rows):
             return
-        task = asyncio.create_task(self._recorded(policy_key, prompts))
-        # Nobody may ask for it.
+        prompts = window.prompts[len(window) - rows :]
+        task = asyncio.create_task(self._look_up(policy.key, prompts))
+        # Retrieves the exception, which no caller may be waiting for.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._foreseen[policy_key] = prompts, task
+        self._prefetched[policy.key] = prompts, task
 
-    async def hearsays(
-        self, contexts: Sequence[tuple[int, CachedContext]], digests: Sequence[bytes]
+    async def evidence(
+        self, contexts: Sequence[CachedContext], digests: Sequence[bytes]
     ) -> list[PeerEvidence | None]:
-        """What peers say of prompts under each of some contexts; None if that changes nothing.
+        """Return the peers' evidence on prompts under each context; None if it changes nothing.
 
-        The log is asked once, however many contexts there are.
+        The log is queried once, however many contexts there are.
 
         Args:
-            contexts: Keys of policies, and their contexts.
+            contexts: The contexts.
             digests: Of the prompts.
         """
-        views = await self._views_of(contexts)
-        told = [view for view in views if view is not None and view.correction is not None]
-        kept = [{d: view.rewards[d] for d in digests if d in view.rewards} for view in told]
-        lacking: set[bytes] = set()
-        keys: set[int] = set()
-        for view, own in zip(told, kept, strict=True):
-            if missing := [digest for digest in digests if digest not in own]:
-                lacking.update(missing)
-                keys.update(view.peers)
-        earned: dict[bytes, dict[int, float]] = {}
-        if lacking:
-            rows = await self._store.peer_rewards_by_digest(sorted(keys), sorted(lacking))
-            for digest, key, reward in rows:
-                earned.setdefault(digest, {})[key] = reward
-        pairs = zip(told, kept, strict=True)
-        found = {id(view): _said(view, digests, own, earned) for view, own in pairs}
-        return [found.get(id(view)) for view in views]
-
-    async def _views_of(self, contexts: Sequence[tuple[int, CachedContext]]) -> list[_View | None]:
-        """How peers see each context; None while that takes longer than a caller waits."""
-        ready = [self._ready(encoded) for _, encoded in contexts]
-        calls = [
-            self._view(key, encoded)
-            for (key, encoded), done in zip(contexts, ready, strict=True)
-            if not done
+        context_peers = await self._peers_of(contexts)
+        correcting = [
+            peers for peers in context_peers if peers is not None and peers.correction is not None
         ]
-        # A task takes longer than an answer that is there.
-        read = iter([await calls[0]] if len(calls) == 1 else await asyncio.gather(*calls))
-        views: list[_View | None] = []
-        for (_, encoded), done in zip(contexts, ready, strict=True):
-            reading = self._views.peek(encoded) if done else None
-            views.append(next(read) if not done else reading.value if reading else None)
-        return views
+        cached = [
+            {digest: peers.rewards[digest] for digest in digests if digest in peers.rewards}
+            for peers in correcting
+        ]
+        missing_digests: set[bytes] = set()
+        keys: set[int] = set()
+        for peers, cached_rewards in zip(correcting, cached, strict=True):
+            if missing := [digest for digest in digests if digest not in cached_rewards]:
+                missing_digests.update(missing)
+                keys.update(peers.keys)
+        read: dict[bytes, dict[int, float]] = {}
+        if missing_digests:
+            rows = await self._store.peer_rewards_by_digest(sorted(keys), sorted(missing_digests))
+            for digest, key, reward in rows:
+                read.setdefault(digest, {})[key] = reward
+        evidence = {
+            id(peers): _evidence(peers, digests, cached_rewards, read)
+            for peers, cached_rewards in zip(correcting, cached, strict=True)
+        }
+        return [evidence.get(id(peers)) for peers in context_peers]
 
-    def _ready(self, encoded: CachedContext) -> bool:
-        known = encoded.context
-        if not isinstance(known, Known) or not known.rewards.size:
+    async def _peers_of(self, contexts: Sequence[CachedContext]) -> list[_ContextPeers | None]:
+        """The peers of each context; None while looking them up takes too long."""
+        ready = [self._ready(context) for context in contexts]
+        lookups = [
+            self._context_peers(context, context.fitted.evidence)
+            for context, is_ready in zip(contexts, ready, strict=True)
+            if not is_ready and context.fitted.evidence is not None
+        ]
+        # A task takes longer than a result that is there.
+        looked_up = iter(
+            [await lookups[0]] if len(lookups) == 1 else await asyncio.gather(*lookups)
+        )
+        context_peers: list[_ContextPeers | None] = []
+        for context, is_ready in zip(contexts, ready, strict=True):
+            result = self._contexts.peek(context) if is_ready else None
+            cached = result.value if result else None
+            context_peers.append(cached if is_ready else next(looked_up))
+        return context_peers
+
+    def _ready(self, context: CachedContext) -> bool:
+        """Whether nothing need be looked up for a context."""
+        if Correction.PEERS not in context.estimator.corrections:
             return True
-        reading = self._views.peek(encoded)
-        return reading is not None and self._good(reading)
+        result = self._contexts.peek(context)
+        if result is not None and self._valid(result):
+            return True
+        evidence = context.fitted.evidence
+        return evidence is None or not evidence.rewards.size
 
-    async def _view(self, policy_key: int, encoded: CachedContext) -> _View | None:
-        known = encoded.context
-        return await self._views.get(
-            (policy_key, encoded.estimator),
-            encoded,
-            len(known.rewards),
-            lambda: self._read(policy_key, known),
-            good=self._good,
+    async def _context_peers(
+        self, context: CachedContext, evidence: ContextEvidence
+    ) -> _ContextPeers | None:
+        return await self._contexts.get(
+            (context.policy.key, context.estimator.name),
+            context,
+            len(evidence.rewards),
+            lambda: self._fit(context.policy.key, evidence),
+            valid=self._valid,
             patience=_PATIENCE if self._refresh > 0 else None,
         )
 
-    def _good(self, reading: Reading[_View]) -> bool:
-        view = reading.value
-        if view.deletions != self._store.deletions:
+    def _valid(self, result: Result[_ContextPeers]) -> bool:
+        peers = result.value
+        if peers.deletions != self._store.deletions:
             return False
-        return view.changes == self._store.changes or reading.recent
+        return peers.changes == self._store.changes or result.fresh
 
-    async def _read(self, policy_key: int, known: Known) -> _View:
-        record = await self._record(policy_key, known)
-        fitted = None
-        if record.rewards is not None:
-            fitted = await asyncio.get_running_loop().run_in_executor(
-                self._worker, _fitted, known, record.peers, record.rewards
+    async def _fit(self, policy_key: int, evidence: ContextEvidence) -> _ContextPeers:
+        lookup = await self._lookup(policy_key, evidence.prompts)
+        correction = None
+        if lookup.rewards is not None:
+            correction = await asyncio.get_running_loop().run_in_executor(
+                self._worker, _fit_correction, evidence, lookup.peers, lookup.rewards
             )
-        keys = tuple(peer.key for peer in record.peers)
-        return _View(fitted, keys, record.changes, record.deletions)
+        keys = tuple(peer.key for peer in lookup.peers)
+        return _ContextPeers(correction, keys, lookup.changes, lookup.deletions)
 
-    async def _record(self, policy_key: int, known: Known) -> _Record:
-        """What the log says of a context's peers, which may have been foreseen."""
-        prompts, task = self._foreseen.pop(policy_key, (None, None))
-        if prompts is not None and task is not None and np.array_equal(prompts, known.prompts):
+    async def _lookup(self, policy_key: int, prompts: IntArray) -> _Lookup:
+        """The peers of a policy on prompts, which may have been prefetched."""
+        prefetched_prompts, task = self._prefetched.pop(policy_key, (None, None))
+        if (
+            prefetched_prompts is not None
+            and task is not None
+            and np.array_equal(prefetched_prompts, prompts)
+        ):
             with contextlib.suppress(Exception):
-                record = await task
-                recent = time.monotonic() - record.asked_at < self._refresh
-                same = record.deletions == self._store.deletions
-                if same and (recent or record.changes == self._store.changes):
-                    return record
-        return await self._recorded(policy_key, known.prompts)
+                lookup = await task
+                recent = time.monotonic() - lookup.began < self._refresh
+                unchanged = recent or lookup.changes == self._store.changes
+                if unchanged and lookup.deletions == self._store.deletions:
+                    return lookup
+        return await self._look_up(policy_key, prompts)
 
-    async def _recorded(self, policy_key: int, prompts: IntArray) -> _Record:
-        asked_at = time.monotonic()
+    async def _look_up(self, policy_key: int, prompts: IntArray) -> _Lookup:
+        began = time.monotonic()
         changes, deletions = self._store.changes, self._store.deletions
-        keys = prompts.tolist()
-        peers = await self._store.find_peers(policy_key, keys, self._most)
+        prompt_keys = prompts.tolist()
+        peers = await self._store.find_peers(policy_key, prompt_keys, self._limit)
         rewards = None
         if peers:
-            rewards = await self._store.peer_rewards([peer.key for peer in peers], keys)
-        return _Record(peers, rewards, changes, deletions, asked_at)
+            rewards = await self._store.peer_rewards([peer.key for peer in peers], prompt_keys)
+        return _Lookup(peers, rewards, changes, deletions, began)
 
 
-def _said(
-    view: _View,
+def apply_peers(values: Sequence[Values], evidence: Sequence[PeerEvidence | None]) -> list[Values]:
+    """Correct values by the evidence of peers, where there is any.
+
+    Args:
+        values: Under each context, of the same m prompts.
+        evidence: Of the peers of each context.
+    """
+    corrected = [
+        position for position, peer_evidence in enumerate(evidence) if peer_evidence is not None
+    ]
+    adjusted = list(values)
+    if not corrected:
+        return adjusted
+    chosen = [peer_evidence for peer_evidence in evidence if peer_evidence is not None]
+    corrected_logits = correct(
+        [peer_evidence.correction for peer_evidence in chosen],
+        [logits(values[position].mean) for position in corrected],
+        [peer_evidence.rewards for peer_evidence in chosen],
+    )
+    for position, peer_evidence, query_logits in zip(
+        corrected, chosen, corrected_logits, strict=True
+    ):
+        before, known = values[position], peer_evidence.known
+        mean = np.where(known, expit(query_logits), before.mean)
+        adjusted[position] = replace(
+            before,
+            mean=mean,
+            centre=np.where(known, inside(mean), before.centre),
+            effective_sample_size=np.where(
+                known, peer_evidence.correction.kappa, before.effective_sample_size
+            ),
+        )
+    return adjusted
+
+
+def _evidence(
+    peers: _ContextPeers,
     digests: Sequence[bytes],
-    kept: dict[bytes, FloatArray | None],
-    earned: Mapping[bytes, Mapping[int, float]],
+    cached: dict[bytes, FloatArray | None],
+    read: Mapping[bytes, Mapping[int, float]],
 ) -> PeerEvidence | None:
-    """What the peers of a view say of prompts: as it was kept, or else was read just now."""
-    assert view.correction is not None
+    """The rewards of the peers on prompts, as cached or as just read."""
+    assert peers.correction is not None
     for digest in digests:
-        if digest not in kept:
-            own = earned.get(digest, {})
-            heard = not own.keys().isdisjoint(view.peers)
-            column = np.array([own.get(key, np.nan) for key in view.peers]) if heard else None
-            kept[digest] = view.rewards[digest] = column
-    rewards = np.full((len(view.peers), len(digests)), np.nan)
+        if digest not in cached:
+            by_key = read.get(digest, {})
+            column = None
+            if not by_key.keys().isdisjoint(peers.keys):
+                column = np.array([by_key.get(key, np.nan) for key in peers.keys])
+            cached[digest] = peers.rewards[digest] = column
+    rewards = np.full((len(peers.keys), len(digests)), np.nan)
     known = False
-    for place, digest in enumerate(digests):
-        if (column := kept[digest]) is not None:
-            rewards[:, place] = column
+    for position, digest in enumerate(digests):
+        if (column := cached[digest]) is not None:
+            rewards[:, position] = column
             known = True
-    return PeerEvidence(view.correction, rewards) if known else None
+    return PeerEvidence(peers.correction, rewards) if known else None
 
 
-def _fitted(known: Known, peers: Sequence[Peer], earned: PeerRewards) -> Correction | None:
-    prompts, columns = np.unique(known.prompts, return_inverse=True)
+def _fit_correction(
+    evidence: ContextEvidence, peers: Sequence[Peer], peer_rewards: PeerRewards
+) -> PeerCorrection | None:
+    """Lay out the rewards of peers by context row, and fit the correction."""
+    prompts, columns = np.unique(evidence.prompts, return_inverse=True)
     keys = np.array([peer.key for peer in peers])
     order = np.argsort(keys)
     by_prompt = np.full((len(peers), len(prompts)), np.nan)
-    places = order[np.searchsorted(keys, earned.policies, sorter=order)]
-    by_prompt[places, np.searchsorted(prompts, earned.prompts)] = earned.rewards
+    rows = order[np.searchsorted(keys, peer_rewards.policies, sorter=order)]
+    by_prompt[rows, np.searchsorted(prompts, peer_rewards.prompts)] = peer_rewards.rewards
     means = [(peer.reward_sum + 1.0) / (peer.outcomes + 2.0) for peer in peers]
-    return correction(known, by_prompt[:, columns], np.array(means))
+    return fit_to_context(evidence, by_prompt[:, columns], np.array(means))

@@ -1,65 +1,50 @@
-"""Contexts as estimators have read them: kept, and read again when they have grown."""
+"""Contexts as estimators have read them: cached, and fitted again when they have grown."""
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any
+from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-from vzero_server.decisions.ranking import Label
 from vzero_server.engine.context.single_flight import Job, SingleFlight
 from vzero_server.engine.context.window import ContextWindow, Summary
 from vzero_server.engine.context.window_cache import WindowCache
-from vzero_server.engine.estimators.base import Estimator
+from vzero_server.engine.estimators.base import Estimator, FittedContext
 from vzero_server.observability.metrics import Metrics
 from vzero_server.storage.records import PolicyVersion
 
 logger = logging.getLogger(__name__)
 
-# Is told that an estimator begins to read a window of a policy.
-Opened = Callable[[int, Estimator, ContextWindow], None]
-
-# What a kept context costs beside its numbers.
+# Memory of a cached context beside its numbers, in bytes.
 _ENTRY_BYTES = 1000
-# Reading a context of fewer rows, or one that takes less time than this, in s, is simply
-# done again.
-_FEW, _CHEAP = 128, 0.02
-# A context that takes t to read is read again after 5 t at the earliest, in the background,
-# and not answered from after 10 t: under a stream of updates it costs a fifth of a core. On a
-# busy machine reading takes longer than t; then it is answered from until 40 t, not to make
-# callers wait for what comes soon.
-_REFRESH_AFTER, _STALE_AFTER, _STALE_WHILE_READ = 5.0, 10.0, 40.0
-
-
-class EstimatorName(StrEnum):
-    """Names callers ask for."""
-
-    AUTO = "AUTO"
-    ICL = "ICL"
-    KNN = "KNN"
-    TABPFN = "TABPFN"
+# A context of fewer rows, or one that is fitted in less time (in s), is always fitted again.
+_FEW_ROWS, _CHEAP_SECONDS = 128, 0.02
+# A context that takes t to fit is fitted again after 5 t at the earliest, in the background, and
+# not used after 10 t: under a stream of updates that costs a fifth of a core. On a busy machine
+# fitting takes longer than t; the context is then used until 40 t, so that callers need not wait.
+_REFRESH_AFTER, _STALE_AFTER, _STALE_WHILE_FITTING = 5.0, 10.0, 40.0
 
 
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class CachedContext:
-    """A context an estimator has read.
+    """A context that an estimator has read.
 
     Attributes:
-        context: What it made of it.
-        estimator: Who can answer from it.
+        policy: The policy, at the version for which the context was asked.
+        fitted: What the estimator made of it.
+        estimator: The estimator, which can predict from it.
         summary: The outcomes it rests on.
-        read_at: When, on the monotonic clock.
-        seconds: Processor time that took.
+        fitted_at: When it was fitted, on the monotonic clock.
+        seconds: Processor time of the fit.
     """
 
-    context: Any
+    policy: PolicyVersion
+    fitted: FittedContext
     estimator: Estimator
     summary: Summary
-    read_at: float
+    fitted_at: float
     seconds: float
 
 
@@ -67,24 +52,23 @@ class CachedContext:
 class _Key:
     policy: int
     as_of_step: int | None
-    estimator: EstimatorName
-    label: Label | None
+    estimator: str
 
 
 class ContextCache:
-    """The encoded contexts of recently asked policies, bounded by bytes.
+    """The fitted contexts of recently used policies, bounded by bytes.
 
-    An answer rests on the newest version of a policy's log, with one exception: a context
-    that is slow to read and grows all the time is answered from as it was up to ten times
-    as long ago as it takes to read it, or forty times while it is being read. A caller that
-    must see its own outcomes names their version, and waits.
+    A context reflects the newest version of its policy's log, with one exception: a context that
+    is slow to fit and grows all the time is used for up to ten times the time its fit takes, or
+    forty times while it is being fitted again. A caller that must see its own outcomes passes
+    ``min_version``, and waits.
     """
 
     def __init__(
         self,
         windows: WindowCache,
-        estimators: Mapping[EstimatorName, Estimator],
-        prior: Estimator,
+        estimators: Mapping[str, Estimator],
+        small: Estimator,
         *,
         min_rows: int,
         max_bytes: int,
@@ -95,151 +79,148 @@ class ContextCache:
 
         Args:
             windows: The outcomes to read.
-            estimators: Who reads them.
-            prior: Who reads those of fewer than ``min_rows`` rows.
-            min_rows: See ``prior``.
-            max_bytes: Most memory of all that is kept.
-            worker: Runs what takes longer than the event loop may halt.
-            metrics: Where it is counted.
+            estimators: The estimators, by name.
+            small: Reads contexts of fewer than ``min_rows`` rows.
+            min_rows: See ``small``.
+            max_bytes: Most memory of all cached contexts.
+            worker: Runs what takes too long for the event loop.
+            metrics: Counts hits and misses.
         """
         self._windows = windows
         self._estimators = estimators
-        self._prior = prior
+        self._small = small
         self._min_rows = min_rows
         self._warned = False
-        self._kept: LRUCache[_Key, CachedContext] = LRUCache(max_bytes, getsizeof=_cost)
-        self._reading: SingleFlight[_Key, CachedContext] = SingleFlight(worker)
+        self._cached: LRUCache[_Key, CachedContext] = LRUCache(max_bytes, getsizeof=_cost)
+        self._fitting: SingleFlight[_Key, CachedContext] = SingleFlight(worker)
         self._metrics = metrics or Metrics()
-        self._metrics.read(
-            "encoded_bytes", "Memory of contexts as estimators read them.", lambda: self.nbytes
-        )
-        self._metrics.read("contexts_resident", "Contexts as estimators read them.", self.__len__)
+        self._metrics.read("context_bytes", "Memory of fitted contexts.", lambda: self.nbytes)
+        self._metrics.read("contexts_resident", "Fitted contexts in memory.", self.__len__)
 
     def __len__(self) -> int:
-        """Contexts in memory."""
-        return len(self._kept)
+        """Return the number of contexts in memory."""
+        return len(self._cached)
 
     @property
     def nbytes(self) -> int:
-        """Memory they take."""
-        return int(self._kept.currsize)
+        """Memory they take, in bytes."""
+        return int(self._cached.currsize)
 
-    async def get(
+    def ready(
         self,
-        policy_id: str,
-        head: PolicyVersion,
-        as_of_step: int | None,
-        name: EstimatorName,
+        policy: PolicyVersion,
+        estimator: str,
+        *,
+        as_of_step: int | None = None,
         min_version: int | None = None,
-        label: Label | None = None,
-        opened: Opened | None = None,
-    ) -> CachedContext:
-        """The context of a policy, read by an estimator.
+    ) -> CachedContext | None:
+        """Return the cached context, if it may be used; fit it again in the background if due.
 
         Args:
-            policy_id: The policy.
-            head: Its key, and the newest version of its log.
+            policy: The policy, at its newest version.
+            estimator: Name of the estimator.
             as_of_step: Only outcomes whose step is set and at most this.
-            name: The estimator.
-            min_version: What the context must have at least.
-            label: What the estimator reads instead of the rewards.
-            opened: Told when the estimator begins to read, unless it has begun for another caller.
+            min_version: Version that the context must have at least.
+        """
+        key = _Key(policy.key, as_of_step, estimator)
+        cached = self._cached.get(key)
+        if cached is None:
+            return None
+        if cached.summary.version < policy.version:
+            most = _STALE_WHILE_FITTING if key in self._fitting else _STALE_AFTER
+            age = _age(cached)
+            if not _may_be_stale(cached, min_version) or age >= most:
+                return None
+            if age > _REFRESH_AFTER:
+                self._refresh(key, policy)
+        self._metrics.contexts.hit(1)
+        return cached
+
+    async def window(
+        self, policy: PolicyVersion, estimator: str, *, as_of_step: int | None = None
+    ) -> ContextWindow:
+        """Return the window that ``fit`` reads.
 
         Raises:
             UnknownPolicyError: The policy was deleted in the meantime.
             OverloadedError: Its prompts must be embedded and the queue is full.
         """
-        key = _Key(head.key, as_of_step, name, label)
+        self._metrics.contexts.miss(1)
+        rows_needed = self._estimators[estimator].rows_needed
+        return await self._windows.get(policy, as_of_step, rows_needed)
 
-        async def read(job: Job[CachedContext]) -> CachedContext:
-            depth = self._estimators[name].depth
-            window = await self._windows.get(policy_id, head, as_of_step, depth)
-            if opened:
-                opened(head.key, self._reader(window, name), window)
-            encoded = await job.run(self._encode, window, name, label)
-            if _cost(encoded) <= self._kept.maxsize:
-                self._kept[key] = encoded
-            elif not self._warned:
-                self._warned = True
-                logger.warning(
-                    "a context of %d MB is not kept, and read again for every call: "
-                    "encoded_cache_bytes is %d MB",
-                    _cost(encoded) >> 20,
-                    int(self._kept.maxsize) >> 20,
-                )
-            return encoded
-
-        kept = self._usable(key, head, min_version)
-        if kept is not None:
-            if _is_due(kept, head):
-                self._reading.refresh(key, read)
-            self._metrics.encoded.hit(1)
-            return kept
-        self._metrics.encoded.miss(1)
-        while True:
-            encoded = await self._reading.get(key, read)
-            if encoded.summary.version >= head.version:
-                return encoded
-
-    def peek(
+    async def fit(
         self,
-        head: PolicyVersion,
-        as_of_step: int | None,
-        name: EstimatorName,
-        min_version: int | None = None,
-        label: Label | None = None,
-    ) -> CachedContext | None:
-        """The context that ``get`` would answer with at once, and not read again; else None."""
-        kept = self._usable(_Key(head.key, as_of_step, name, label), head, min_version)
-        if kept is None or _is_due(kept, head):
-            return None
-        self._metrics.encoded.hit(1)
-        return kept
+        policy: PolicyVersion,
+        estimator: str,
+        window: ContextWindow,
+        *,
+        as_of_step: int | None = None,
+    ) -> CachedContext:
+        """Fit a window and cache the result; joins a fit of the same context that is running."""
+        key = _Key(policy.key, as_of_step, estimator)
 
-    def _usable(
-        self, key: _Key, head: PolicyVersion, min_version: int | None
-    ) -> CachedContext | None:
-        """What is kept, if it may be answered from."""
-        kept = self._kept.get(key)
-        if kept is None or kept.summary.version >= head.version:
-            return kept
-        most = _STALE_WHILE_READ if key in self._reading else _STALE_AFTER
-        return kept if _may_be_stale(kept, min_version) and _age(kept) < most else None
+        async def fit(job: Job[CachedContext]) -> CachedContext:
+            return await self._fit(job, key, policy, window)
+
+        while True:
+            cached = await self._fitting.get(key, fit)
+            # A running fit may have begun before the newest outcomes were appended.
+            if cached.summary.version >= policy.version:
+                return cached
+
+    def reader(self, window: ContextWindow, estimator: str) -> Estimator:
+        """Return the estimator that reads a window: another one if it has too few rows."""
+        return self._small if len(window) < self._min_rows else self._estimators[estimator]
 
     def drop(self) -> None:
-        """Forget all contexts, to make room; whoever answers from one keeps it until done."""
-        self._kept.clear()
+        """Drop all contexts to free memory; callers that use one keep it until they are done."""
+        self._cached.clear()
 
-    def _reader(self, window: ContextWindow, name: EstimatorName) -> Estimator:
-        return self._prior if len(window) < self._min_rows else self._estimators[name]
+    def _refresh(self, key: _Key, policy: PolicyVersion) -> None:
+        async def refresh(job: Job[CachedContext]) -> CachedContext:
+            rows_needed = self._estimators[key.estimator].rows_needed
+            window = await self._windows.get(policy, key.as_of_step, rows_needed)
+            return await self._fit(job, key, policy, window)
 
-    def _encode(
-        self, window: ContextWindow, name: EstimatorName, label: Label | None
+        self._fitting.refresh(key, refresh)
+
+    async def _fit(
+        self, job: Job[CachedContext], key: _Key, policy: PolicyVersion, window: ContextWindow
     ) -> CachedContext:
-        if label is not None:
-            window = replace(window, rewards=label.scale * window.rewards + label.shift)
-        estimator = self._reader(window, name)
-        # Not by the clock: on a busy machine that says how long others took.
-        began = time.thread_time()
-        context = estimator.encode(window)
-        seconds = max(time.thread_time() - began, 1e-6)
-        return CachedContext(context, estimator, window.summary, time.monotonic(), seconds)
+        context = await job.run(fit_context, policy, self.reader(window, key.estimator), window)
+        if _cost(context) <= self._cached.maxsize:
+            self._cached[key] = context
+        elif not self._warned:
+            self._warned = True
+            logger.warning(
+                "a context of %d MB is fitted again for every call: context_cache_bytes is %d MB",
+                _cost(context) >> 20,
+                int(self._cached.maxsize) >> 20,
+            )
+        return context
 
 
-def _age(kept: CachedContext) -> float:
-    """How long ago it was read, in the time that took."""
-    return (time.monotonic() - kept.read_at) / kept.seconds
+def fit_context(
+    policy: PolicyVersion, estimator: Estimator, window: ContextWindow
+) -> CachedContext:
+    """Fit a window, and measure the processor time of the fit; runs on a worker thread."""
+    # Not wall time, which on a busy machine tells how long other threads took.
+    began = time.thread_time()
+    fitted = estimator.fit(window)
+    seconds = max(time.thread_time() - began, 1e-6)
+    return CachedContext(policy, fitted, estimator, window.summary, time.monotonic(), seconds)
 
 
-def _is_due(kept: CachedContext, head: PolicyVersion) -> bool:
-    """Whether it is to be read again in the background."""
-    return kept.summary.version < head.version and _age(kept) > _REFRESH_AFTER
+def _age(cached: CachedContext) -> float:
+    """Time since the fit, in multiples of the time it took."""
+    return (time.monotonic() - cached.fitted_at) / cached.seconds
 
 
-def _may_be_stale(kept: CachedContext, min_version: int | None) -> bool:
-    slow = kept.seconds > _CHEAP and kept.summary.rows >= _FEW
-    return slow and (min_version is None or kept.summary.version >= min_version)
+def _may_be_stale(cached: CachedContext, min_version: int | None) -> bool:
+    slow = cached.seconds > _CHEAP_SECONDS and cached.summary.rows >= _FEW_ROWS
+    return slow and (min_version is None or cached.summary.version >= min_version)
 
 
-def _cost(encoded: CachedContext) -> int:
-    return int(encoded.context.nbytes) + _ENTRY_BYTES
+def _cost(context: CachedContext) -> int:
+    return int(context.fitted.nbytes) + _ENTRY_BYTES

@@ -1,4 +1,4 @@
-"""Work that several callers wait for together."""
+"""Jobs by key that several callers wait for together."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
@@ -12,11 +12,11 @@ R = TypeVar("R")
 
 
 class Job(Generic[T]):
-    """Something under way, and how many wait for it.
+    """A running job, and the number of its waiters.
 
     Attributes:
-        dropped: It will not be finished.
-        task: Makes it.
+        dropped: The job will not finish.
+        task: Runs the job.
     """
 
     def __init__(self, worker: Executor, *, background: bool) -> None:
@@ -30,14 +30,14 @@ class Job(Generic[T]):
 
     @property
     def wanted(self) -> bool:
-        """Whether it serves anyone."""
+        """Whether a caller waits for the job, or it runs in the background."""
         return self._background or self._waiters > 0
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function on the worker, unless nobody wants the job by then.
+        """Call a function on the worker, unless all waiters have left.
 
         Raises:
-            CancelledError: All who waited for the job left before the function began.
+            CancelledError: All waiters left before the function began.
         """
         if not self.wanted:
             raise asyncio.CancelledError
@@ -45,46 +45,47 @@ class Job(Generic[T]):
         return await asyncio.wrap_future(self._queued)
 
     async def wait(self) -> T:
-        """The result."""
+        """Wait for the result."""
         self._waiters += 1
         try:
-            # Shielded: others may wait for it.
+            # Shielded, since other callers may wait for it.
             return await asyncio.shield(self.task)
         finally:
             self._waiters -= 1
             if self._queued is not None and not self.wanted:
-                # Of no effect on what has begun.
+                # Has no effect on a function that has begun.
                 self.dropped = self._queued.cancel()
 
 
 class SingleFlight(Generic[K, T]):
-    """Jobs by key: who asks for one that is under way waits for that.
+    """Runs one job per key at a time; callers of a running job wait for its result.
 
-    What has begun is finished, whoever leaves, since it is kept for who asks next. A job
-    that still waits for its thread when the last caller leaves is dropped.
+    A function that has begun runs to its end even if all callers leave, since its result is
+    cached for the next one. A job whose function still waits for a thread when the last caller
+    leaves is dropped.
 
     All methods belong to one event loop.
     """
 
     def __init__(self, worker: Executor) -> None:
-        """Run jobs on a worker."""
+        """Run the functions of jobs on a worker."""
         self._worker = worker
         self._jobs: dict[K, Job[T]] = {}
 
     def __len__(self) -> int:
-        """Jobs under way."""
+        """Return the number of running jobs."""
         return len(self._jobs)
 
     def __contains__(self, key: K) -> bool:
-        """Whether a job is under way."""
+        """Return whether a job is running."""
         return key in self._jobs
 
     async def get(self, key: K, make: Callable[[Job[T]], Coroutine[Any, Any, T]]) -> T:
-        """The result of a job.
+        """Return the result of a job.
 
         Args:
-            key: What it makes.
-            make: Makes it if that is not under way; is given the job.
+            key: Identifies the job.
+            make: Does the work, given the job; called unless the job is running.
         """
         job = self._jobs.get(key)
         if job is None or job.dropped:
@@ -92,7 +93,7 @@ class SingleFlight(Generic[K, T]):
         return await job.wait()
 
     def refresh(self, key: K, make: Callable[[Job[T]], Coroutine[Any, Any, T]]) -> None:
-        """Start a job for which nobody waits, unless it is under way."""
+        """Start a job in the background, unless it is running."""
         if key not in self._jobs:
             self._start(key, make, background=True)
 
@@ -101,17 +102,17 @@ class SingleFlight(Generic[K, T]):
     ) -> Job[T]:
         job: Job[T] = Job(self._worker, background=background)
         self._jobs[key] = job
-        job.task = asyncio.create_task(self._make(key, job, make))
-        # Nobody may wait for it.
-        job.task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        job.task = asyncio.create_task(self._run(key, job, make))
+        # Retrieves the exception, which no caller may be waiting for.
+        job.task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return job
 
-    async def _make(
+    async def _run(
         self, key: K, job: Job[T], make: Callable[[Job[T]], Coroutine[Any, Any, T]]
     ) -> T:
         try:
             return await make(job)
         finally:
-            # Before the task is done: whoever finds it here can wait for it.
+            # Before the task is done, so that every job found here can be waited for.
             if self._jobs.get(key) is job:
                 del self._jobs[key]

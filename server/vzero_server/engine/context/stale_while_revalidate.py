@@ -1,4 +1,4 @@
-"""What is read of policies for their contexts, and goes on to be used while it will do."""
+"""Results derived from contexts, used while newer ones are computed."""
 
 import asyncio
 import time
@@ -14,140 +14,142 @@ from vzero_server.engine.context.context_cache import CachedContext
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
-# Policies whose latest reading is kept, and how much longer a context may be than that of a
-# reading that is used for it.
-_POLICIES, _GROWN = 4096, 1.25
+# Policies whose newest result is kept.
+_POLICIES = 4096
+# A result is used for contexts of the same policy that are at most this much longer than its own.
+_GROWTH = 1.25
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[T]):
-    """What was read for a context of so many rows, and until when it will do for others."""
+class Result(Generic[T]):
+    """A result derived from a context of so many rows, and until when it serves other contexts."""
 
     value: T
     rows: int
-    good_until: float
+    fresh_until: float
 
     @property
-    def recent(self) -> bool:
-        """Whether it will still do."""
-        return time.monotonic() < self.good_until
+    def fresh(self) -> bool:
+        """Whether it may still serve other contexts."""
+        return time.monotonic() < self.fresh_until
 
 
 class StaleWhileRevalidateCache(Generic[K, T]):
-    """One reading of a policy at a time, for whichever of its contexts is asked about.
+    """One result per policy at a time, for all of its contexts.
 
-    A context that grows all the time is not worth a reading for every chunk: that of an earlier
-    context, or one under way, will do while the context is about as long. It is repeated so
-    rarely that it costs a bounded share of a core, and whoever asks when it is time for that is
-    still answered with what there is. A context keeps the reading that was made for it, or was
-    recent when it was asked about, for as long as its owner finds that good.
+    A context that grows all the time is not worth a computation for every chunk: the result of an
+    earlier context, or one that is being computed, serves it while it is about as long. Results
+    are computed so rarely that they cost a bounded share of a core, and a caller that arrives when
+    a new one is due gets the old one. A context keeps the result that was computed for it, or was
+    fresh when it was first asked for, as long as the caller considers that valid.
 
     All methods belong to one event loop.
     """
 
-    def __init__(self, *, share: float, lasting: float = 0.0) -> None:
-        """Set up.
+    def __init__(self, *, share: float, lifetime: float = 0.0) -> None:
+        """Set up the cache.
 
         Args:
-            share: Of a core, what readings of one policy may cost; 0 if no context may be
-                answered with the reading of another.
-            lasting: Seconds for which a reading will do, beyond what its cost asks for.
+            share: Share of a core that the results of one policy may cost; 0 if no context may be
+                served with the result of another.
+            lifetime: Seconds for which a result is fresh, beyond what its cost demands.
         """
         self._share = share
-        self._lasting = lasting
-        self._own: WeakKeyDictionary[CachedContext, asyncio.Task[Reading[T]]] = WeakKeyDictionary()
-        self._latest: LRUCache[K, asyncio.Task[Reading[T]]] = LRUCache(_POLICIES)
-        self._refreshing: dict[K, asyncio.Task[Reading[T]]] = {}
+        self._lifetime = lifetime
+        self._by_context: WeakKeyDictionary[CachedContext, asyncio.Task[Result[T]]] = (
+            WeakKeyDictionary()
+        )
+        self._newest: LRUCache[K, asyncio.Task[Result[T]]] = LRUCache(_POLICIES)
+        self._refreshing: dict[K, asyncio.Task[Result[T]]] = {}
 
-    def peek(self, encoded: CachedContext) -> Reading[T] | None:
-        """The reading a context was answered with, if there is one."""
-        task = self._own.get(encoded)
+    def peek(self, context: CachedContext) -> Result[T] | None:
+        """Return the result that a context was served with, if there is one."""
+        task = self._by_context.get(context)
         return task.result() if task is not None and _succeeded(task) else None
 
-    def stands_in(self, key: K, rows: int) -> bool:
-        """Whether a context of so many rows could be answered with what was read already."""
-        task = self._latest.get(key)
+    def covers(self, key: K, rows: int) -> bool:
+        """Return whether a context of so many rows would be served with an existing result."""
+        task = self._newest.get(key)
         if task is None or not self._share:
             return False
         if not task.done():
             return True
-        if not _succeeded(task):
-            return False
-        return rows <= _GROWN * task.result().rows
+        return _succeeded(task) and rows <= _GROWTH * task.result().rows
 
     async def get(
         self,
         key: K,
-        encoded: CachedContext,
+        context: CachedContext,
         rows: int,
-        read: Callable[[], Coroutine[Any, Any, T]],
+        compute: Callable[[], Coroutine[Any, Any, T]],
         *,
-        good: Callable[[Reading[T]], bool] | None = None,
+        valid: Callable[[Result[T]], bool] | None = None,
         patience: float | None = None,
     ) -> T | None:
-        """What was read for a context, or will do for it.
+        """Return the result for a context.
 
         Args:
             key: The policy.
-            encoded: The context.
+            context: The context.
             rows: Its length.
-            read: Reads it, if nothing will do.
-            good: Whether a reading may be used at all; all may, by default.
+            compute: Computes the result, if no existing one serves the context.
+            valid: Whether a result may be used at all; by default every one may.
             patience: Seconds to wait; by default as long as it takes.
 
         Returns:
-            None if it took longer than that, and goes on: later calls find it.
+            None if the result takes longer than ``patience``; it is computed nevertheless, and
+            later calls find it.
         """
-        task = self._own.get(encoded)
-        if task is None and self.stands_in(key, rows):
-            task = self._latest[key]
-            if _usable(task, good) and not task.result().recent:
-                self._refresh(key, rows, read)
-                # The context is not bound to it: later calls find the other.
+        task = self._by_context.get(context)
+        if task is None and self.covers(key, rows):
+            task = self._newest[key]
+            if _usable(task, valid) and not task.result().fresh:
+                self._refresh(key, rows, compute)
+                # The context is not bound to this result: later calls find the newer one.
                 return task.result().value
-        if task is None or (task.done() and not _usable(task, good)):
-            task = self._latest[key] = self._started(rows, read)
-        self._own[encoded] = task
+        if task is None or (task.done() and not _usable(task, valid)):
+            task = self._newest[key] = self._start(rows, compute)
+        self._by_context[context] = task
         if patience is not None and not task.done():
             await asyncio.wait([task], timeout=patience)
             return task.result().value if task.done() else None
         if task.done():
             return task.result().value
-        # Shielded: others may wait for the same reading.
+        # Shielded, since other callers may wait for the same result.
         return (await asyncio.shield(task)).value
 
-    def _refresh(self, key: K, rows: int, read: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        """Start a reading that takes the place of the latest when it is done."""
+    def _refresh(self, key: K, rows: int, compute: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        """Compute a result that replaces the newest one when it is done."""
         if key in self._refreshing:
             return
 
-        def refreshed(task: "asyncio.Task[Reading[T]]") -> None:
+        def replace_newest(task: "asyncio.Task[Result[T]]") -> None:
             del self._refreshing[key]
             if _succeeded(task):
-                self._latest[key] = task
+                self._newest[key] = task
 
-        task = self._refreshing[key] = self._started(rows, read)
-        task.add_done_callback(refreshed)
+        task = self._refreshing[key] = self._start(rows, compute)
+        task.add_done_callback(replace_newest)
 
-    def _started(
-        self, rows: int, read: Callable[[], Coroutine[Any, Any, T]]
-    ) -> "asyncio.Task[Reading[T]]":
-        task = asyncio.create_task(self._read(rows, read))
-        # Whoever waits for it may have gone.
+    def _start(
+        self, rows: int, compute: Callable[[], Coroutine[Any, Any, T]]
+    ) -> "asyncio.Task[Result[T]]":
+        task = asyncio.create_task(self._compute(rows, compute))
+        # Retrieves the exception, which no caller may be waiting for.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
 
-    async def _read(self, rows: int, read: Callable[[], Coroutine[Any, Any, T]]) -> Reading[T]:
+    async def _compute(self, rows: int, compute: Callable[[], Coroutine[Any, Any, T]]) -> Result[T]:
         began = time.monotonic()
-        value = await read()
-        now = time.monotonic()
-        cost = (now - began) / self._share if self._share else 0.0
-        return Reading(value, rows, now + self._lasting + cost)
+        value = await compute()
+        ended = time.monotonic()
+        cost = (ended - began) / self._share if self._share else 0.0
+        return Result(value, rows, ended + self._lifetime + cost)
 
 
-def _succeeded(task: "asyncio.Task[Reading[T]]") -> bool:
+def _succeeded(task: "asyncio.Task[Result[T]]") -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
-def _usable(task: "asyncio.Task[Reading[T]]", good: Callable[[Reading[T]], bool] | None) -> bool:
-    return _succeeded(task) and (good is None or good(task.result()))
+def _usable(task: "asyncio.Task[Result[T]]", valid: Callable[[Result[T]], bool] | None) -> bool:
+    return _succeeded(task) and (valid is None or valid(task.result()))

@@ -1,6 +1,6 @@
-"""The outcomes an estimate conditions on: a policy's newest, with their embeddings."""
+"""The context window: a policy's newest outcomes, with the embeddings of their prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -18,13 +18,14 @@ Number = TypeVar("Number", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a caller is told of the outcomes behind a value.
+    """The outcomes behind a value, as they are reported to callers.
 
     Attributes:
         version: Version of the policy's log.
         rows: Outcomes in the window.
-        newest_step: Highest step among them, None if none names one.
-        newest_observed_at: When the newest was observed, None if there is none.
+        newest_step: Highest step among them; None if no outcome names one.
+        newest_observed_at: When the newest was observed, in seconds since the epoch; None if the
+            window is empty.
     """
 
     version: int
@@ -35,19 +36,19 @@ class Summary:
 
 @dataclass(frozen=True, eq=False)
 class ContextWindow:
-    """An immutable FIFO window over one policy's outcomes, oldest first.
+    """The newest n outcomes of a policy at one version; immutable.
 
-    A newer version is a new window (``extended``), so that whoever still computes with
-    the old one is not disturbed, and what was derived from a window stays true of it.
+    A newer version is a new window (``extended``), so that computations on the old one are not
+    disturbed, and everything derived from a window stays valid.
 
-    What is known of prompts is much more than all the rest, and may be there of the newest
-    rows alone: m of n.
+    Embeddings and features take most of the memory, and may be kept for the newest m rows only.
 
     Attributes:
         version: Version of the policy's log that the window reflects.
         index: Exact Euclidean index that holds the embeddings of prompts, ``[m, d]``.
-        features: What else is known of the prompts, opaque here, ``[m, f]``.
-        prompts: Keys of the prompts in the log, ``[n]``.
+        features: What estimators keep of prompts beside the embeddings, by the name of the
+            estimator, ``[m, f]`` each.
+        prompts: Keys of the prompts in the log, ``[n]``, oldest row first.
         rewards: ``[n]``, in [0, 1].
         rollouts: Attempts behind each reward, ``[n]``.
         steps: Step of each outcome, -1 where none was named, ``[n]``.
@@ -56,7 +57,7 @@ class ContextWindow:
 
     version: int
     index: faiss.IndexFlatL2
-    features: Features
+    features: Mapping[str, Features]
     prompts: IntArray
     rewards: Float32Array
     rollouts: IntArray
@@ -64,12 +65,12 @@ class ContextWindow:
     observed_at: FloatArray
 
     @classmethod
-    def empty(cls, dimension: int, columns: int = 0) -> "ContextWindow":
-        """A window before any outcome, for embeddings and features of so many columns."""
+    def empty(cls, dimension: int) -> "ContextWindow":
+        """Return a window before any outcome, for embeddings of so many columns."""
         return cls(
             version=0,
             index=faiss.IndexFlatL2(dimension),
-            features=np.empty((0, columns), np.float16),
+            features={},
             prompts=np.empty(0, np.int64),
             rewards=np.empty(0, np.float32),
             rollouts=np.empty(0, np.int64),
@@ -81,14 +82,14 @@ class ContextWindow:
         return len(self.rewards)
 
     @property
-    def depth(self) -> int:
-        """Of how many rows, the newest, the prompts are known: m."""
-        return len(self.features)
+    def embedded_rows(self) -> int:
+        """Number of newest rows that have embeddings and features: m."""
+        return int(self.index.ntotal)
 
     @property
     def embeddings(self) -> Float32Array:
         """The embeddings, ``[m, d]``: a view that must not outlive the window."""
-        rows, columns = self.depth, self.index.d
+        rows, columns = self.embedded_rows, self.index.d
         if not rows:
             return np.empty((0, columns), np.float32)
         flat: Float32Array = faiss.rev_swig_ptr(self.index.get_xb(), rows * columns)
@@ -96,23 +97,24 @@ class ContextWindow:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
-        columns: int = 4 * self.index.d + 2 * self.features.shape[1]
-        return self.depth * columns + len(self) * (4 + 4 * 8)
+        """Memory it takes, in bytes."""
+        embeddings: int = 4 * self.embedded_rows * self.index.d
+        features = sum(features.nbytes for features in self.features.values())
+        return embeddings + features + len(self) * (4 + 4 * 8)
 
     @cached_property
     def ages(self) -> IntArray:
-        """How old each outcome is, in rows, ``[n]``; see ``ages_of``."""
+        """Age of each outcome, in outcomes of later steps, ``[n]``; see ``ages_of``."""
         return ages_of(self.steps)
 
     @cached_property
     def summary(self) -> Summary:
-        """What a caller is told of it."""
-        newest = int(self.steps.max(initial=-1))
+        """The window as it is reported to callers."""
+        newest_step = int(self.steps.max(initial=-1))
         return Summary(
             version=self.version,
             rows=len(self),
-            newest_step=None if newest < 0 else newest,
+            newest_step=None if newest_step < 0 else newest_step,
             newest_observed_at=float(self.observed_at.max()) if len(self) else None,
         )
 
@@ -122,34 +124,37 @@ class ContextWindow:
         rows: Sequence[Row],
         embeddings: Float32Array,
         limit: int,
-        features: Features | None = None,
-        depth: int | None = None,
+        features: Mapping[str, Features] | None = None,
+        embedded_rows: int | None = None,
     ) -> "ContextWindow":
-        """The window after further rows, the oldest beyond ``limit`` dropped.
+        """Return the window after further rows, the oldest beyond ``limit`` dropped.
 
         Args:
             version: The version that ``rows`` lead up to.
             rows: The further rows, oldest first.
-            embeddings: Embeddings of the prompts of all of them, or of the newest: ``[k, d]``.
+            embeddings: Of the prompts of all of these rows, or of the newest k: ``[k, d]``.
             limit: Most rows of the new window.
-            features: Features of the same prompts, ``[k, f]``; None where f is 0.
-            depth: Most rows whose prompts are known in the new window; ``limit`` by default.
+            features: Features of the same k prompts, ``[k, f]`` each, by estimator; the same
+                estimators in every call.
+            embedded_rows: Most rows of the new window that have embeddings; ``limit`` by default.
         """
         drop = max(0, len(self) + len(rows) - limit)
-        depth = limit if depth is None else min(depth, limit)
+        most = limit if embedded_rows is None else min(embedded_rows, limit)
+        # The embedded rows are the newest ones, without a gap: old ones are kept only if all
+        # further rows are embedded.
+        room = max(0, most - len(embeddings)) if len(embeddings) == len(rows) else 0
+        start, stop = max(0, self.embedded_rows - room), max(0, len(embeddings) - most)
         index = faiss.IndexFlatL2(self.index.d)
-        if features is None:
-            features = np.empty((len(embeddings), 0), np.float16)
-        # Known rows have no gap between them.
-        known = max(0, depth - len(embeddings)) if len(embeddings) == len(rows) else 0
-        start, stop = max(0, self.depth - known), max(0, len(embeddings) - depth)
-        kept = [self.embeddings[start:], embeddings[stop:].astype(np.float32, copy=False)]
-        index.add(np.concatenate(kept))
+        added = embeddings[stop:].astype(np.float32, copy=False)
+        index.add(np.concatenate([self.embeddings[start:], added]))
         steps = [-1 if row.step is None else row.step for row in rows]
         return ContextWindow(
             version=version,
             index=index,
-            features=np.concatenate([self.features[start:], features[stop:]]),
+            features={
+                name: _appended(self.features.get(name), start, further[stop:])
+                for name, further in (features or {}).items()
+            },
             prompts=_joined(self.prompts, [row.prompt_key for row in rows], drop),
             rewards=_joined(self.rewards, [row.reward for row in rows], drop),
             rollouts=_joined(self.rollouts, [row.rollouts for row in rows], drop),
@@ -158,17 +163,24 @@ class ContextWindow:
         )
 
     def nearest(self, queries: Float32Array, k: int) -> IntArray:
-        """Positions of the nearest rows by Euclidean distance, of those whose prompts are known.
+        """Return the positions of the nearest embedded rows by Euclidean distance.
 
         Args:
             queries: ``[q, d]``.
-            k: Neighbours wanted, at most ``depth``.
+            k: Number of neighbours, at most ``embedded_rows``.
 
         Returns:
             ``[q, k]``, nearest first.
         """
         _, positions = self.index.search(np.ascontiguousarray(queries, np.float32), k)
-        return np.asarray(positions, np.int64) + (len(self) - self.depth)
+        return np.asarray(positions, np.int64) + (len(self) - self.embedded_rows)
+
+
+def _appended(kept: Features | None, start: int, further: Features) -> Features:
+    """Features of the rows from ``start`` on, with those of further rows."""
+    if kept is None:
+        return further
+    return np.concatenate([kept[start:], further])
 
 
 def _joined(old: npt.NDArray[Number], new: Sequence[float], drop: int) -> npt.NDArray[Number]:

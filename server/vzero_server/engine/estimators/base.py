@@ -1,45 +1,98 @@
-"""What every estimator does, in the two steps the engine schedules."""
+"""The protocol of estimators: fit a context once, then predict from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Flag, auto
 from typing import Any, Protocol
 
 from vzero_server.engine.context.window import ContextWindow
 from vzero_server.types import Features
-from vzero_server.values.values import Values
+from vzero_server.values.beta import Values
+from vzero_server.values.evidence import ContextEvidence
+
+
+class Correction(Flag):
+    """Corrections that estimates of an estimator get."""
+
+    NONE = 0
+    PEERS = auto()
+    """By rewards of other policies on the same prompts; needs evidence."""
+    FLEET = auto()
+    """By the other policies of a ranking; needs evidence."""
+    HISTORY = auto()
+    """By the policy's past outcomes on the same prompts; fitted to evidence if there is any."""
+
+
+class FittedContext(Protocol):
+    """A context as an estimator has read it: what ``predict`` needs of it, kept between calls."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it takes, in bytes."""
+
+    @property
+    def basis(self) -> str:
+        """Name of the estimator, or ``PRIOR`` if it had too few rows to tell prompts apart."""
+
+    @property
+    def evidence(self) -> ContextEvidence | None:
+        """What corrections are fitted to; None if the estimator offers none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Query:
     """Some prompts under one context.
 
     Attributes:
-        context: What ``Estimator.encode`` made of it.
-        queries: Feature vectors of the prompts, ``[m, columns]``, m at least 1.
-        hearsay: What other policies say of the prompts, if anything.
+        context: What ``Estimator.fit`` made of the context. Its class is known to the estimator
+            alone.
+        features: Feature vectors of the prompts, ``[m, columns]``, m at least 1.
     """
 
     context: Any
-    queries: Features
-    hearsay: Any = None
+    features: Features
+
+    def __len__(self) -> int:
+        return len(self.features)
 
 
 class Estimator(Protocol):
-    """Computes values; both steps run on worker threads, each on its own, unless quick.
+    """Computes values in two steps, which run on worker threads.
 
     Attributes:
-        depth: Of how many rows of a window, the newest, it must know the prompts; None for all.
+        name: Under which callers ask for it; lower case.
+        corrections: What its estimates are corrected by.
+        rows_needed: Number of newest rows of a window whose features it reads; None for all.
     """
 
     @property
-    def depth(self) -> int | None:
+    def name(self) -> str:
         """See the class."""
 
-    def encode(self, window: ContextWindow) -> Any:  # noqa: ANN401
-        """Read a context once; the result is kept, and its ``nbytes`` are counted."""
+    @property
+    def corrections(self) -> Correction:
+        """See the class."""
 
-    def predict(self, questions: Sequence[Question]) -> list[Values]:
-        """Answer questions about any contexts together, one ``Values`` each, in order."""
+    @property
+    def rows_needed(self) -> int | None:
+        """See the class."""
 
-    def quick(self, question: Question) -> bool:
-        """Whether an answer takes about a millisecond at most: less than waking a thread may."""
+    def window_features(self, features: Features) -> Features | None:
+        """Return what a window keeps of prompts for this estimator, beside their embeddings.
+
+        Args:
+            features: Columns of feature vectors behind the embedding, ``[n, columns]``.
+
+        Returns:
+            ``[n, kept columns]``, found again under its name in ``ContextWindow.features``; None
+            if the estimator reads embeddings alone.
+        """
+
+    def fit(self, window: ContextWindow) -> FittedContext:
+        """Read a context; the result is cached by its ``nbytes``."""
+
+    def predict(self, queries: Sequence[Query]) -> list[Values]:
+        """Answer queries about any contexts together, one ``Values`` each, in order."""
+
+    def runs_inline(self, query: Query) -> bool:
+        """Whether a prediction is cheap enough for the event loop: about a millisecond at most."""

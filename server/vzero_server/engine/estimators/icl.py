@@ -1,353 +1,228 @@
-"""The compact in-context head, from windows to values."""
+"""The compact in-context head as an estimator."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from scipy.special import expit
 
 from vzero_server.engine.context.window import ContextWindow
-from vzero_server.engine.estimators.base import Question
+from vzero_server.engine.estimators.base import Correction, Query
+from vzero_server.engine.estimators.grouping import QueryGroup, batches, grouped
 from vzero_server.engine.estimators.prior import PRIOR_SAMPLE_SIZE
-from vzero_server.engine.estimators.selection import Selection, select
+from vzero_server.engine.estimators.registry import EstimatorEntry, LoadContext, register
 from vzero_server.model.head_state import HeadState
 from vzero_server.model.in_context_head import InContextHead
 from vzero_server.model.torchscript import TensorFunction, Tensors, trace
 from vzero_server.types import Features, FloatArray, IntArray
+from vzero_server.values.beta import PRIOR, Values
 from vzero_server.values.dispersion import concentration
-from vzero_server.values.peer_correction import (
-    PeerCorrection,
-    agreement,
-    corrected,
-    fit_peer_correction,
-)
-from vzero_server.values.values import Basis, Values
+from vzero_server.values.evidence import ContextEvidence
 
-# Entries of the largest kernel matrix of a batch of contexts, padding counted: more would
-# only leave the processor's caches.
-_BATCH_ENTRIES = 1 << 19
+NAME = "icl"
+
 # Queries up to which many contexts are not worth copying into one batch.
 _FEW_QUERIES = 8
-# Queries times context rows of a quick question.
-_QUICK_ENTRIES = 512
-# Contexts, their rows, and queries of each, to try the head with.
+# Queries times context rows up to which a prediction runs inline.
+_INLINE_ENTRIES = 512
+# Contexts, their rows, and queries of each, that the head is traced and checked with.
 _EXAMPLES = ((1, 5, 2), (3, 9, 1), (2, 0, 3), (1, 2, 4))
-# A success rate at the very edge has no Beta distribution.
-_EDGE = 1e-4
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A context the head has read.
+@dataclass(frozen=True)
+class HeadContext:
+    """A context that the head has read.
 
     Attributes:
-        encoded: By the head, a batch of one.
+        state: What the head made of it, a batch of one.
         prompts: Keys of the prompts it read, ``[N]``.
         rewards: Their rewards, ``[N]``.
-        rollouts: Attempts behind each, ``[N]``.
+        rollouts: Attempts behind each reward, ``[N]``.
         kappa: Concentration of success rates around values.
-        basis: What values are called.
+        basis: See ``FittedContext``.
     """
 
-    encoded: HeadState
+    state: HeadState
     prompts: IntArray
     rewards: FloatArray
     rollouts: IntArray
     kappa: float
-    basis: Basis
+    basis: str
 
     @property
     def nbytes(self) -> int:
-        """Memory it takes."""
-        return self.encoded.nbytes + 24 * len(self.prompts)
+        """Memory it takes, in bytes."""
+        return self.state.nbytes + 24 * len(self.prompts)
 
-    @property
-    def left_out(self) -> FloatArray:
-        """Logits of the context rows, each left out of the fit, ``[N]``."""
-        return self.encoded.loo_logits[0].double().cpu().numpy()
-
-
-@dataclass(frozen=True, slots=True)
-class Correction:
-    """What other policies add to the values of a context.
-
-    Attributes:
-        population: How they correct logits.
-        kappa: Concentration of success rates around corrected values.
-    """
-
-    population: PeerCorrection
-    kappa: float
+    @cached_property
+    def evidence(self) -> ContextEvidence:
+        """What corrections are fitted to."""
+        return ContextEvidence(
+            prompts=self.prompts,
+            rewards=self.rewards,
+            rollouts=self.rollouts,
+            loo_logits=loo_logits(self.state),
+            offset=float(self.state.offset[0]),
+            drift=float(self.state.drift[0]),
+            kappa=self.kappa,
+            kappa_fitted=self.basis != PRIOR,
+        )
 
 
 class InContext:
     """Values of the in-context head.
 
-    The interval holds the prompt's own success rate: how far the rates of the context's
-    prompts lie from what the head says of each when it is left out.
+    The interval is that of the prompt's own success rate: its width comes from how far the success
+    rates of the context's prompts lie from their leave-one-out predictions.
     """
 
+    name = NAME
+    corrections = Correction.PEERS | Correction.FLEET | Correction.HISTORY
+
     def __init__(
-        self,
-        head: InContextHead,
-        *,
-        rows: int = 512,
-        selection: Selection = Selection.RECENT,
-        min_rows: int = 8,
-        device: str = "cpu",
+        self, head: InContextHead, *, rows: int = 512, min_rows: int = 8, device: str = "cpu"
     ) -> None:
         """Take a head into service.
 
         Args:
             head: In evaluation mode; its weights are frozen.
-            rows: Most rows of a context it reads.
-            selection: Which, of a longer window.
-            min_rows: With fewer, values are called a prior: the head's own, shifted by the
-                little that is known.
+            rows: Most rows of a context that it reads: the newest.
+            min_rows: With fewer rows the basis of values is ``PRIOR``: the head's learned prior,
+                shifted by the rows there are.
             device: Torch device.
         """
         self._head = head.to(device).requires_grad_(False)
         self._program: TensorFunction = self._logits
         if device == "cpu":
             self._program = trace(self._logits, _examples(head), "the in-context head")
-        self._rows = rows
-        self._selection = selection
+        self.rows_needed = rows
         self._min_rows = min_rows
         self._device = device
 
     @torch.inference_mode()
-    def rows(self, features: Features) -> Features:
-        """What a window keeps of prompts: features ``[n, columns]`` to rows ``[n, row]``."""
-        read = self._head.rows(torch.from_numpy(features).to(self._device).float())
-        rows: Features = read.half().cpu().numpy()
-        return rows
-
-    @property
-    def depth(self) -> int | None:
-        """See ``Estimator``."""
-        return self._rows if self._selection is Selection.RECENT else None
-
-    def prompts(self, window: ContextWindow) -> IntArray | None:
-        """Keys of the prompts that ``encode`` reads, ``[N]``; None if it waits for queries."""
-        if self._waits(window):
-            return None
-        chosen: IntArray = window.prompts[select(window, self._rows, self._selection)]
-        return chosen
-
-    def _waits(self, window: ContextWindow) -> bool:
-        return self._selection is Selection.NEAREST and len(window) > self._rows
-
-    def encode(self, window: ContextWindow) -> Known | ContextWindow:
-        """See ``Estimator``; a window whose rows depend on the queries waits for them."""
-        if self._waits(window):
-            return window
-        return self._known(window, select(window, self._rows, self._selection))
+    def window_features(self, features: Features) -> Features:
+        """See ``Estimator``: features ``[n, columns]`` to the rows of the head, ``[n, row]``."""
+        rows = self._head.rows(torch.from_numpy(features).to(self._device).float())
+        kept: Features = rows.half().cpu().numpy()
+        return kept
 
     @torch.inference_mode()
-    def predict(self, questions: Sequence[Question]) -> list[Values]:
+    def fit(self, window: ContextWindow) -> HeadContext:
         """See ``Estimator``."""
-        known = [self._for(question) for question in questions]
-        answers: list[FloatArray] = [np.empty(0)] * len(questions)
-        asked = _asked(known, questions)
-        for batch in _batches(asked):
-            for own, logits in zip(batch, self._answered(batch), strict=True):
-                parts = np.split(logits, np.cumsum(own.lengths)[:-1])
-                for i, part in zip(own.questions, parts, strict=True):
-                    answers[i] = part
-        return _values(answers, known, questions)
-
-    def _answered(self, batch: Sequence["_Asked"]) -> list[FloatArray]:
-        """Logits of the queries of each."""
-        most = max(len(own.queries) for own in batch)
-        # A ranking asks all contexts the same.
-        same = all(own.queries is batch[0].queries for own in batch)
-        asked = batch[:1] if same else batch
-        features = np.zeros((len(asked), most, self._head.config.features), np.float32)
-        for row, own in zip(features, asked, strict=True):
-            row[: len(own.queries)] = own.queries[:, -row.shape[1] :]
-        # Here, since a program would not look.
-        if not np.isfinite(features).all():
-            raise ValueError("features hold NaN or infinite values")
-        queries = torch.from_numpy(features).to(self._device)
-        contexts = [own.known.encoded for own in batch]
-        if len(batch) > 1 and most <= _FEW_QUERIES:
-            predicted = self._head.predict_many(contexts, self._head.rows(queries))
-        else:
-            (predicted,) = self._program(*HeadState.stack(contexts).tensors(), queries)
-        logits = predicted.double().cpu().numpy()
-        return [given[: len(own.queries)] for given, own in zip(logits, batch, strict=True)]
-
-    def _logits(self, *tensors: torch.Tensor) -> Tensors:
-        """Logits of queries: parts of contexts and the queries' features to ``[B, Q]``."""
-        *context, features = tensors
-        return (self._head.predict(HeadState(*context), self._head.rows(features)),)
-
-    def quick(self, question: Question) -> bool:
-        """See ``Estimator``; on a GPU the loop would wait for it to come to the question."""
-        known = question.context
-        return (
-            self._device == "cpu"
-            and isinstance(known, Known)
-            and len(question.queries) * len(known.prompts) <= _QUICK_ENTRIES
-        )
-
-    def _for(self, question: Question) -> Known:
-        context = question.context
-        if isinstance(context, Known):
-            return context
-        queries = question.queries[:, : context.index.d].astype(np.float32)
-        return self._known(context, select(context, self._rows, self._selection, queries))
-
-    @torch.inference_mode()
-    def _known(self, window: ContextWindow, chosen: np.ndarray) -> Known:
-        unknown = len(window) - window.depth
-        rows = torch.from_numpy(window.features[chosen - unknown]).to(self._device).float()
-        rewards = window.rewards[chosen]
-        ages = window.ages[chosen]
-        encoded = self._head.encode(
+        read = min(self.rows_needed, len(window))
+        newest = slice(len(window) - read, None)
+        features = window.features[NAME]
+        rows = torch.from_numpy(features[len(features) - read :]).to(self._device).float()
+        rewards, rollouts = window.rewards[newest], window.rollouts[newest]
+        ages = window.ages[newest]
+        state = self._head.encode(
             rows.unsqueeze(0),
             self._column(rewards),
             ages=self._column(ages) if ages.any() else None,
         )
-        known = Known(
-            encoded=encoded,
-            prompts=window.prompts[chosen],
-            rewards=rewards.astype(np.float64),
-            rollouts=window.rollouts[chosen],
-            kappa=PRIOR_SAMPLE_SIZE,
-            basis=Basis.PRIOR,
+        few = len(window) < self._min_rows
+        exact_rewards = rewards.astype(np.float64)
+        return HeadContext(
+            state=state,
+            prompts=window.prompts[newest],
+            rewards=exact_rewards,
+            rollouts=rollouts,
+            kappa=PRIOR_SAMPLE_SIZE if few else _kappa(exact_rewards, rollouts, loo_logits(state)),
+            basis=PRIOR if few else NAME,
         )
-        if len(window) < self._min_rows:
-            return known
-        kappa = _concentration(known, known.left_out, np.arange(len(chosen)))
-        return replace(known, kappa=kappa, basis=Basis.ICL)
+
+    @torch.inference_mode()
+    def predict(self, queries: Sequence[Query]) -> list[Values]:
+        """See ``Estimator``."""
+        logits: list[FloatArray] = [np.empty(0)] * len(queries)
+        for batch in batches(grouped(queries), _group_size):
+            for group, group_logits in zip(batch, self._predict_batch(batch), strict=True):
+                parts = np.split(group_logits, np.cumsum(group.lengths)[:-1])
+                for position, part in zip(group.positions, parts, strict=True):
+                    logits[position] = part
+        kappas = [np.full(len(query), query.context.kappa) for query in queries]
+        joined = Values.around(expit(np.concatenate(logits)), np.concatenate(kappas), NAME)
+        values, start = [], 0
+        for query in queries:
+            end = start + len(query)
+            values.append(joined.part(slice(start, end), query.context.basis))
+            start = end
+        return values
+
+    def runs_inline(self, query: Query) -> bool:
+        """See ``Estimator``; not on a GPU, where the event loop would wait for the device."""
+        on_cpu = self._device == "cpu"
+        return on_cpu and len(query) * len(query.context.prompts) <= _INLINE_ENTRIES
+
+    def _predict_batch(self, batch: Sequence[QueryGroup]) -> list[FloatArray]:
+        """Logits of the queries of each group."""
+        most = max(len(group) for group in batch)
+        # A ranking asks all contexts about the same prompts.
+        shared = all(group.features is batch[0].features for group in batch)
+        distinct = batch[:1] if shared else batch
+        padded = np.zeros((len(distinct), most, self._head.config.features), np.float32)
+        for padded_features, group in zip(padded, distinct, strict=True):
+            columns = padded_features.shape[1]
+            padded_features[: len(group)] = group.features[:, -columns:]
+        # Checked here, since a traced program does not check.
+        if not np.isfinite(padded).all():
+            raise ValueError("features hold NaN or infinite values")
+        features = torch.from_numpy(padded).to(self._device)
+        states = [group.context.state for group in batch]
+        if len(batch) > 1 and most <= _FEW_QUERIES:
+            predicted = self._head.predict_many(states, self._head.rows(features))
+        else:
+            (predicted,) = self._program(*HeadState.stack(states).tensors(), features)
+        logits = predicted.double().cpu().numpy()
+        return [row[: len(group)] for row, group in zip(logits, batch, strict=True)]
+
+    def _logits(self, *tensors: torch.Tensor) -> Tensors:
+        """Logits of queries: tensors of contexts and the queries' features to ``[B, Q]``."""
+        *state, features = tensors
+        return (self._head.predict(HeadState(*state), self._head.rows(features)),)
 
     def _column(self, numbers: np.ndarray) -> torch.Tensor:
         """One number per row of one context, ``[1, N]``."""
         return torch.from_numpy(numbers).to(self._device).float().unsqueeze(0)
 
 
+def loo_logits(state: HeadState) -> FloatArray:
+    """Return the leave-one-out logits of the rows of one context, ``[N]``."""
+    return state.loo_logits[0].double().cpu().numpy()
+
+
+def _kappa(rewards: FloatArray, rollouts: IntArray, logits: FloatArray) -> float:
+    return float(concentration(rewards[None], rollouts[None], expit(logits)[None])[0])
+
+
+def _group_size(group: QueryGroup) -> tuple[int, int]:
+    return group.context.state.rows.shape[1], len(group)
+
+
 @torch.inference_mode()
 def _examples(head: InContextHead) -> list[Tensors]:
-    """What the head may be asked, of unlike sizes."""
+    """Inputs of the head, of different sizes."""
     random = torch.Generator().manual_seed(0)
-    found = []
+    examples = []
     for contexts, rows, queries in _EXAMPLES:
         features = torch.rand(contexts, rows + queries, head.config.features, generator=random)
-        read = head.encode(head.rows(features[:, :rows]), features[:, :rows, 0])
-        found.append((*read.tensors(), features[:, rows:]))
-    return found
+        state = head.encode(head.rows(features[:, :rows]), features[:, :rows, 0])
+        examples.append((*state.tensors(), features[:, rows:]))
+    return examples
 
 
-def correction(known: Known, others: FloatArray, means: FloatArray) -> Correction | None:
-    """What other policies add to the values of a context; None if nothing.
-
-    Args:
-        known: The context.
-        others: What they earned on its prompts, ``[P, N]``, NaN where one does not know it.
-        means: Their mean rewards over all they did, ``[P]``, inside (0, 1).
-    """
-    now, drift = float(known.encoded.offset[0]), float(known.encoded.drift[0])
-    population = fit_peer_correction(
-        known.left_out,
-        now - drift,
-        known.rewards,
-        others,
-        means,
-        agreement(others, means),
-    )
-    if population.weight == 0.0:
+def _load(context: LoadContext) -> InContext | None:
+    checkpoint = context.models.checkpoint
+    if checkpoint is None:
         return None
-    # Queries are asked of the policy as it is now; how far it has come does not make a prompt
-    # easier for the others.
-    population = replace(population, offset=now)
-    kappa = known.kappa
-    if known.basis is Basis.ICL:
-        unknown = np.isnan(others).all(axis=0)
-        kappa = _concentration(known, population.left_out, np.flatnonzero(~unknown))
-    return Correction(population, kappa)
-
-
-def _concentration(known: Known, logits: FloatArray, chosen: IntArray) -> float:
-    kappa = concentration(
-        known.rewards[None, chosen], known.rollouts[None, chosen], expit(logits)[None, chosen]
+    return InContext(
+        checkpoint.head,
+        rows=context.settings.context_rows,
+        min_rows=context.settings.min_context_rows,
+        device=context.models.device,
     )
-    return float(kappa[0])
 
 
-def _values(
-    logits: Sequence[FloatArray], known: Sequence[Known], questions: Sequence[Question]
-) -> list[Values]:
-    """What the head says of each question, corrected by what others say; all at once."""
-    logits = list(logits)
-    worth = [np.full(len(own), one.kappa) for own, one in zip(logits, known, strict=True)]
-    heard = {i: one.hearsay for i, one in enumerate(questions) if one.hearsay is not None}
-    if heard:
-        found = corrected(
-            [hearsay.correction.population for hearsay in heard.values()],
-            [logits[i] for i in heard],
-            [hearsay.rewards for hearsay in heard.values()],
-        )
-        for (i, hearsay), own in zip(heard.items(), found, strict=True):
-            logits[i] = own
-            unknown = np.isnan(hearsay.rewards).all(axis=0)
-            worth[i] = np.where(unknown, worth[i], hearsay.correction.kappa)
-    means = expit(np.concatenate(logits))
-    centres = means.clip(_EDGE, 1.0 - _EDGE)
-    together = Values(means, centres, np.concatenate(worth), Basis.ICL)
-    ends = np.cumsum([len(own) for own in logits]).tolist()
-    return [
-        together.part(slice(end - len(own), end), one.basis)
-        for own, one, end in zip(logits, known, ends, strict=True)
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A context, and all that is asked of it.
-
-    Attributes:
-        known: The context.
-        queries: Feature vectors, ``[m, columns]``.
-        questions: Which questions they come from.
-        lengths: Queries of each.
-    """
-
-    known: Known
-    queries: Features
-    questions: Sequence[int]
-    lengths: Sequence[int]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Rows of the context, and queries."""
-        return self.known.encoded.rows.shape[1], len(self.queries)
-
-
-def _asked(known: Sequence[Known], questions: Sequence[Question]) -> list[_Asked]:
-    """Questions by their contexts: the rows of one are read once for all that ask of it."""
-    groups: dict[int, list[int]] = {}
-    for i, one in enumerate(known):
-        groups.setdefault(id(one), []).append(i)
-    found = []
-    for own in groups.values():
-        parts = [questions[i].queries for i in own]
-        queries = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        found.append(_Asked(known[own[0]], queries, own, [len(part) for part in parts]))
-    return found
-
-
-def _batches(asked: Sequence[_Asked]) -> Iterator[list[_Asked]]:
-    """What is answered together: like sizes, so that little is padding."""
-    batch: list[_Asked] = []
-    most = 0
-    for own in sorted(asked, key=lambda own: own.size):
-        rows, queries = own.size
-        most = max(most, queries)
-        if batch and (len(batch) + 1) * max(rows, 1) * most > _BATCH_ENTRIES:
-            yield batch
-            batch, most = [], queries
-        batch.append(own)
-    if batch:
-        yield batch
+register(EstimatorEntry(NAME, preference=20, load=_load, answers_small_contexts=True))

@@ -1,10 +1,10 @@
 """Out of memory on a device this machine does not have: the estimator is a double."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
@@ -12,14 +12,13 @@ from vzero_server.api.errors import to_status
 from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.embedding.batch_budget import PaddedBudget
 from vzero_server.engine.embedding.batcher import EmbeddingBatcher
-from vzero_server.engine.estimators.base import Question
-from vzero_server.engine.estimators.oom import (
-    DeviceMemory,
-    EncoderWithinMemory,
-    EstimatorWithinMemory,
-)
+from vzero_server.engine.embedding.guarded import GuardedEncoder
+from vzero_server.engine.estimators.base import Correction, Query
+from vzero_server.engine.estimators.guarded import GuardedEstimator
 from vzero_server.errors import DeviceMemoryError
-from vzero_server.values.values import Basis, Values
+from vzero_server.model.oom import OomGuard
+from vzero_server.types import Features
+from vzero_server.values.beta import Values
 
 OUT_OF_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory.\nA long tale.")
 
@@ -27,7 +26,9 @@ OUT_OF_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory.\nA long tale.")
 class Crowded:
     """Has room for so many queries at once, and for a context once contexts were dropped."""
 
-    depth = None
+    rows_needed = None
+    name = "tabpfn"
+    corrections = Correction.NONE
 
     def __init__(
         self, room: int, *, full: bool = False, error: RuntimeError = OUT_OF_MEMORY
@@ -38,32 +39,35 @@ class Crowded:
         self.dropped = 0
         self.passes: list[int] = []
 
-    def make_room(self) -> None:
+    def free(self) -> None:
         self.dropped += 1
         self.full = False
 
-    def encode(self, window: ContextWindow) -> str:
+    def window_features(self, features: Features) -> None:
+        return None
+
+    def fit(self, window: ContextWindow) -> Any:
         if self.full or self.room == 0:
             raise self.error
         return "context"
 
-    def quick(self, question: Question) -> bool:
+    def runs_inline(self, query: Query) -> bool:
         return False
 
-    def predict(self, questions: Sequence[Question]) -> list[Values]:
-        queries = [question.queries[:, 0].astype(np.float64) for question in questions]
-        self.passes.append(sum(map(len, queries)))
+    def predict(self, queries: Sequence[Query]) -> list[Values]:
+        columns = [query.features[:, 0].astype(np.float64) for query in queries]
+        self.passes.append(sum(map(len, columns)))
         if self.passes[-1] > self.room:
             raise self.error
-        return [Values(one, one, one, Basis.TABPFN) for one in queries]
+        return [Values(column, column, column, "tabpfn") for column in columns]
 
 
-def guarded(crowded: Crowded) -> EstimatorWithinMemory:
-    return EstimatorWithinMemory(crowded, DeviceMemory(crowded.make_room))
+def guarded(crowded: Crowded) -> GuardedEstimator:
+    return GuardedEstimator(crowded, OomGuard(crowded.free))
 
 
-def questions(*sizes: int) -> list[Question]:
-    return [Question("context", np.arange(size)[:, None].astype(np.float16)) for size in sizes]
+def questions(*sizes: int) -> list[Query]:
+    return [Query("context", np.arange(size)[:, None].astype(np.float16)) for size in sizes]
 
 
 def test_nothing_is_dropped_while_there_is_room() -> None:
@@ -84,7 +88,7 @@ def test_questions_are_answered_in_small_pieces_once_room_was_made() -> None:
 def test_a_context_is_read_once_room_was_made() -> None:
     crowded = Crowded(room=16, full=True)
     window = ContextWindow.empty(3)
-    assert guarded(crowded).encode(window) == "context"
+    assert guarded(crowded).fit(window) == "context"
     assert crowded.dropped == 1
 
 
@@ -108,7 +112,7 @@ def test_other_errors_are_not_taken_for_it() -> None:
     with pytest.raises(RuntimeError, match="shapes do not match"):
         estimator.predict(questions(2))
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        estimator.encode(ContextWindow.empty(3))
+        estimator.fit(ContextWindow.empty(3))
     assert crowded.dropped == 0
 
 
@@ -116,8 +120,8 @@ def test_what_does_not_fit_is_refused_and_may_be_sent_again() -> None:
     crowded = Crowded(room=0)
     estimator = guarded(crowded)
     with pytest.raises(DeviceMemoryError, match="a context of 0 rows"):
-        estimator.encode(ContextWindow.empty(3))
-    with pytest.raises(DeviceMemoryError, match="16 queries") as refused:
+        estimator.fit(ContextWindow.empty(3))
+    with pytest.raises(DeviceMemoryError, match="16 prompts") as refused:
         estimator.predict(questions(1))
     assert crowded.dropped == 2
     status = to_status(refused.value)
@@ -132,7 +136,7 @@ class CrowdedEncoder(Crowded):
     def tokenize(self, prompts: Sequence[str]) -> list[str]:
         return list(prompts)
 
-    def embed(self, prompts: Sequence[str]) -> npt.NDArray[np.float16]:
+    def embed(self, prompts: Sequence[str]) -> Features:
         self.passes.append(len(prompts))
         if len(prompts) > self.room:
             raise self.error
@@ -141,7 +145,7 @@ class CrowdedEncoder(Crowded):
 
 def test_prompts_are_embedded_one_by_one_once_room_was_made() -> None:
     crowded = CrowdedEncoder(room=1)
-    encoder = EncoderWithinMemory(crowded, DeviceMemory(crowded.make_room))
+    encoder = GuardedEncoder(crowded, OomGuard(crowded.free))
     vectors = encoder.embed(encoder.tokenize(["a", "bcd"]))
     np.testing.assert_array_equal(vectors, [[1], [3]])
     assert (crowded.dropped, crowded.passes) == (1, [2, 1, 1])
@@ -149,7 +153,7 @@ def test_prompts_are_embedded_one_by_one_once_room_was_made() -> None:
 
 async def test_a_prompt_that_does_not_fit_is_refused() -> None:
     crowded = CrowdedEncoder(room=0)
-    encoder = EncoderWithinMemory(crowded, DeviceMemory(crowded.make_room))
+    encoder = GuardedEncoder(crowded, OomGuard(crowded.free))
     batcher = EmbeddingBatcher(encoder, PaddedBudget(64), max_queued_prompts=10)
     with pytest.raises(DeviceMemoryError, match="a prompt of up to 3 tokens"):
         await batcher.embed({b"digest": "abc"})

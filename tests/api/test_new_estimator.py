@@ -1,0 +1,83 @@
+"""A new estimator is one file: without a change of proto, client or command line it is served."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vzero
+from vzero.cli import main
+from vzero_server.testing.local_server import LocalServer
+from vzero_train.evaluation.metrics import auc
+
+PROMPTS = [f"prompt {i}" for i in range(120)]
+# Nothing in the text tells the hard prompts from the easy ones.
+EASY = np.random.default_rng(0).random(len(PROMPTS)) < 0.5
+CONTEXT, ASKED = slice(0, 60), slice(60, 120)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[LocalServer]:
+    """A server with the estimator, on which two policies tried what a third is asked about."""
+    data = tmp_path_factory.mktemp("logistic") / "data"
+    settings = {
+        "backbone": tiny_model,
+        "peer_refresh": 0,
+        "estimator_modules": "tests.api.logistic_estimator",
+    }
+    with LocalServer(data, **settings) as running, vzero.Client(running.address) as client:
+        client.update("me", PROMPTS[CONTEXT], EASY[CONTEXT].astype(float), step=1)
+        for peer in ("one", "two"):
+            client.update(peer, PROMPTS, EASY.astype(float))
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: LocalServer) -> Iterator[vzero.Client]:
+    with vzero.Client(server.address) as opened:
+        yield opened
+
+
+def test_it_answers_by_its_name_in_any_case(client: vzero.Client) -> None:
+    values = client.predict("me", PROMPTS[ASKED], estimator="Logistic", with_peers=False)
+    assert set(values.basis) == {"LOGISTIC"}
+    assert ((values.lower <= values.mean) & (values.mean <= values.upper)).all()
+    # The preferred one is still another.
+    assert set(client.predict("me", PROMPTS[ASKED]).basis) == {"KNN"}
+
+
+def test_peers_correct_it(client: vzero.Client) -> None:
+    corrected = client.predict("me", PROMPTS[ASKED], estimator="logistic")
+    alone = client.predict("me", PROMPTS[ASKED], estimator="logistic", with_peers=False)
+    assert (corrected.context.peers, alone.context.peers) == (2, 0)
+    assert auc(EASY[ASKED], corrected.mean) > 0.99
+    assert auc(EASY[ASKED], alone.mean) < 0.8
+
+
+def test_history_is_combined_with_it(client: vzero.Client) -> None:
+    options = {"estimator": "logistic", "with_peers": False}
+    values = client.predict("me", PROMPTS[CONTEXT], **options)
+    without = client.predict("me", PROMPTS[CONTEXT], with_history=False, **options)
+    assert values.history is not None
+    assert (values.history.rollouts == 1).all()
+    towards_reward = (values.mean - without.mean) * np.where(EASY[CONTEXT], 1.0, -1.0)
+    assert (towards_reward > 0.0).all()
+
+
+def test_a_ranking_calibrates_it(client: vzero.Client) -> None:
+    rankings = client.rank(PROMPTS[ASKED], policies=["me", "one", "two"], estimator="logistic")
+    assert {basis for ranking in rankings for basis in ranking.basis} == {"LOGISTIC"}
+
+
+def test_an_unknown_name_is_answered_with_the_names_there_are(client: vzero.Client) -> None:
+    with pytest.raises(vzero.errors.InvalidArgument, match="auto, icl, knn, logistic, tabpfn"):
+        client.predict("me", PROMPTS[:1], estimator="logistics")
+
+
+def test_the_command_line_takes_it(server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["predict", "me", PROMPTS[0], "--estimator", "LOGISTIC", "--address", server.address]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--json"])
+    assert ended.value.code == 0
+    assert "LOGISTIC" in capsys.readouterr().out
