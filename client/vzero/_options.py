@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from vzero._messages.checks import check_count, check_name, check_number
+from vzero._checks import check_count, check_name, check_number
 
 _MAX_CHOICE_LENGTH = 64
 _INTEGERS = {

@@ -82,7 +82,9 @@ class AsyncConnection:
                     raise from_rpc_error(error) from error
                 cause = error
             await async_sleep(min(health.PAUSE_SECONDS, deadline.left()))
-        raise Unavailable(f"no server is ready at {self._endpoint.address}") from cause
+        raise Unavailable(
+            f"no server is ready at {self._endpoint.address}: check the address, or wait longer"
+        ) from cause
 
     async def close(self) -> None:
         """Close the connection. Close streams before it."""

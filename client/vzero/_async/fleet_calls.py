@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from vzero._async.connection import AsyncConnection
+from vzero._checks import check_name
 from vzero._messages import policies as policy_requests
-from vzero._messages.checks import check_name
 from vzero._messages.policy_replies import read_fleet
 from vzero.v1 import policy_pb2
 from vzero.values import Fleet

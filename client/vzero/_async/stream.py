@@ -201,7 +201,7 @@ class AsyncStream(StreamProgress):
     def _check_open(self) -> None:
         self._core.check()
         if self._closing:
-            raise VzeroError("the stream is closed")
+            raise VzeroError("the stream is closed: open another one")
         if not self._worker.started:
             raise VzeroError("the stream has not started: use it in an 'async with' block")
 
@@ -246,7 +246,9 @@ class AsyncStream(StreamProgress):
         try:
             call = self._open_call(requests)
         except ASYNC_CLOSED_CHANNEL_ERRORS:
-            self._call_error = VzeroError("the client was closed before its stream")
+            self._call_error = VzeroError(
+                "the client was closed before its stream: close the stream first"
+            )
         else:
             reader = AsyncWorker(lambda: self._read(call), "vzero-stream-reader")
             reader.start()

@@ -1,7 +1,7 @@
 """Requests for allocations."""
 
+from vzero._checks import check_choice, check_integer, check_name, check_number
 from vzero._messages.batches import MAX_ITEMS
-from vzero._messages.checks import check_choice, check_integer, check_name, check_number
 from vzero._messages.columns import Column, Prompts, broadcast, check_prompts
 from vzero._options import ReadOptions, write_options
 from vzero.errors import InvalidArgument

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vzero._checks import check_name
 from vzero._files import read_pieces
-from vzero._messages.checks import check_name
 from vzero.v1 import policy_pb2
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vzero._messages.checks import check_prompt
+from vzero._checks import check_prompt
 from vzero.errors import InvalidArgument
 
 Prompts = Sequence[str] | npt.NDArray[np.str_] | npt.NDArray[np.object_]

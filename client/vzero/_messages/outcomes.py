@@ -9,7 +9,7 @@ from typing import SupportsFloat, SupportsIndex
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from vzero._messages.checks import (
+from vzero._checks import (
     check_count,
     check_integer,
     check_name,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from vzero._messages.checks import check_name, check_number
+from vzero._checks import check_name, check_number
 from vzero._messages.columns import elements
 from vzero.errors import InvalidArgument
 from vzero.v1 import policy_pb2

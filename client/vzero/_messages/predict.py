@@ -1,7 +1,7 @@
 """Requests for values."""
 
+from vzero._checks import check_name
 from vzero._messages.batches import split_prompts
-from vzero._messages.checks import check_name
 from vzero._messages.columns import Prompts, check_prompts
 from vzero._options import ReadOptions, write_options
 from vzero.v1 import value_pb2

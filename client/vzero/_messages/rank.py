@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from vzero._checks import check_choice, check_name, check_number
 from vzero._messages.batches import split_prompts
-from vzero._messages.checks import check_choice, check_name, check_number
 from vzero._messages.columns import Column, Prompts, broadcast, check_prompts
 from vzero._messages.policies import check_labels, check_policies
 from vzero._options import ValueOptions, write_options

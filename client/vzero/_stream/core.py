@@ -7,8 +7,8 @@ blocking and the asyncio stream do, and report the results to the core.
 import logging
 from pathlib import Path
 
+from vzero._checks import check_count, check_name
 from vzero._messages.batches import MAX_ITEMS
-from vzero._messages.checks import check_count, check_name
 from vzero._messages.policy_replies import read_ack
 from vzero._stream.chunk import Chunk
 from vzero._stream.send_buffer import SendBuffer

@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Sequence
 
+from vzero._checks import check_name
 from vzero._messages.batches import update_requests
-from vzero._messages.checks import check_name
 from vzero._messages.policy_replies import read_ack
 from vzero.errors import Internal, Unavailable
 from vzero.v1 import value_pb2

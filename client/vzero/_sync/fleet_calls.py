@@ -3,8 +3,8 @@
 
 from collections.abc import Sequence
 
+from vzero._checks import check_name
 from vzero._messages import policies as policy_requests
-from vzero._messages.checks import check_name
 from vzero._messages.policy_replies import read_fleet
 from vzero._sync.connection import Connection
 from vzero.v1 import policy_pb2

@@ -4,10 +4,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from vzero._checks import check_name
 from vzero._files import write_whole
 from vzero._messages import policies as policy_requests
 from vzero._messages.bundles import import_requests
-from vzero._messages.checks import check_name
 from vzero._messages.policy_replies import read_ack, read_policy
 from vzero._sync.connection import Connection
 from vzero._transport.status import translated_errors

@@ -202,7 +202,7 @@ class Stream(StreamProgress):
     def _check_open(self) -> None:
         self._core.check()
         if self._closing:
-            raise VzeroError("the stream is closed")
+            raise VzeroError("the stream is closed: open another one")
         if not self._worker.started:
             raise VzeroError("the stream has not started: use it in a 'with' block")
 
@@ -247,7 +247,9 @@ class Stream(StreamProgress):
         try:
             call = self._open_call(requests)
         except CLOSED_CHANNEL_ERRORS:
-            self._call_error = VzeroError("the client was closed before its stream")
+            self._call_error = VzeroError(
+                "the client was closed before its stream: close the stream first"
+            )
         else:
             reader = Worker(lambda: self._read(call), "vzero-stream-reader")
             reader.start()

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vzero._checks import check_name
 from vzero._messages.allocate import check_objective
-from vzero._messages.checks import check_name
 from vzero.client import Client
 from vzero.errors import InvalidArgument, NotFound, VzeroError
 from vzero.stream import Stream

@@ -59,7 +59,9 @@ def update(
         if problem is not None:
             raise BadInput(f"{problem.message}; the {stored} outcomes before it are stored")
         if stream.ack is None:
-            raise BadInput(f"{file} holds no outcomes")
+            raise BadInput(
+                f"{file} has no outcomes: write one JSON object with prompt and reward per line"
+            )
         total = Ack(policy, stream.ack.version, stream.accepted, stream.duplicates)
     output.ack(total, as_json)
 
