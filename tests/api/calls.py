@@ -91,7 +91,7 @@ def detail(error: grpc.RpcError, kind: type) -> "object":
     status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
     assert (status.code, status.message) == (error.code().value[0], error.details())
     for packed in status.details:
-        found = kind()
-        if packed.Unpack(found):
-            return found
+        message = kind()
+        if packed.Unpack(message):
+            return message
     raise AssertionError(f"no {kind.__name__} in {status}")

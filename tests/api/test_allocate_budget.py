@@ -124,7 +124,9 @@ def test_uncertain_prompts_have_a_floor(stubs: Stubs, trained: str, priced: str)
     reply = stubs.allocate(
         trained, PROMPTS, 60, minimum=3, skip=True, uncertain_minimum=9, uncertain_width=width
     )
-    floored = [n for n, own in zip(reply.rollouts, widths, strict=True) if own >= width]
+    floored = [
+        count for count, interval in zip(reply.rollouts, widths, strict=True) if interval >= width
+    ]
     assert len(floored) == 3
     assert min(floored) >= 9
     assert 0 in reply.rollouts

@@ -46,9 +46,9 @@ async def raised(error: Exception) -> grpc.aio.AioRpcError:
 
 
 def details(error: grpc.aio.AioRpcError, kind: type[Message]) -> Message:
-    found = detail(error, kind)
-    assert isinstance(found, Message)
-    return found
+    message = detail(error, kind)
+    assert isinstance(message, Message)
+    return message
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_prompts_of_a_call_that_expired_take_no_place(tmp_path: Path, tiny_model
 
 
 async def test_ten_thousand_idle_streams(tmp_path: Path, tiny_model: Path) -> None:
-    """As many as there is room for stay open, the others are told when to come again."""
+    """As many as the limit stay open; the others are refused with a time to retry."""
     with LocalServer(tmp_path / "data", backbone=tiny_model, max_open_streams=500) as server:
         stubs = Stubs(server)
         await asyncio.to_thread(stubs.update, chunk("p", sums(20)))
@@ -223,7 +223,7 @@ async def test_ten_thousand_idle_streams(tmp_path: Path, tiny_model: Path) -> No
         assert set(codes) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert len(delays) == len(codes)
         assert min(delays) > 0
-        # Others are answered, for there is a room for them.
+        # Unary calls have a limit of their own.
         reply = await asyncio.to_thread(stubs.predict, "p", ["x"])
         assert reply.context.version == 20
         assert await asyncio.to_thread(metric, server, "vzero_streams_open") == 500

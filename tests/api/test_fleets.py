@@ -75,17 +75,17 @@ def test_fleets_are_listed_page_by_page(stubs: Stubs, members: list[str], policy
     names = [f"{policy}/{letter}" for letter in "dbac"]
     for name in names:
         stubs.fleet(name, members)
-    found, token = [], ""
+    listed, token = [], ""
     while True:
         request = policy_pb2.ListFleetsRequest(page_size=3, page_token=token)
         page = stubs.policies.ListFleets(request, timeout=TIMEOUT)
         assert len(page.fleets) <= 3
-        found += [(fleet.name, list(fleet.policy_ids)) for fleet in page.fleets]
+        listed += [(fleet.name, list(fleet.policy_ids)) for fleet in page.fleets]
         token = page.next_page_token
         if not token:
             break
-    assert found == sorted(found)
-    assert [one for one in found if one[0] in names] == [(name, members) for name in sorted(names)]
+    assert listed == sorted(listed)
+    assert [one for one in listed if one[0] in names] == [(name, members) for name in sorted(names)]
 
 
 def test_a_deleted_policy_leaves_its_fleets(stubs: Stubs, members: list[str], policy: str) -> None:

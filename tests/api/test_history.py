@@ -56,11 +56,11 @@ def test_outcomes_are_remembered_as_soon_as_they_are_acknowledged(
     stubs.update(chunk(policy, sums(40)))
     for reported in range(1, 6):
         stubs.update(chunk(policy, visited([0.0] * reported, first_step=10)))
-        found = value(stubs, policy)
+        predicted = value(stubs, policy)
         # Of the forty sums one is this prompt.
-        assert found.history.rollouts == 10 * (reported + 1)
-        assert found.history.newest_step == 9 + reported
-    assert found.mean < 0.3
+        assert predicted.history.rollouts == 10 * (reported + 1)
+        assert predicted.history.newest_step == 9 + reported
+    assert predicted.mean < 0.3
 
 
 def test_nothing_of_a_later_step_is_looked_at(stubs: Stubs, policy: str) -> None:

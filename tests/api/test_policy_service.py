@@ -33,27 +33,27 @@ def import_(stubs: Stubs, data: bytes, policy_id: str = "") -> policy_pb2.Import
 
 def test_a_policy_is_described(stubs: Stubs, policy: str) -> None:
     stubs.update(chunk(policy, [outcome("1", reward=0.25, step=4), outcome("2", reward=1.0)]))
-    found = get(stubs, policy)
-    assert (found.policy_id, found.version, found.newest_step) == (policy, 2, 4)
-    assert found.mean_reward == pytest.approx(0.625)
-    assert abs(found.updated_at.seconds - time.time()) < 60
+    record = get(stubs, policy)
+    assert (record.policy_id, record.version, record.newest_step) == (policy, 2, 4)
+    assert record.mean_reward == pytest.approx(0.625)
+    assert abs(record.updated_at.seconds - time.time()) < 60
 
 
 def test_policies_are_listed_page_by_page(stubs: Stubs, policy: str) -> None:
     names = [f"{policy}-{letter}" for letter in "cabde"]
     for name in names:
         stubs.update(chunk(name, sums(1)))
-    found, token = [], ""
+    listed, token = [], ""
     while True:
         request = policy_pb2.ListPoliciesRequest(page_size=2, page_token=token)
         page = stubs.policies.ListPolicies(request, timeout=TIMEOUT)
         assert len(page.policies) <= 2
-        found += [one.policy_id for one in page.policies]
+        listed += [one.policy_id for one in page.policies]
         token = page.next_page_token
         if not token:
             break
-    assert found == sorted(found)
-    assert set(names) <= set(found)
+    assert listed == sorted(listed)
+    assert set(names) <= set(listed)
 
 
 def test_a_deleted_policy_is_gone_and_can_begin_anew(stubs: Stubs, policy: str) -> None:
@@ -88,8 +88,8 @@ def test_a_bundle_travels(stubs: Stubs, policy: str) -> None:
     again = import_(stubs, data, copy)
     assert (again.version, again.accepted, again.duplicates) == (1300, 0, 1300)
     # Everything but the times of storing is the same.
-    there = {**msgpack_rows(data)}
-    assert msgpack_rows(export(stubs, copy)) == there
+    exported = {**msgpack_rows(data)}
+    assert msgpack_rows(export(stubs, copy)) == exported
     prompts = ["prompt 7", "something else"]
     assert stubs.predict(copy, prompts).values == stubs.predict(policy, prompts).values
     # Under its own name, into a server that has it already.

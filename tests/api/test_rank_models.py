@@ -124,12 +124,12 @@ def test_a_prior_knows_no_labels(stubs: Stubs, models: list[str], policy: str, b
     """A policy without outcomes scores the same in both modes: nothing can be relabelled."""
     stubs.describe(policy, price={"params_ratio": 3.0})
     fields = {"policy_ids": [*models, policy], "costs": {policy: 10.0}, "betas": [beta]}
-    found = []
+    scores = []
     for mode in (DECOMPOSED, PAPER):
         (ranking,) = stubs.rank(PROMPTS[:1], mode=mode, **fields).rankings
-        found.append(next(one.score for one in ranking.candidates if one.policy_id == policy))
-    assert found[0] == pytest.approx(found[1], abs=1e-6)
-    assert found[0] >= 1.0 - beta
+        scores.append(next(one.score for one in ranking.candidates if one.policy_id == policy))
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    assert scores[0] >= 1.0 - beta
 
 
 def test_what_does_not_pass_the_filters_comes_last(stubs: Stubs, models: list[str]) -> None:
@@ -174,7 +174,7 @@ def test_costs_come_from_prices_or_from_outcomes_or_from_the_caller(
         unknown: None,
         unread: None,
     }
-    # What costs nobody knows how much counts as the dearest.
+    # An unknown cost counts as the highest.
     assert order(ranking)[:2] == [models[1], observed]
     assert {one.score for one in ranking.candidates[2:]} == {0.0}
     (ranking,) = stubs.rank(PROMPTS[:1], max_cost=1e9, **fields).rankings
@@ -277,9 +277,9 @@ def test_prices_of_two_kinds_cannot_be_compared(
     names = [*models[:1], policy]
     with refused(BAD, "policy_ids") as caught:
         stubs.rank(PROMPTS, policy_ids=names)
-    said = str(caught[0].details())
-    assert "'rank/large' is priced by parameters" in said
-    assert repr(policy) in said
+    message = str(caught[0].details())
+    assert "'rank/large' is priced by parameters" in message
+    assert repr(policy) in message
     named = stubs.rank(PROMPTS, policy_ids=names, costs={policy: 100.0})
     assert len(named.rankings) == len(PROMPTS)
 

@@ -115,7 +115,7 @@ def test_calls_before_the_model_is_loaded_are_unavailable(tmp_path: Path) -> Non
 
 
 def test_sigterm_drains(server: LocalServer) -> None:
-    """Running calls finish, streams are acked and told, new calls are refused, exit 0."""
+    """Running calls finish, streams are acknowledged and ended, new calls are refused, exit 0."""
     stubs = Stubs(server)
     stubs.update(chunk("p", sums(20)))
     slow = [f"slow prompt {i} " + "word " * 60 for i in range(150)]

@@ -30,20 +30,20 @@ class Busy:
         return float(self.looks)
 
 
-async def noticed(watchdog: Watchdog, told: asyncio.Event) -> str:
-    await told.wait()
+async def first_fault(watchdog: Watchdog, fault_seen: asyncio.Event) -> str:
+    await fault_seen.wait()
     assert watchdog.fault is not None
     return watchdog.fault
 
 
 async def test_a_job_that_hangs_is_a_fault(caplog: pytest.LogCaptureFixture) -> None:
-    told, left, worker = asyncio.Event(), threading.Event(), Worker("test")
-    watchdog = Watchdog(told.set, hang_timeout=0.4, grace=0.1, leave=left.set)
+    fault_seen, process_ended, worker = asyncio.Event(), threading.Event(), Worker("test")
+    watchdog = Watchdog(fault_seen.set, hang_timeout=0.4, grace=0.1, leave=process_ended.set)
     watchdog.watch(worker)
     release = threading.Event()
     job = worker.submit(release.wait)
-    assert "test has run one job for" in await noticed(watchdog, told)
-    await asyncio.to_thread(left.wait)
+    assert "test has run one job for" in await first_fault(watchdog, fault_seen)
+    await asyncio.to_thread(process_ended.wait)
     # Where it hangs stands in the log.
     assert "release.wait" in caplog.text or "in wait" in caplog.text
     release.set()
@@ -53,8 +53,8 @@ async def test_a_job_that_hangs_is_a_fault(caplog: pytest.LogCaptureFixture) -> 
 
 
 async def test_many_short_jobs_are_no_fault() -> None:
-    told, part = asyncio.Event(), Busy()
-    watchdog = Watchdog(told.set, hang_timeout=0.4, grace=0.1, leave=lambda: None)
+    fault_seen, part = asyncio.Event(), Busy()
+    watchdog = Watchdog(fault_seen.set, hang_timeout=0.4, grace=0.1, leave=lambda: None)
     watchdog.watch(part)
     # A part at one job is a fault after four looks.
     await until(lambda: part.looks > 12)
@@ -63,39 +63,39 @@ async def test_many_short_jobs_are_no_fault() -> None:
 
 
 async def test_a_part_that_died_is_a_fault() -> None:
-    told, part = asyncio.Event(), Part()
-    watchdog = Watchdog(told.set, hang_timeout=0.2, grace=10, leave=lambda: None)
+    fault_seen, part = asyncio.Event(), Part()
+    watchdog = Watchdog(fault_seen.set, hang_timeout=0.2, grace=10, leave=lambda: None)
     watchdog.watch(part)
     part.alive = False
-    assert await noticed(watchdog, told) == "part has died"
+    assert await first_fault(watchdog, fault_seen) == "part has died"
     watchdog.close()
 
 
 async def test_a_task_that_ended_is_a_fault() -> None:
-    told = asyncio.Event()
-    watchdog = Watchdog(told.set, hang_timeout=0.2, grace=10, leave=lambda: None)
+    fault_seen = asyncio.Event()
+    watchdog = Watchdog(fault_seen.set, hang_timeout=0.2, grace=10, leave=lambda: None)
     watchdog.watch(MonitoredTask("dispatcher", asyncio.create_task(asyncio.sleep(0.01))))
-    assert await noticed(watchdog, told) == "dispatcher has died"
+    assert await first_fault(watchdog, fault_seen) == "dispatcher has died"
     watchdog.close()
 
 
 async def test_an_event_loop_that_is_held_up_is_a_fault() -> None:
-    told, left = asyncio.Event(), threading.Event()
-    watchdog = Watchdog(told.set, hang_timeout=0.4, grace=0.1, leave=left.set)
+    fault_seen, process_ended = asyncio.Event(), threading.Event()
+    watchdog = Watchdog(fault_seen.set, hang_timeout=0.4, grace=0.1, leave=process_ended.set)
     await asyncio.sleep(0.3)
     # Holds the loop for as long as it takes.
-    left.wait()
+    process_ended.wait()
     assert watchdog.fault is not None
     assert "event loop" in watchdog.fault
     watchdog.close()
 
 
 async def test_a_process_that_ended_well_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
-    told, part, left = asyncio.Event(), Part(alive=False), threading.Event()
-    watchdog = Watchdog(told.set, hang_timeout=0.2, grace=60, leave=left.set)
+    fault_seen, part, process_ended = asyncio.Event(), Part(alive=False), threading.Event()
+    watchdog = Watchdog(fault_seen.set, hang_timeout=0.2, grace=60, leave=process_ended.set)
     watchdog.watch(part)
     with caplog.at_level(logging.CRITICAL):
-        await noticed(watchdog, told)
+        await first_fault(watchdog, fault_seen)
         watchdog.close()
     # Its thread has ended.
-    assert not left.is_set()
+    assert not process_ended.is_set()
