@@ -1,5 +1,5 @@
-"""What the server costs, measured against references in the same run.
+"""Benchmarks of the server, each against references measured in the same run.
 
-Each is one command, ``python -m benchmarks.NAME [--quick] [--json]``. The last line of
-its output is one JSON object.
+Each is one command, ``python -m benchmarks.NAME [--quick] [--json]``. The last line of its output
+is one JSON object.
 """

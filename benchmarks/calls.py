@@ -1,4 +1,4 @@
-"""Calls of ``Predict`` with given prompts, made by a client process."""
+"""Calls of ``Predict`` with given prompts, for a client process."""
 
 import asyncio
 import time
@@ -14,28 +14,28 @@ from vzero.v1 import value_pb2_grpc
 _TIMEOUT = 120.0
 
 
-def ask(
+def predict_all(
     address: str, policy_id: str, calls: Sequence[Sequence[str]], concurrency: int
 ) -> dict[str, float]:
-    """Ask for the values of all prompts.
+    """Request the values of all prompts.
 
     Args:
         address: ``host:port`` of the server.
-        policy_id: Under which policy.
+        policy_id: The policy.
         calls: Prompts of each call.
-        concurrency: Calls at once.
+        concurrency: Number of concurrent calls.
 
     Returns:
-        ``seconds`` all took together, ``cpu_seconds`` of this process meanwhile, and ``p50_ms``
-        and ``p99_ms`` of a call.
+        Total ``seconds``, ``cpu_seconds`` of this process, and ``p50_ms`` and ``p99_ms`` of a
+        call.
 
     Raises:
         grpc.RpcError: A call fails.
     """
-    return uvloop.run(_ask(address, policy_id, calls, concurrency))
+    return uvloop.run(_predict_all(address, policy_id, calls, concurrency))
 
 
-async def _ask(
+async def _predict_all(
     address: str, policy_id: str, calls: Sequence[Sequence[str]], concurrency: int
 ) -> dict[str, float]:
     async with grpc.aio.insecure_channel(address) as channel:
@@ -51,10 +51,10 @@ async def _ask(
                 await stub.Predict(request, timeout=_TIMEOUT)
                 latencies.append(time.perf_counter() - sent)
 
-        began, busy = time.perf_counter(), time.process_time()
+        began, cpu_began = time.perf_counter(), time.process_time()
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(work())
-        seconds, cpu = time.perf_counter() - began, time.process_time() - busy
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu_began
     p50, p99 = 1000 * np.quantile(latencies, [0.5, 0.99])
     return {"seconds": seconds, "cpu_seconds": cpu, "p50_ms": float(p50), "p99_ms": float(p99)}

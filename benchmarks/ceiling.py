@@ -1,12 +1,12 @@
-"""How near the backbones come to what the device can multiply.
+"""Throughput of the backbones, as a share of the device's matrix-product throughput.
 
 ``python -m benchmarks.ceiling [--qwen] [--quick] [--json]``. The ceiling is measured in the same
-run: a product of two large square matrices in the backbone's number format. MiniLM is run as
-the server does, on mixed prompts in full batches (``minilm.share`` of the ceiling,
-``minilm.prompts_per_s``). With CUDA, or if asked for, so is a model of random weights in the
+run: a product of two large square matrices in the backbone's number format. MiniLM runs as in the
+server, on mixed prompts in full batches (``minilm.share`` of the ceiling,
+``minilm.prompts_per_s``). With CUDA or ``--qwen``, so does a model with random weights in the
 shape of Qwen3-Embedding-0.6B, on 16 prompts of 128 tokens (``qwen.share``,
-``qwen.prompts_per_s``). Operations are counted by torch: products and attention, of real
-tokens alone. One thread on a CPU.
+``qwen.prompts_per_s``). Torch counts the operations: products and attention, without padding. One
+thread on a CPU.
 """
 
 import time
@@ -32,21 +32,21 @@ TOKENS, BATCH = 128, 16
 def main() -> None:
     """Measure and report."""
     parser = report.parser(__doc__)
-    parser.add_argument("--qwen", action="store_true", help="The large model on a CPU too.")
-    given = parser.parse_args()
+    parser.add_argument("--qwen", action="store_true", help="run the large model on a CPU too")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     bench = Ceiling("cuda" if torch.cuda.is_available() else "cpu")
-    out = report.Report("ceiling", given)
-    passes = {"minilm": bench.minilm(64 if given.quick else PROMPTS)}
-    if given.qwen or bench.device == "cuda":
-        with out.status("making the large model"):
+    out = report.Report("ceiling", options)
+    passes = {"minilm": bench.minilm(64 if options.quick else PROMPTS)}
+    if options.qwen or bench.device == "cuda":
+        with out.status("creating the large model"):
             passes["qwen"] = bench.qwen()
     for name, (work, prompts, operations) in passes.items():
         with out.status(name):
-            rounds = [bench.one_round(work, operations) for _ in range(1 if given.quick else 7)]
+            rounds = [bench.one_round(work, operations) for _ in range(1 if options.quick else 7)]
         seconds, shares, ceilings = zip(*rounds, strict=True)
-        speed = [prompts / one for one in seconds]
-        out.add(f"{name}.prompts_per_s", f"{name}", "prompts/s", speed)
+        speeds = [prompts / round_seconds for round_seconds in seconds]
+        out.add(f"{name}.prompts_per_s", f"{name}", "prompts/s", speeds)
         out.add(f"{name}.share", f"{name}, of the ceiling", "ratio", shares)
         out.add(f"{name}.ceiling_gflops", "large product", "GFLOP/s", ceilings)
     out.print()
@@ -73,7 +73,7 @@ class Ceiling:
         return seconds, operations / seconds / ceiling, ceiling / 1e9
 
     def minilm(self, count: int) -> tuple[Callable[[], object], int, int]:
-        """A pass over mixed prompts, how many there are, and its operations."""
+        """A pass over mixed prompts, the number of prompts, and that of operations."""
         model = InProcessModel()
         batches = model.batches(mixed_prompts(count, "ceiling"))
 
@@ -81,16 +81,16 @@ class Ceiling:
             for batch in batches:
                 model.encoder.embed(batch)
 
-        # Without padding, which is no work that anybody wants.
-        def real() -> None:
+        # One prompt at a time, to count no padding.
+        def without_padding() -> None:
             for batch in batches:
                 for prompt in batch:
                     model.encoder.embed([prompt])
 
-        return work, count, _operations(real)
+        return work, count, _operations(without_padding)
 
     def qwen(self) -> tuple[Callable[[], object], int, int]:
-        """The same of the large model on random tokens, all prompts equally long."""
+        """The same for the large model, on random tokens, with prompts of equal length."""
         torch.manual_seed(0)
         with torch.device(self.device):
             model = Qwen3Model(backbone_config(TRUE)).to(self._dtype)
@@ -105,15 +105,15 @@ class Ceiling:
         return work, BATCH, _operations(work)
 
     def _seconds(self, work: Callable[[], object]) -> float:
-        """The median of three runs."""
-        spent = []
+        """Median duration of three runs."""
+        durations = []
         for _ in range(3):
             began = time.perf_counter()
             work()
             if self.device == "cuda":
                 torch.cuda.synchronize()
-            spent.append(time.perf_counter() - began)
-        return float(np.median(spent))
+            durations.append(time.perf_counter() - began)
+        return float(np.median(durations))
 
 
 def _operations(work: Callable[[], object]) -> int:

@@ -1,4 +1,4 @@
-"""A process of its own for the calls of a benchmark."""
+"""A separate process for the calls of a benchmark."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -11,10 +11,9 @@ T = TypeVar("T")
 
 
 class ClientProcess:
-    """Runs functions one after the other in another process, which it keeps.
+    """Runs functions one after the other in a process that lives as long as this object.
 
-    A client shares no interpreter with what else the benchmark does, as callers of a
-    server do not either.
+    Like real clients of a server, it does not share an interpreter with the rest of the benchmark.
     """
 
     def __init__(self) -> None:
@@ -33,9 +32,9 @@ class ClientProcess:
         self._pool.shutdown(cancel_futures=True)
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run an importable function there; returns what it returns, raises what it raises."""
+        """Run an importable function in the process; returns its result or raises its error."""
         return self.start(function, *args, **kwargs).result()
 
     def start(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """Start an importable function there."""
+        """Start an importable function in the process."""
         return self._pool.submit(function, *args, **kwargs)

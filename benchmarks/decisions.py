@@ -1,10 +1,10 @@
-"""Decisions: allocations against their bound, rankings against one ``Predict``.
+"""Latency of decisions, and quality of allocations.
 
 ``python -m benchmarks.decisions [--quick] [--json]``. Headlines: ``allocate_ms``, 8,192 rollouts
-over 512 prompts of random success rates, and ``bound_ratio``, what share of the certified
-bound they reach; ``rank_100_ratio``, one prompt over 100 policies in comparison with one
-``Predict`` in the same round; ``sweep_ratio``, the same ranking for 21 preferences in comparison
-with one. All calls are lone ones; ``new`` are those for prompts that were never seen.
+over 512 prompts with random success rates, and ``bound_ratio``, their utility as a share of the
+certified upper bound; ``rank_100_ratio``, a ranking of one prompt over 100 policies relative to one
+``Predict`` in the same round; ``sweep_ratio``, the same ranking for 21 preferences relative to one.
+Calls are sequential; ``new`` marks calls with new prompts.
 """
 
 import tempfile
@@ -33,12 +33,12 @@ BETAS = 21
 def main() -> None:
     """Measure and report."""
     sigterm.exit_cleanly()
-    given = report.parser(__doc__).parse_args()
-    rounds, calls = (1, 2) if given.quick else (9, 8)
-    out = report.Report("decisions", given)
+    options = report.parser(__doc__).parse_args()
+    rounds, calls = (1, 2) if options.quick else (9, 8)
+    out = report.Report("decisions", options)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vzero-bench-")))
-        with out.status(f"{POLICIES} policies of {ROWS} outcomes"):
+        with out.status(f"creating {POLICIES} policies of {ROWS} outcomes"):
             server = stack.enter_context(LocalServer(folder / "data"))
             channel = stack.enter_context(grpc.insecure_channel(server.address))
             names = [f"policy-{number}" for number in range(POLICIES)]
@@ -50,17 +50,17 @@ def main() -> None:
             values = report.rounds(rounds, allocating, bench.ranking)
     texts = {
         "allocate_ms": ("512 prompts, 8,192 rollouts", "ms"),
-        "bound_ratio": ("their worth in comparison with the bound", "ratio"),
-        "greedy_ratio": ("the paper's greedy, likewise", "ratio"),
-        "exact_ms": ("the optimum", "ms"),
-        "predict_ms": ("lone Predict, known prompt", "ms"),
+        "bound_ratio": ("their utility over the bound", "ratio"),
+        "greedy_ratio": ("utility of the paper's greedy over the bound", "ratio"),
+        "exact_ms": ("the optimal allocation", "ms"),
+        "predict_ms": ("Predict, known prompt", "ms"),
         "rank_ms": (f"RankModels over {POLICIES} policies, known prompt", "ms"),
         "rank_100_ratio": ("the latter over the former", "ratio"),
-        "predict_new_ms": ("lone Predict, new prompt", "ms"),
+        "predict_new_ms": ("Predict, new prompt", "ms"),
         "rank_new_ms": (f"RankModels over {POLICIES} policies, new prompt", "ms"),
         "rank_100_new_ratio": ("the latter over the former", "ratio"),
         "sweep_ms": (f"RankModels with {BETAS} preferences, known prompt", "ms"),
-        "sweep_ratio": ("in comparison with one preference", "ratio"),
+        "sweep_ratio": ("relative to one preference", "ratio"),
     }
     for path, (what, unit) in texts.items():
         out.add(path, what, unit, values[path])
@@ -70,25 +70,25 @@ def main() -> None:
 def allocating(number: int) -> dict[str, float]:
     """Allocate to random success rates, in this process."""
     generator = np.random.default_rng(number)
-    rates, worth = generator.random(512), generator.uniform(2.0, 30.0, 512)
+    rates, sample_sizes = generator.random(512), generator.uniform(2.0, 30.0, 512)
     constraints = Constraints(8192)
-    found: list[Allocation] = []
+    allocations: list[Allocation] = []
 
     def run(objective: Objective, *, exact: bool = False) -> Callable[[], None]:
-        def once() -> None:
-            found.append(allocate(rates, worth, constraints, objective, exact=exact))
+        def work() -> None:
+            allocations.append(allocate(rates, sample_sizes, constraints, objective, exact=exact))
 
-        return once
+        return work
 
-    taken = report.milliseconds(run(Objective.EXPECTED), 5)
-    ratio = found[-1].utility / found[-1].upper_bound
-    exactly = report.milliseconds(run(Objective.EXPECTED, exact=True), 1)
+    allocate_ms = report.milliseconds(run(Objective.EXPECTED), 5)
+    ratio = allocations[-1].utility / allocations[-1].upper_bound
+    exact_ms = report.milliseconds(run(Objective.EXPECTED, exact=True), 1)
     run(Objective.PAPER)()
     return {
-        "allocate_ms": taken,
+        "allocate_ms": allocate_ms,
         "bound_ratio": ratio,
-        "exact_ms": exactly,
-        "greedy_ratio": found[-1].utility / found[-1].upper_bound,
+        "exact_ms": exact_ms,
+        "greedy_ratio": allocations[-1].utility / allocations[-1].upper_bound,
     }
 
 
@@ -97,9 +97,9 @@ class Decisions:
     """Rankings and predictions of a server.
 
     Attributes:
-        stub: The server.
-        names: Its policies.
-        calls: Calls of each kind in a round.
+        stub: Stub of the server.
+        names: Names of its policies.
+        calls: Calls of each kind per round.
     """
 
     stub: value_pb2_grpc.ValueServiceStub
@@ -107,13 +107,13 @@ class Decisions:
     calls: int
 
     def ranking(self, number: int) -> dict[str, float]:
-        """All rankings once; ``number`` is that of the round."""
+        """Run one round."""
         known = common_prompts(self.calls)
         sweep = [step / (BETAS - 1) for step in range(BETAS)]
         predict = self._each(self._predict, known)
         rank = self._each(lambda prompt: self._rank(prompt, [0.7]), known)
         swept = self._each(lambda prompt: self._rank(prompt, sweep), known)
-        fresh = [f"What is {number} times {i}, nobody asked?" for i in range(2 * self.calls)]
+        fresh = [f"What is {number} times {i}, a new prompt?" for i in range(2 * self.calls)]
         predict_new = self._each(self._predict, fresh[::2])
         rank_new = self._each(lambda prompt: self._rank(prompt, [0.7]), fresh[1::2])
         return {
@@ -129,7 +129,7 @@ class Decisions:
 
     def _each(self, call: Callable[[str], None], prompts: list[str]) -> float:
         """Median milliseconds of a call."""
-        return median(report.milliseconds(lambda one=prompt: call(one)) for prompt in prompts)  # type: ignore[misc]
+        return median(report.milliseconds(lambda prompt=prompt: call(prompt)) for prompt in prompts)  # type: ignore[misc]
 
     def _predict(self, prompt: str) -> None:
         self.stub.Predict(predict_request(self.names[0], [prompt]), timeout=60.0)

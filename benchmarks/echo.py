@@ -1,7 +1,7 @@
-"""The least a gRPC call costs here: an aio server that only returns bytes.
+"""Reference for latency: an asyncio gRPC server that only returns bytes.
 
-``python -m benchmarks.echo --reply-bytes N`` serves on a free loopback port, which it
-prints, until its standard input ends.
+``python -m benchmarks.echo --reply-bytes N`` serves on a free loopback port, which it prints,
+until its standard input is closed.
 """
 
 import argparse
@@ -15,13 +15,13 @@ from typing import Any
 import grpc
 import uvloop
 
-from load_tests.loop import Done, closed_loop
+from load_tests.loop import CompletedCall, closed_loop
 
 _METHOD = "/benchmarks.Echo/Call"
 
 
 class EchoServer:
-    """An echo server in a process of its own.
+    """An echo server in a separate process.
 
     Attributes:
         address: ``host:port``.
@@ -48,7 +48,7 @@ class EchoServer:
 def send(
     address: str, *, request_bytes: int, concurrency: int, seconds: float, warmup: float
 ) -> dict[str, Any]:
-    """Call an echo server in a closed loop; returns ``Tally.summary``."""
+    """Call an echo server in a closed loop and return ``Tally.summary``."""
     return uvloop.run(_send(address, bytes(request_bytes), concurrency, seconds, warmup))
 
 
@@ -58,9 +58,9 @@ async def _send(
     async with grpc.aio.insecure_channel(address) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_METHOD)
 
-        async def caller() -> Done:
+        async def caller() -> CompletedCall:
             await call(request, timeout=60.0)
-            return Done("Echo", 1)
+            return CompletedCall("Echo", 1)
 
         callers = [caller] * concurrency
         await closed_loop(callers, seconds=warmup, most_calls=1_000_000)

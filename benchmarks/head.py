@@ -1,8 +1,8 @@
-"""What the in-context head costs on one core: reading a context, and answering from it.
+"""Cost of the in-context head on one core: encoding a context, and predicting from it.
 
 ``python -m benchmarks.head [--quick] [--json]``. Headlines: ``encode_ms.256``,
-``predict_ms.256`` (8 queries) and ``encoded_mb.256``. Reference in the same run: the
-backbone on 8 short prompts, what any new prompt costs whoever answers.
+``predict_ms.256`` (8 queries) and ``encoded_mb.256``. Reference in the same run: the backbone on 8
+short prompts, which any estimator needs for new prompts.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ QUERIES = 8
 
 def main() -> None:
     """Measure and report."""
-    given = report.parser(__doc__).parse_args()
-    out = report.Report("head", given)
+    options = report.parser(__doc__).parse_args()
+    out = report.Report("head", options)
     torch.set_num_threads(1)
-    sizes, rounds = ((256,), 2) if given.quick else ((32, 128, 256, 512, 1024, 2048), 15)
+    sizes, rounds = ((256,), 2) if options.quick else ((32, 128, 256, 512, 1024, 2048), 15)
     with out.status("loading the models"):
         checkpoint = load_checkpoint()
         encoder = PromptEncoder(Backbone.load(), checkpoint.backbone.layers)
@@ -37,15 +37,15 @@ def main() -> None:
 
 
 class HeadBench:
-    """The head on made-up features: its arithmetic does not depend on what they say."""
+    """The head on random features: its cost does not depend on their values."""
 
     def __init__(self, head: InContextHead, encoder: PromptEncoder) -> None:
-        """Take the models."""
+        """Set up the benchmark."""
         self._head, self._encoder = head, encoder
         self._generator = torch.Generator().manual_seed(0)
 
     def at(self, size: int) -> Callable[[int], dict[str, float]]:
-        """A measure at one context size."""
+        """Measurement at one context size."""
 
         @torch.inference_mode()
         def measure(_: int) -> dict[str, float]:
@@ -66,8 +66,10 @@ class HeadBench:
     def backbone(self, number: int) -> dict[str, float]:
         """Reference: 8 new prompts through the backbone."""
         prompts = [f"What is {number} plus {i}?" for i in range(QUERIES)]
-        taken = report.milliseconds(lambda: self._encoder.embed(self._encoder.tokenize(prompts)))
-        return {"backbone_ms": taken}
+        backbone_ms = report.milliseconds(
+            lambda: self._encoder.embed(self._encoder.tokenize(prompts))
+        )
+        return {"backbone_ms": backbone_ms}
 
     def _rows(self, count: int) -> torch.Tensor:
         features = torch.randn(1, count, self._head.config.features, generator=self._generator)

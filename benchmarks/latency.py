@@ -1,10 +1,10 @@
-"""Round trips of ``Predict``: how much of them is the model, and how much is us.
+"""Latency of ``Predict``, split into model time and overhead.
 
-``python -m benchmarks.latency [--quick] [--json]``. Headline: ``overhead_ms_p50``, of a lone
-call for a prompt whose embedding is cached the part that is not model time: the median round
-trip less the mean time the server says its in-context head took (``vzero_estimator_seconds``).
-References in the same run: a bare gRPC echo of the same size, and the backbone called in this
-process with the best batches that as many callers allow.
+``python -m benchmarks.latency [--quick] [--json]``. Headline: ``overhead_ms_p50``, the overhead of
+a single call for a prompt whose embedding is cached: the median round trip minus the mean time of
+the in-context head, from the server's metrics (``vzero_estimator_seconds``). References in the same
+run: a gRPC echo of the same size, and the backbone called in this process with the largest batches
+that as many callers allow.
 """
 
 import tempfile
@@ -18,7 +18,7 @@ import grpc
 from benchmarks import echo, report
 from benchmarks.client import ClientProcess
 from benchmarks.echo import EchoServer
-from benchmarks.measured import mean_of
+from benchmarks.server_metrics import mean_of
 from load_tests import generator, policies, sigterm
 from load_tests.messages import predict_request
 from load_tests.prompts import common_prompts
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from benchmarks.model import InProcessModel
 
 CONTEXTS = (256, 2048)
-"""Rows of the policies that are asked for."""
+"""Outcomes of the policies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much to do.
+    """Size of the benchmark.
 
     Attributes:
-        rounds: Rounds.
-        seconds: Of each measurement.
-        warmup: Seconds of calls before it.
-        concurrencies: Calls at once; the first is 1.
-        pool: Common prompts that cached calls ask for.
+        rounds: Number of rounds.
+        seconds: Duration of each measurement.
+        warmup: Duration of the calls before it, in seconds.
+        concurrencies: Numbers of concurrent calls; the first is 1.
+        pool: Number of common prompts of cached calls.
     """
 
     rounds: int
@@ -54,15 +54,15 @@ class Size:
 def main() -> None:
     """Measure and report."""
     sigterm.exit_cleanly()
-    # Not above: the client process imports this module too, and needs no torch.
+    # Imported here: the client process imports this module too, and needs no torch.
     from benchmarks.model import InProcessModel
 
-    given = report.parser(__doc__).parse_args()
-    size = Size(1, 0.3, 0.1, (1, 8), 16) if given.quick else Size(5, 3.0, 0.5, (1, 8, 64), 64)
-    out = report.Report("latency", given)
+    options = report.parser(__doc__).parse_args()
+    size = Size(1, 0.3, 0.1, (1, 8), 16) if options.quick else Size(5, 3.0, 0.5, (1, 8, 64), 64)
+    out = report.Report("latency", options)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vzero-bench-")))
-        with out.status("starting a server, loading the model"):
+        with out.status("starting a server and loading the model"):
             server = LocalServer(folder / "data")
             stack.callback(_stop, server)
             server.start(wait=False)
@@ -88,11 +88,11 @@ class Latency:
 
     Attributes:
         server: The server.
-        echo_address: Of the echo server.
+        echo_address: Address of the echo server.
         request_bytes: Size of a request for one prompt.
-        size: How much to do.
+        size: Size of the benchmark.
         model: The backbone in this process.
-        client: Makes the calls.
+        client: Process that makes the calls.
     """
 
     server: LocalServer
@@ -103,24 +103,24 @@ class Latency:
     client: ClientProcess
 
     def one_round(self, number: int) -> dict[str, float]:
-        """All figures once; ``number`` is that of the round."""
+        """Run one round."""
         small, large = CONTEXTS
         figures: dict[str, float] = {}
         for callers in self.size.concurrencies:
             figures |= _percentiles(f"echo.{callers}", self._echo(callers))
             with mean_of(self.server, "vzero_estimator_seconds") as head:
-                found = self._predict(small, callers, number, cached=True)
-            figures |= _percentiles(f"cached.{callers}", found)
+                cached = self._predict(small, callers, number, cached=True)
+            figures |= _percentiles(f"cached.{callers}", cached)
             figures[f"head_ms.cached.{callers}"] = 1000 * head.value
-            found = self._predict(small, callers, number, cached=False)
-            figures |= _percentiles(f"uncached.{callers}", found)
-            served = 1000 / found["prompts_per_s"]
+            uncached = self._predict(small, callers, number, cached=False)
+            figures |= _percentiles(f"uncached.{callers}", uncached)
+            served = 1000 / uncached["prompts_per_s"]
             bare = self.model.milliseconds(callers, self.size.seconds, number)
             figures[f"served_ms_per_prompt.{callers}"] = served
             figures[f"model_ms_per_prompt.{callers}"] = bare
             figures[f"not_model_ms_per_prompt.{callers}"] = served - bare
-        found = self._predict(large, 1, number, cached=True)
-        return figures | _percentiles(f"cached_{large}_rows.1", found)
+        cached = self._predict(large, 1, number, cached=True)
+        return figures | _percentiles(f"cached_{large}_rows.1", cached)
 
     def _echo(self, callers: int) -> dict[str, Any]:
         return self.client.run(
@@ -152,29 +152,29 @@ def _policy(rows: int) -> str:
 
 
 def _sizes(channel: grpc.Channel) -> tuple[int, int]:
-    """Bytes of a request for one prompt and of its reply."""
+    """Sizes of a request for one prompt and of its reply, in bytes."""
     request = predict_request(_policy(CONTEXTS[0]), common_prompts(1))
     reply = value_pb2_grpc.ValueServiceStub(channel).Predict(request, timeout=60.0)
     return request.ByteSize(), reply.ByteSize()
 
 
-def _percentiles(place: str, found: dict[str, Any]) -> dict[str, float]:
-    if found["errors"]:
-        raise RuntimeError(f"{place}: calls failed: {found['errors']}")
-    return {f"{name}.{place}": found[name] for name in ("p50_ms", "p99_ms")}
+def _percentiles(path: str, summary: dict[str, Any]) -> dict[str, float]:
+    if summary["errors"]:
+        raise RuntimeError(f"{path}: calls failed: {summary['errors']}")
+    return {f"{name}.{path}": summary[name] for name in ("p50_ms", "p99_ms")}
 
 
 def _add(out: report.Report, values: dict[str, list[float]]) -> None:
-    lone, bare = values["p50_ms.cached.1"], values["p50_ms.echo.1"]
-    heads = values["head_ms.cached.1"]
-    rest = [ours - head for ours, head in zip(lone, heads, strict=True)]
-    out.add("overhead_ms_p50", "lone cached Predict, what is not model time", "ms", rest)
-    out.add("lone_ms_p50", "lone cached Predict, p50", "ms", lone)
-    out.add("echo_ms_p50", "lone echo of the same size, p50", "ms", bare)
-    ratio = [ours / least for ours, least in zip(lone, bare, strict=True)]
-    out.add("overhead_vs_echo", "the lone Predict over the echo", "ratio", ratio)
-    for path, one in values.items():
-        out.add(path, path.replace(".", ", ").replace("_", " "), "ms", one)
+    predict_ms, echo_ms = values["p50_ms.cached.1"], values["p50_ms.echo.1"]
+    head_ms = values["head_ms.cached.1"]
+    overheads = [total - head for total, head in zip(predict_ms, head_ms, strict=True)]
+    out.add("overhead_ms_p50", "single cached Predict, overhead", "ms", overheads)
+    out.add("lone_ms_p50", "single cached Predict, p50", "ms", predict_ms)
+    out.add("echo_ms_p50", "single echo of the same size, p50", "ms", echo_ms)
+    ratios = [total / echoed for total, echoed in zip(predict_ms, echo_ms, strict=True)]
+    out.add("overhead_vs_echo", "single Predict over the echo", "ratio", ratios)
+    for path, measured in values.items():
+        out.add(path, path.replace(".", ", ").replace("_", " "), "ms", measured)
 
 
 def _stop(server: LocalServer) -> None:

@@ -1,9 +1,9 @@
-"""One prompt over many policies, in comparison with one.
+"""Latency of a ranking over many policies, relative to one ``Predict``.
 
 ``python -m benchmarks.many_policies [--quick] [--json]``. Headline: ``ratio_100``, ``RankModels``
-of a known prompt over 100 policies of 256 outcomes each, over a lone ``Predict`` of the same
-prompt. Also over 1, 10 and 500 policies (two calls at once of 250 each), and for a new prompt,
-which is embedded once however many policies there are.
+of a known prompt over 100 policies of 256 outcomes each, divided by a single ``Predict`` of the
+same prompt. Also over 1, 10 and 500 policies (two concurrent calls of 250 each), and for a new
+prompt, which is embedded once for all policies.
 """
 
 import tempfile
@@ -21,19 +21,19 @@ from vzero.v1 import value_pb2, value_pb2_grpc
 from vzero_server.testing.local_server import LocalServer
 
 COUNTS, ROWS = (1, 10, 100, 500), 256
-_MOST = 250
-"""Policies of one call."""
+_MAX_POLICIES = 250
+"""Policies per call."""
 
 
 def main() -> None:
     """Measure and report."""
     sigterm.exit_cleanly()
-    given = report.parser(__doc__).parse_args()
-    rounds, counts, rows = (1, (1, 10), 32) if given.quick else (7, COUNTS, ROWS)
-    out = report.Report("many_policies", given)
+    options = report.parser(__doc__).parse_args()
+    rounds, counts, rows = (1, (1, 10), 32) if options.quick else (7, COUNTS, ROWS)
+    out = report.Report("many_policies", options)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vzero-bench-")))
-        with out.status(f"{max(counts)} policies of {rows} outcomes"):
+        with out.status(f"creating {max(counts)} policies of {rows} outcomes"):
             server = stack.enter_context(LocalServer(folder / "data"))
             channel = stack.enter_context(grpc.insecure_channel(server.address))
             names = [f"policy-{number}" for number in range(max(counts))]
@@ -45,9 +45,9 @@ def main() -> None:
             values = report.rounds(rounds, bench.one_round)
     if "ratio.100" in values:
         out.add("ratio_100", "100 policies over one Predict", "ratio", values.pop("ratio.100"))
-    for name, one in values.items():
+    for name, measured in values.items():
         unit = "ratio" if "ratio" in name else "ms"
-        out.add(name, name.replace("_", " ").replace(".", ", policies "), unit, one)
+        out.add(name, name.replace("_", " ").replace(".", ", policies "), unit, measured)
     out.print()
 
 
@@ -56,9 +56,9 @@ class ManyPolicies:
     """The measurement.
 
     Attributes:
-        stub: Of the server.
-        names: The policies.
-        counts: Over how many to rank.
+        stub: Stub of the server.
+        names: Names of the policies.
+        counts: Numbers of policies to rank.
     """
 
     stub: value_pb2_grpc.ValueServiceStub
@@ -66,14 +66,14 @@ class ManyPolicies:
     counts: tuple[int, ...]
 
     def one_round(self, number: int) -> dict[str, float]:
-        """All figures once; ``number`` is that of the round."""
+        """Run one round."""
         known = common_prompts(1)[0]
-        alone = report.milliseconds(lambda: self._predict(known), 30)
-        figures = {"predict_ms": alone}
+        predict_ms = report.milliseconds(lambda: self._predict(known), 30)
+        figures = {"predict_ms": predict_ms}
         for count in self.counts:
-            found = report.milliseconds(lambda count=count: self._rank(known, count), 8)
-            figures[f"rank_ms.{count}"] = found
-            figures[f"ratio.{count}"] = found / alone
+            rank_ms = report.milliseconds(lambda count=count: self._rank(known, count), 8)
+            figures[f"rank_ms.{count}"] = rank_ms
+            figures[f"ratio.{count}"] = rank_ms / predict_ms
         source = PromptSource(f"new {number}", repeated=0.0)
         figures["predict_new_ms"] = report.milliseconds(lambda: self._predict(source.take(1)[0]), 8)
         many = min(100, max(self.counts))
@@ -84,12 +84,14 @@ class ManyPolicies:
         self.stub.Predict(predict_request(self.names[0], [prompt]), timeout=60.0)
 
     def _rank(self, prompt: str, count: int) -> None:
-        pieces = [self.names[at : min(at + _MOST, count)] for at in range(0, count, _MOST)]
+        batches = [
+            self.names[at : min(at + _MAX_POLICIES, count)] for at in range(0, count, _MAX_POLICIES)
+        ]
         calls = [
             self.stub.RankModels.future(
-                value_pb2.RankModelsRequest(prompts=[prompt], policy_ids=piece), timeout=60.0
+                value_pb2.RankModelsRequest(prompts=[prompt], policy_ids=batch), timeout=60.0
             )
-            for piece in pieces
+            for batch in batches
         ]
         for call in calls:
             call.result()

@@ -1,4 +1,4 @@
-"""What the model costs without a server around it."""
+"""The encoder called in-process, as a reference for the server."""
 
 import time
 
@@ -16,14 +16,14 @@ from vzero_server.types import Features
 
 
 class InProcessModel:
-    """The encoder of a server with the same settings, called directly.
+    """The encoder of a server with the same settings, called in this process.
 
     Attributes:
         encoder: The encoder.
     """
 
     def __init__(self) -> None:
-        """Load it."""
+        """Load the encoder and warm it up."""
         settings = Settings.load(None)
         torch.set_num_threads(thread_count(settings))
         self.encoder = load_models(settings).encoder
@@ -31,39 +31,39 @@ class InProcessModel:
         self.milliseconds(1, 0.1, -1)
 
     def milliseconds(self, waiting: int, seconds: float, number: int) -> float:
-        """Time per new prompt in ms, when always ``waiting`` prompts wait for the model.
+        """Time per new prompt in ms, if ``waiting`` prompts always wait for the model.
 
         Args:
-            waiting: Prompts that are tokenised, sorted by length and embedded together.
-            seconds: For how long to repeat it; at least once.
-            number: Rounds of different numbers embed different prompts.
+            waiting: Number of prompts that are embedded together; see ``seconds``.
+            seconds: Minimum duration of the measurement.
+            number: Number of the round; different rounds embed different prompts.
         """
         source = PromptSource(f"model-{waiting}-{number}", repeated=0.0)
-        count, spent = 0, 0.0
-        while spent < seconds:
-            spent += self.seconds(source.take(waiting))
+        count, elapsed = 0, 0.0
+        while elapsed < seconds:
+            elapsed += self.seconds(source.take(waiting))
             count += waiting
-        return 1000 * spent / count
+        return 1000 * elapsed / count
 
     def seconds(self, prompts: list[str]) -> float:
-        """Time for prompts that are tokenised, sorted by length and embedded together."""
+        """Time to tokenise prompts, sort them by length, and embed them, in seconds."""
         began = time.perf_counter()
         for batch in self.batches(prompts):
             self.encoder.embed(batch)
         return time.perf_counter() - began
 
     def features(self, prompts: list[str]) -> Features:
-        """What the head reads of prompts, ``[len(prompts), columns]``."""
+        """Features of prompts for the head, ``[len(prompts), columns]``."""
         tokenised = self.encoder.tokenize(prompts)
         vectors = np.empty((len(prompts), self.encoder.columns), np.float16)
-        for batch in self._places(tokenised):
-            vectors[batch] = self.encoder.embed([tokenised[place] for place in batch])
+        for batch in self._positions(tokenised):
+            vectors[batch] = self.encoder.embed([tokenised[position] for position in batch])
         return vectors[:, self.encoder.pooled :]
 
     def batches(self, prompts: list[str]) -> list[list[TokenisedPrompt]]:
         """Prompts tokenised, sorted by length and cut into full batches."""
         tokenised = self.encoder.tokenize(prompts)
-        return [[tokenised[place] for place in batch] for batch in self._places(tokenised)]
+        return [[tokenised[position] for position in batch] for batch in self._positions(tokenised)]
 
-    def _places(self, prompts: list[TokenisedPrompt]) -> list[npt.NDArray[np.int64]]:
+    def _positions(self, prompts: list[TokenisedPrompt]) -> list[npt.NDArray[np.int64]]:
         return length_batches([len(prompt) for prompt in prompts], self._batch_tokens)

@@ -1,11 +1,11 @@
-"""Ten times as many new prompts as the server can take, for half a minute.
+"""Goodput and latency under overload: ten times the new prompts that the server can embed.
 
-``python -m benchmarks.overload [--quick] [--json]``. Headlines: ``goodput_ratio``, prompts answered
-per second over those at full load, and ``admitted_p99_ratio``, the p99 of calls that were answered
-over that at full load. Full load is a closed loop, before and after the overload: callers with
-their next call as soon as one is answered, as many as keep the backbone 3 s late, of the 5 s
-after which the server refuses. Calls carry four prompts. Every refusal must be RESOURCE_EXHAUSTED
-and say when to come again; the server's memory is read before and after.
+``python -m benchmarks.overload [--quick] [--json]``. Headlines: ``goodput_ratio``, answered prompts
+per second divided by those at full load, and ``admitted_p99_ratio``, the p99 of successful calls
+divided by that at full load. Full load is a closed loop, before and after the overload, with as
+many callers as queue 3 s of work, of the 5 s from which on the server refuses calls. Calls have
+four prompts. Refusals must be RESOURCE_EXHAUSTED with a retry delay. The server's memory is
+measured before and after.
 """
 
 import tempfile
@@ -25,18 +25,18 @@ from benchmarks.zoo_prompts import new_zoo_prompts
 from load_tests import policies, sigterm
 from vzero_server.testing.local_server import LocalServer
 
-POLICY, ROWS = "asked", 256
+POLICY, ROWS = "policy", 256
 PROMPTS, TIMES = 4, 10
-# Seconds of work that wait at full load, of the 5 after which the server refuses.
+# Seconds of queued work at full load, and seconds from which on the server refuses calls.
 DELAY, MAX_DELAY = 3.0, 5.0
 
 
 def main() -> None:
     """Measure and report."""
     sigterm.exit_cleanly()
-    given = report.parser(__doc__).parse_args()
-    seconds = 4.0 if given.quick else 30.0
-    out = report.Report("overload", given)
+    options = report.parser(__doc__).parse_args()
+    seconds = 4.0 if options.quick else 30.0
+    out = report.Report("overload", options)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vzero-bench-")))
         with out.status("starting a server"):
@@ -49,15 +49,15 @@ def main() -> None:
             callers = max(8, int(DELAY * rate / PROMPTS))
             full_calls = callers + int(seconds * rate / PROMPTS)
             before = bench.full_load("before", full_calls, callers)
-        memory = bench.memory_mb()
-        with out.status(f"{TIMES} times as much for {seconds} s"):
+        memory_before = bench.memory_mb()
+        with out.status(f"{TIMES} times the load for {seconds} s"):
             over = bench.overload(TIMES * before["prompts_per_s"], seconds)
-        grown = bench.memory_mb()
+        memory_after = bench.memory_mb()
         with out.status("full load again"):
             after = bench.full_load("after", full_calls, callers)
     _add(out, [before, after], over)
-    out.add("rss_mb.before", "memory before", "MB", [memory])
-    out.add("rss_mb.after", "memory after", "MB", [grown])
+    out.add("rss_mb.before", "memory before", "MB", [memory_before])
+    out.add("rss_mb.after", "memory after", "MB", [memory_after])
     out.print()
 
 
@@ -69,14 +69,14 @@ class Overload:
     client: ClientProcess
 
     def full_load(self, seed: str, count: int, callers: int) -> dict[str, float]:
-        """Prompts per second and p99 of calls, so many at once."""
+        """Prompts per second and p99 of ``count`` calls from ``callers`` concurrent callers."""
         texts = new_zoo_prompts(count * PROMPTS, f"full {seed}")
-        split = [texts[at : at + PROMPTS] for at in range(0, len(texts), PROMPTS)]
-        found = self.client.run(calls.ask, self.server.address, POLICY, split, callers)
-        return {"prompts_per_s": len(texts) / found["seconds"], **found}
+        batches = [texts[at : at + PROMPTS] for at in range(0, len(texts), PROMPTS)]
+        figures = self.client.run(calls.predict_all, self.server.address, POLICY, batches, callers)
+        return {"prompts_per_s": len(texts) / figures["seconds"], **figures}
 
     def overload(self, prompts_per_s: float, seconds: float) -> dict[str, Any]:
-        """What became of calls at that rate."""
+        """Results of calls at a fixed rate; see ``flood``."""
         return self.client.run(
             flood,
             self.server.address,
@@ -94,28 +94,28 @@ class Overload:
 
 
 def _add(out: report.Report, full: list[dict[str, float]], over: dict[str, Any]) -> None:
-    peak = [one["prompts_per_s"] for one in full]
-    p99 = [one["p99_ms"] for one in full]
-    goodput = [over["answered_per_s"] / one for one in peak]
-    out.add("goodput_ratio", "prompts answered over those at full load", "ratio", goodput)
-    late = [over["p99_ms"] / one for one in p99]
-    out.add("admitted_p99_ratio", "p99 of answered calls over full load", "ratio", late)
-    out.add("full.prompts_per_s", "full load", "prompts/s", peak)
-    out.add("full.p99_ms", "p99 at full load", "ms", p99)
+    peaks = [figures["prompts_per_s"] for figures in full]
+    p99s = [figures["p99_ms"] for figures in full]
+    goodput = [over["answered_per_s"] / peak for peak in peaks]
+    out.add("goodput_ratio", "answered prompts over those at full load", "ratio", goodput)
+    slowdown = [over["p99_ms"] / p99 for p99 in p99s]
+    out.add("admitted_p99_ratio", "p99 of successful calls over full load", "ratio", slowdown)
+    out.add("full.prompts_per_s", "full load", "prompts/s", peaks)
+    out.add("full.p99_ms", "p99 at full load", "ms", p99s)
     out.add("over.offered_per_s", "offered", "prompts/s", [over["offered_per_s"]])
     out.add("over.answered_per_s", "answered", "prompts/s", [over["answered_per_s"]])
-    out.add("over.p50_ms", "p50 of answered calls", "ms", [over["p50_ms"]])
-    out.add("over.p99_ms", "p99 of answered calls", "ms", [over["p99_ms"]])
+    out.add("over.p50_ms", "p50 of successful calls", "ms", [over["p50_ms"]])
+    out.add("over.p99_ms", "p99 of successful calls", "ms", [over["p99_ms"]])
     codes = Counter(over["codes"])
     refused = codes.pop("RESOURCE_EXHAUSTED", 0)
     out.add("refused_calls", "RESOURCE_EXHAUSTED", "calls", [refused])
     out.add(
         "without_retry_info",
-        "failures that do not say when to come again",
+        "failed calls without a retry delay",
         "calls",
         [over["without_retry_info"]],
     )
-    out.add("failed_otherwise", "calls that failed in another way", "calls", [codes.total()])
+    out.add("failed_otherwise", "calls failed with other codes", "calls", [codes.total()])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""What the paper's configuration costs: 8 queries on a context of 256 rows.
+"""Cost of the paper's configuration: 8 queries on a context of 256 rows.
 
-``python -m benchmarks.paper_profile [--true-shapes] [--quick] [--json]``. Weights are random:
-arithmetic does not depend on what they say. With CUDA the shapes are the paper's, without it
-they are scaled down, unless ``--true-shapes`` is given (minutes on a CPU). Headlines:
-``cold_s`` (nothing known), ``prompts_cached_s`` (features known, the context not read yet),
-``context_cached_s`` (8 new prompts on a kept context), ``all_cached_s``. Reference in the same
-run: ``joint_s``, one pass over context and queries with nothing kept, as the authors' code
-does; the paper names about 0.6 s on a GPU for such a batch. ``context_mb`` is what a context
-takes; ``policies_per_80_gb`` how many of the paper's own size fit beside the weights.
+``python -m benchmarks.paper_profile [--true-shapes] [--quick] [--json]``. Weights are random; the
+cost does not depend on them. With CUDA the shapes are the paper's; without it they are scaled down
+unless ``--true-shapes`` is options (minutes on a CPU). Headlines: ``cold_s`` (nothing cached),
+``prompts_cached_s`` (features cached, context not encoded), ``context_cached_s`` (8 new prompts on
+a cached context), ``all_cached_s``. Reference in the same run: ``joint_s``, one pass over context
+and queries without a cache, as in the authors' code; the paper reports about 0.6 s on a GPU for
+such a batch. ``context_mb`` is the size of a context; ``policies_per_80_gb`` is the number of
+contexts of the paper's size that fit beside the weights.
 """
 
 import time
@@ -35,7 +35,7 @@ ROWS, QUERIES, TOKENS, MEMBERS = 256, 8, 128, 4
 
 @dataclass(frozen=True)
 class Shapes:
-    """Sizes of the three parts."""
+    """Shapes of backbone, adapter and TabPFN."""
 
     hidden: int
     layers: int
@@ -55,7 +55,7 @@ TRUE = Shapes(
     adapter=RELEASED,
     tabpfn={"max_num_classes": 10},
 )
-"""The paper's: Qwen3-Embedding-0.6B, the released adapter, TabPFN-v2.5 as it is by default."""
+"""Shapes of the paper: Qwen3-Embedding-0.6B, the released adapter, TabPFN-v2.5 by default."""
 
 SMALL = Shapes(
     hidden=128,
@@ -66,19 +66,23 @@ SMALL = Shapes(
     adapter=AdapterConfig(hidden=128, queries=16, width=6, heads=3),
     tabpfn={"max_num_classes": 10, "emsize": 96, "nlayers": 4},
 )
-"""For a CPU: 96 columns, four layers each."""
+"""Shapes for a CPU: 96 columns, four layers each."""
 
 
 def main() -> None:
     """Measure and report."""
     parser = report.parser(__doc__)
-    parser.add_argument("--true-shapes", action="store_true", help="The paper's sizes on a CPU.")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--true-shapes", action="store_true", help="use the paper's shapes on a CPU"
+    )
+    options = parser.parse_args()
     cuda = torch.cuda.is_available()
-    out = report.Report("paper_profile", given)
-    with out.status("making the models"):
-        bench = PaperBench(TRUE if cuda or given.true_shapes else SMALL, "cuda" if cuda else "cpu")
-    slow = given.quick or (given.true_shapes and not cuda)
+    out = report.Report("paper_profile", options)
+    with out.status("creating the models"):
+        bench = PaperBench(
+            TRUE if cuda or options.true_shapes else SMALL, "cuda" if cuda else "cpu"
+        )
+    slow = options.quick or (options.true_shapes and not cuda)
     values = report.rounds(1 if slow else 5, bench.measure)
     units = {"mb": "MB", "s": "s"}
     for name, measured in values.items():
@@ -88,10 +92,10 @@ def main() -> None:
 
 
 class PaperBench:
-    """The parts of the profile put together as the server does."""
+    """The parts of the profile, assembled as in the server."""
 
     def __init__(self, shapes: Shapes, device: str) -> None:
-        """Make random weights of the shapes."""
+        """Create models with random weights."""
         torch.manual_seed(0)
         model = Qwen3Model(backbone_config(shapes)).to(device)
         tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
@@ -106,21 +110,21 @@ class PaperBench:
             store=torch.float16,
         )
         self._generator = torch.Generator().manual_seed(0)
-        self._most = shapes.vocabulary
+        self._vocabulary = shapes.vocabulary
 
     def measure(self, _: int) -> dict[str, float]:
-        """One round; see the module."""
+        """Run one round."""
         labels = torch.arange(ROWS) % 2
-        known: list[TabPFNContext] = []
+        contexts: list[TabPFNContext] = []
         features: list[torch.Tensor] = []
 
-        def answer() -> torch.Tensor:
-            return self._head.predict(known, features[-1][None]).cpu()
+        def predict() -> torch.Tensor:
+            return self._head.predict(contexts, features[-1][None]).cpu()
 
-        def read() -> None:
+        def encode() -> None:
             context = self._head.encode(features[0], labels)
             assert context is not None
-            known[:] = [context]
+            contexts[:] = [context]
 
         @torch.inference_mode()
         def joint() -> torch.Tensor:
@@ -130,45 +134,45 @@ class PaperBench:
 
         context_s = _seconds(lambda: features.append(self._embed(ROWS)))
         queries_s = _seconds(lambda: features.append(self._embed(QUERIES)))
-        encode_s = _seconds(read)
-        answer_s = _seconds(answer)
+        encode_s = _seconds(encode)
+        predict_s = _seconds(predict)
         joint_s = _seconds(joint)
         return {
-            "cold_s": context_s + queries_s + encode_s + answer_s,
-            "prompts_cached_s": encode_s + answer_s,
-            "context_cached_s": queries_s + answer_s,
-            "all_cached_s": answer_s,
+            "cold_s": context_s + queries_s + encode_s + predict_s,
+            "prompts_cached_s": encode_s + predict_s,
+            "context_cached_s": queries_s + predict_s,
+            "all_cached_s": predict_s,
             "joint_s": joint_s,
-            "context_mb": known[0].nbytes / 1e6,
+            "context_mb": contexts[0].nbytes / 1e6,
         }
 
     def _embed(self, count: int) -> torch.Tensor:
         shape = (count, TOKENS)
-        tokens = torch.randint(0, self._most, shape, generator=self._generator).tolist()
-        pieces = [self._encoder.embed(tokens[at : at + 64]) for at in range(0, count, 64)]
-        vectors = torch.cat([torch.from_numpy(piece) for piece in pieces])
+        tokens = torch.randint(0, self._vocabulary, shape, generator=self._generator).tolist()
+        batches = [self._encoder.embed(tokens[at : at + 64]) for at in range(0, count, 64)]
+        vectors = torch.cat([torch.from_numpy(batch) for batch in batches])
         return vectors[:, self._encoder.pooled :].float()
 
 
 def random_tabpfn(sizes: dict[str, Any]) -> TabPFNFile:
-    """TabPFN-v2.5 of random weights."""
+    """TabPFN-v2.5 with random weights."""
     config, _ = ARCHITECTURES["tabpfn_v2_5"].parse_config(sizes)
     net = ARCHITECTURES["tabpfn_v2_5"].get_architecture(config).eval().requires_grad_(False)
     return TabPFNFile(Path("random"), net, "tabpfn_v2_5", sizes, "none", 0.9, 50_000, 2000)
 
 
 def context_bytes(shapes: Shapes) -> int:
-    """Keys and values of one context of 256 rows, as they are kept."""
+    """Size of the cached keys and values of one context of 256 rows, in bytes."""
     config, _ = ARCHITECTURES["tabpfn_v2_5"].parse_config(shapes.tabpfn)
     groups = -(-shapes.adapter.features // config.features_per_group) + 1
     rows = ROWS + config.num_thinking_rows
     width = config.emsize // config.nhead
-    kept = MEMBERS * config.nlayers * groups * rows * 2 * width
-    return int(kept * torch.float16.itemsize)
+    values = MEMBERS * config.nlayers * groups * rows * 2 * width
+    return int(values * torch.float16.itemsize)
 
 
 def policies_in(memory: float) -> int:
-    """Contexts of the paper's size that fit into a device's memory beside the weights."""
+    """Number of contexts of the paper's size that fit beside the weights in ``memory`` bytes."""
     with torch.device("meta"):
         backbone = Qwen3Model(backbone_config(TRUE))
     parts = (backbone, random_tabpfn(TRUE.tabpfn).net, ResidualQueryAdapter(TRUE.adapter))
@@ -177,7 +181,7 @@ def policies_in(memory: float) -> int:
 
 
 def backbone_config(shapes: Shapes) -> Qwen3Config:
-    """Of a backbone of that size."""
+    """Configuration of a backbone with some shapes."""
     return Qwen3Config(
         vocab_size=shapes.vocabulary,
         hidden_size=shapes.hidden,

@@ -1,4 +1,4 @@
-"""How a benchmark is asked for, and how it reports."""
+"""Command line and report of a benchmark."""
 
 import argparse
 import json
@@ -19,10 +19,10 @@ class Figure:
     """A quantity measured in several rounds.
 
     Attributes:
-        path: Where it stands in the JSON object: keys, joined by dots.
-        what: The same for a reader.
-        unit: For a reader.
-        values: One per round.
+        path: Path in the JSON object: keys joined by dots.
+        what: Description in the table.
+        unit: Unit in the table.
+        values: One value per round.
     """
 
     path: str
@@ -32,43 +32,43 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """What is reported of the rounds."""
+        """Median over the rounds."""
         return statistics.median(self.values)
 
 
 class Report:
-    """The figures of one benchmark: a table for a reader, and one line of JSON."""
+    """Figures of one benchmark, printed as a table and as one line of JSON."""
 
-    def __init__(self, name: str, given: argparse.Namespace) -> None:
-        """Begin a report.
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        """Create an empty report.
 
         Args:
-            name: The benchmark.
-            given: From ``parser``: whether it is quick, and wants JSON only.
+            name: Name of the benchmark.
+            options: Options of ``parser``.
         """
         self._name = name
-        self._quick = bool(given.quick)
-        self._console = Console(stderr=bool(given.json))
+        self._quick = bool(options.quick)
+        self._console = Console(stderr=bool(options.json))
         self._figures: list[Figure] = []
-        # Others at work on the machine make figures worthless: they should show.
+        # Load from other processes makes figures unreliable.
         self._load_before = round(os.getloadavg()[0], 2)
 
-    def status(self, doing: str) -> Any:  # noqa: ANN401
-        """Show what is being done, as a context manager."""
-        return self._console.status(f"{self._name}: {doing}")
+    def status(self, activity: str) -> Any:  # noqa: ANN401
+        """Show the current activity; a context manager."""
+        return self._console.status(f"{self._name}: {activity}")
 
     def add(self, path: str, what: str, unit: str, values: Sequence[float]) -> None:
-        """Add a figure, measured once per round; see ``Figure``."""
+        """Add a figure; see ``Figure``."""
         self._figures.append(Figure(path, what, unit, tuple(values)))
 
     def print(self) -> None:
-        """Print the table, unless only JSON is wanted, and the JSON line."""
+        """Print the table, unless only JSON is requested, and the JSON line."""
         if not self._console.stderr:
             self._console.print(self._table())
         print(json.dumps(self.as_json()))
 
     def as_json(self) -> dict[str, Any]:
-        """The medians by path, with lowest and highest rounds under ``spread``."""
+        """Medians by path, and the lowest and highest round of each under ``spread``."""
         result: dict[str, Any] = {
             "benchmark": self._name,
             "quick": self._quick,
@@ -79,11 +79,11 @@ class Report:
             },
         }
         for figure in self._figures:
-            place = result
+            node = result
             *parents, key = figure.path.split(".")
             for parent in parents:
-                place = place.setdefault(parent, {})
-            place[key] = _rounded(figure.median)
+                node = node.setdefault(parent, {})
+            node[key] = _rounded(figure.median)
         result["spread"] = {
             figure.path: [_rounded(min(figure.values)), _rounded(max(figure.values))]
             for figure in self._figures
@@ -96,30 +96,32 @@ class Report:
         for column in ("median", "lowest", "highest", "rounds"):
             table.add_column(column, justify="right")
         table.add_column("unit")
-        for one in self._figures:
-            numbers = (one.median, min(one.values), max(one.values))
+        for figure in self._figures:
+            numbers = (figure.median, min(figure.values), max(figure.values))
             cells = [f"{_rounded(number):,}" for number in numbers]
-            table.add_row(one.what, *cells, str(len(one.values)), one.unit)
+            table.add_row(figure.what, *cells, str(len(figure.values)), figure.unit)
         return table
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """The options all benchmarks share."""
-    made = argparse.ArgumentParser(description=description)
-    made.add_argument("--quick", action="store_true", help="small and short: shows that it runs")
-    made.add_argument("--json", action="store_true", help="stdout holds only the JSON line")
-    return made
+    """Parser of the options that all benchmarks share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--quick", action="store_true", help="small and short, to check that it runs"
+    )
+    parser.add_argument("--json", action="store_true", help="print only the JSON line to stdout")
+    return parser
 
 
 def rounds(count: int, *measures: Callable[[int], dict[str, float]]) -> dict[str, list[float]]:
-    """Run measures in turn, ``count`` times, so that a disturbance meets all of them.
+    """Run measurements in turn, so that disturbances affect all of them.
 
     Args:
-        count: Rounds.
-        measures: Each is called with the number of the round.
+        count: Number of rounds.
+        measures: Measurements; each is called with the number of the round.
 
     Returns:
-        Values of all rounds by name.
+        Values of all rounds, by name.
     """
     values: dict[str, list[float]] = {}
     for number in range(count):
@@ -130,13 +132,13 @@ def rounds(count: int, *measures: Callable[[int], dict[str, float]]) -> dict[str
 
 
 def milliseconds(work: Callable[[], object], times: int = 1) -> float:
-    """What a call takes: the median of so many."""
-    taken = []
+    """Median duration of ``times`` calls."""
+    durations = []
     for _ in range(times):
         began = time.perf_counter()
         work()
-        taken.append(1000.0 * (time.perf_counter() - began))
-    return statistics.median(taken)
+        durations.append(1000.0 * (time.perf_counter() - began))
+    return statistics.median(durations)
 
 
 def _rounded(number: float) -> float:

@@ -1,10 +1,10 @@
-"""A server with many policies is killed and started again: when does it serve, and answer?
+"""Restart of a killed server with many policies: time to serve, and to the first replies.
 
-``python -m benchmarks.restart [--policies 1000] [--rows 2048] [--quick] [--json]``.
-Headlines: ``serving_s`` from the start of the process to SERVING, beside
-``serving_empty_s`` with an empty data folder (the difference is what the data costs);
-``first_answer_ms`` for a random policy, whose window must be read from the disk, and
-``second_answer_ms``; ``rss_mb``, the memory after those answers.
+``python -m benchmarks.restart [--policies 1000] [--rows 2048] [--quick] [--json]``. Headlines:
+``serving_s``, from the start of the process to SERVING, and ``serving_empty_s``, the same with an
+empty data folder (the difference is the cost of the data); ``first_answer_ms`` for a random
+policy, whose window must be read from the disk, and ``second_answer_ms``; ``rss_mb``, the memory
+after these calls.
 """
 
 import sqlite3
@@ -28,23 +28,23 @@ from load_tests.prompts import common_prompts
 from vzero.v1 import value_pb2_grpc
 from vzero_server.testing.local_server import LocalServer
 
-ASKED = 10
-"""Random policies that are asked for after a start."""
+REQUESTED = 10
+"""Random policies that are requested after a start."""
 
 
 def main() -> None:
     """Measure and report."""
     sigterm.exit_cleanly()
     parser = report.parser(__doc__)
-    parser.add_argument("--policies", type=int, help="default: 1000")
-    parser.add_argument("--rows", type=int, help="outcomes of each, default: 2048")
-    parser.add_argument("--pool", type=int, help="distinct prompts of all, default: 4096")
-    given = parser.parse_args()
-    count = 1 if given.quick else 3
-    policy_count = given.policies or (8 if given.quick else 1000)
-    rows = given.rows or (64 if given.quick else 2048)
-    pool = given.pool or (64 if given.quick else 4096)
-    out = report.Report("restart", given)
+    parser.add_argument("--policies", type=int, help="number of policies, default: 1000")
+    parser.add_argument("--rows", type=int, help="outcomes of each policy, default: 2048")
+    parser.add_argument("--pool", type=int, help="distinct prompts, default: 4096")
+    options = parser.parse_args()
+    count = 1 if options.quick else 3
+    policy_count = options.policies or (8 if options.quick else 1000)
+    rows = options.rows or (64 if options.quick else 2048)
+    pool = options.pool or (64 if options.quick else 4096)
+    out = report.Report("restart", options)
     with tempfile.TemporaryDirectory(prefix="vzero-bench-") as name:
         full = LocalServer(Path(name) / "full")
         empty = LocalServer(Path(name) / "empty")
@@ -53,14 +53,14 @@ def main() -> None:
             stored = bench.fill(rows)
         with out.status(f"{count} rounds"):
             values = report.rounds(count, bench.empty_round, bench.full_round)
-    out.add("stored_rows_per_s", "rows stored, embedding apart", "rows/s", [stored])
+    out.add("stored_rows_per_s", "rows stored, without embedding", "rows/s", [stored])
     texts = {
         "serving_s": "start to SERVING",
         "serving_empty_s": "the same with an empty folder",
-        "first_answer_ms": f"first answer, median of {ASKED} policies",
-        "first_answer_ms_max": "first answer, slowest of them",
+        "first_answer_ms": f"first answer, median of {REQUESTED} policies",
+        "first_answer_ms_max": "first answer, slowest of these",
         "second_answer_ms": "second answer, median",
-        "rss_mb": "memory after those answers",
+        "rss_mb": "memory after these calls",
         "rss_empty_mb": "memory with an empty folder",
     }
     for path, what in texts.items():
@@ -70,13 +70,13 @@ def main() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Starts a server with data and one without, and measures both.
+    """The measurements, of a server with data and one without.
 
     Attributes:
         full: The server with data.
-        empty: The server without.
-        policies: Those it has.
-        pool: Distinct prompts of all policies.
+        empty: The server without data.
+        policies: Policies of the server with data.
+        pool: Number of distinct prompts.
     """
 
     full: LocalServer
@@ -85,7 +85,7 @@ class Restart:
     pool: int
 
     def fill(self, rows: int) -> float:
-        """Store outcomes and all embeddings, ``rows`` outcomes per policy; rows per second."""
+        """Store ``rows`` outcomes per policy, all embedded; returns rows per second."""
         with grpc.insecure_channel(self.full.address) as channel:
             policies.append(channel, ["all-prompts"], rows=self.pool, pool=self.pool)
             self._wait_embedded()
@@ -94,7 +94,7 @@ class Restart:
             return len(self.policies) * rows / (time.perf_counter() - began)
 
     def _wait_embedded(self) -> None:
-        """Wait until the background has stored an embedding of every prompt."""
+        """Wait until the embedding of every prompt is stored."""
         path = self.full.data_dir / "vzero.sqlite3"
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
             while True:
@@ -109,23 +109,23 @@ class Restart:
             return {"serving_empty_s": seconds, "rss_empty_mb": _memory(self.empty)}
 
     def full_round(self, number: int) -> dict[str, float]:
-        """Start with data, and ask for the values of random policies twice."""
-        chosen = Random(number).sample(self.policies, min(ASKED, len(self.policies)))
+        """Start with data, and request values under random policies twice."""
+        chosen = Random(number).sample(self.policies, min(REQUESTED, len(self.policies)))
         prompts = common_prompts(64)
         with _running(self.full) as seconds, grpc.insecure_channel(self.full.address) as channel:
             stub = value_pb2_grpc.ValueServiceStub(channel)
             grpc.channel_ready_future(channel).result(timeout=10.0)
 
-            def answers(prompt: str) -> list[float]:
-                times = []
+            def latencies(prompt: str) -> list[float]:
+                durations = []
                 for policy_id in chosen:
                     began = time.perf_counter()
                     stub.Predict(predict_request(policy_id, [prompt]), timeout=60.0)
-                    times.append(1000 * (time.perf_counter() - began))
-                return times
+                    durations.append(1000 * (time.perf_counter() - began))
+                return durations
 
-            first = answers(prompts[number % len(prompts)])
-            second = answers(prompts[number % len(prompts)])
+            first = latencies(prompts[number % len(prompts)])
+            second = latencies(prompts[number % len(prompts)])
             return {
                 "serving_s": seconds,
                 "first_answer_ms": median(first),
@@ -137,7 +137,7 @@ class Restart:
 
 @contextmanager
 def _running(server: LocalServer) -> Iterator[float]:
-    """Start a server, say how many seconds it took to SERVING, and kill it in the end."""
+    """Start a server, yield the seconds until SERVING, and kill it at the end."""
     began = time.perf_counter()
     with ExitStack() as stack:
         server.start(wait=False)
@@ -147,12 +147,12 @@ def _running(server: LocalServer) -> Iterator[float]:
 
 
 def _wait_serving(server: LocalServer, timeout: float = 120.0) -> None:
-    """Wait until SERVING, within some 20 ms of the moment.
+    """Wait until SERVING, with a resolution of about 20 ms.
 
     Raises:
-        RuntimeError: It ended, or took longer than ``timeout`` seconds.
+        RuntimeError: The server exited, or took longer than ``timeout`` seconds.
     """
-    # By default a channel waits for seconds before it tries to connect again.
+    # By default, a channel waits for seconds before it reconnects.
     options = [(f"grpc.{name}_reconnect_backoff_ms", 20) for name in ("initial", "min", "max")]
     request = health_pb2.HealthCheckRequest(service="vzero.v1.ValueService")
     deadline = time.monotonic() + timeout

@@ -1,11 +1,11 @@
-"""New prompts per second through gRPC, over those of the same model called in-process.
+"""Throughput of new prompts through gRPC, relative to the same model in-process.
 
 ``python -m benchmarks.served_vs_bare [--quick] [--json]``. Headline: ``ratio``. Served: 64
 concurrent calls of ``Predict`` with one new prompt each, from a client process: prompts of the
-policy zoo made new by a number, and longer made-up ones. Bare: the backbone on the same prompts,
-all there at once and sorted by length into batches of the same budget, with as many threads;
-nothing of the in-context head. The client shares the cores: ``client_cores`` says how much of
-them it takes. Rounds alternate.
+policy zoo, each made new by a number, and longer synthetic ones. Bare: the backbone on the same
+prompts, all at once, sorted by length into batches of the same token budget, with as many threads,
+without the in-context head. The client shares the cores; ``client_cores`` is its share. Rounds
+alternate.
 """
 
 import tempfile
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from benchmarks.model import InProcessModel
 
 CONCURRENCY = 64
-POLICY, ROWS = "asked", 256
+POLICY, ROWS = "policy", 256
 
 
 def main() -> None:
     """Measure and report."""
     sigterm.exit_cleanly()
-    # Not above: the client process imports this module too, and needs no torch.
+    # Imported here: the client process imports this module too, and needs no torch.
     from benchmarks.model import InProcessModel
 
-    given = report.parser(__doc__).parse_args()
-    rounds, prompts = (1, 64) if given.quick else (7, 1024)
-    out = report.Report("served_vs_bare", given)
+    options = report.parser(__doc__).parse_args()
+    rounds, prompts = (1, 64) if options.quick else (7, 1024)
+    out = report.Report("served_vs_bare", options)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vzero-bench-")))
-        with out.status("starting a server, loading the model"):
+        with out.status("starting a server and loading the model"):
             server = stack.enter_context(LocalServer(folder / "data"))
             channel = stack.enter_context(grpc.insecure_channel(server.address))
             policies.create(channel, [POLICY], rows=ROWS)
@@ -56,7 +56,7 @@ def main() -> None:
     out.add("ratio", "served over bare", "ratio", values["ratio"])
     for name in ("served_prompts_per_s", "bare_prompts_per_s"):
         out.add(name, name.replace("_", " "), "prompts/s", values[name])
-    out.add("client_cores", "cores the client took", "cores", values["client_cores"])
+    out.add("client_cores", "cores used by the client", "cores", values["client_cores"])
     out.print()
 
 
@@ -65,10 +65,10 @@ class ServedVsBare:
     """The measurement.
 
     Attributes:
-        address: Of the server.
+        address: Address of the server.
         model: The backbone in this process.
-        client: Makes the calls.
-        count: Prompts of a round.
+        client: Process that makes the calls.
+        count: Prompts per round.
     """
 
     address: str
@@ -77,17 +77,17 @@ class ServedVsBare:
     count: int
 
     def one_round(self, number: int) -> dict[str, float]:
-        """All figures once; ``number`` is that of the round."""
+        """Run one round."""
         prompts = mixed_prompts(self.count, f"round {number}")
-        single = [[prompt] for prompt in prompts]
-        found = self.client.run(calls.ask, self.address, POLICY, single, CONCURRENCY)
-        served = self.count / found["seconds"]
+        batches = [[prompt] for prompt in prompts]
+        figures = self.client.run(calls.predict_all, self.address, POLICY, batches, CONCURRENCY)
+        served = self.count / figures["seconds"]
         bare = self.count / self.model.seconds(prompts)
         return {
             "ratio": served / bare,
             "served_prompts_per_s": served,
             "bare_prompts_per_s": bare,
-            "client_cores": found["cpu_seconds"] / found["seconds"],
+            "client_cores": figures["cpu_seconds"] / figures["seconds"],
         }
 
 

@@ -1,4 +1,4 @@
-"""The least a durable row costs here: SQLite on its own, with the same promise."""
+"""Reference for updates: durable inserts into SQLite without a server."""
 
 import sqlite3
 import time
@@ -7,11 +7,13 @@ from pathlib import Path
 
 
 def rows_per_second(path: Path, *, rows: int, batch: int) -> float:
-    """Insert rows like those of an outcome, each batch durable before the next.
+    """Insert rows like those of outcomes, and return rows per second.
+
+    Each batch is durable before the next begins.
 
     Args:
         path: A new database file.
-        rows: How many; a multiple of ``batch``.
+        rows: Number of rows; a multiple of ``batch``.
         batch: Rows per transaction.
     """
     values = [

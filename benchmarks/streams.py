@@ -1,4 +1,4 @@
-"""Trainers that stream outcomes as fast as they are acknowledged."""
+"""Streams of outcomes, sent as fast as they are acknowledged."""
 
 import asyncio
 import time
@@ -11,28 +11,30 @@ from load_tests.messages import check_acks, chunks
 from vzero.v1 import value_pb2, value_pb2_grpc
 
 CHUNK = 256
-"""Rows of a chunk."""
-WINDOW = 32
-"""Most chunks of a stream that wait for their acknowledgement."""
+"""Rows per chunk."""
+MAX_IN_FLIGHT = 32
+"""Maximum number of unacknowledged chunks of a stream."""
 
 
 def send(
     address: str, policies: Sequence[str], prompts: Sequence[Sequence[str]], run: str
 ) -> float:
-    """Send one outcome per prompt, one stream per policy; all messages are made before.
+    """Send one outcome per prompt, with one stream per policy.
+
+    All messages are created before the measurement.
 
     Args:
         address: ``host:port`` of the server.
-        policies: One per stream.
-        prompts: Those of each policy, in order.
-        run: Makes outcomes new.
+        policies: Policy of each stream.
+        prompts: Prompts of each policy, in order.
+        run: Name of the run; part of the ids of the outcomes.
 
     Returns:
         Seconds from the first chunk to the last acknowledgement.
     """
     requests = [
-        chunks(policy_id, mine, run=run, step=1, rows=CHUNK)
-        for policy_id, mine in zip(policies, prompts, strict=True)
+        chunks(policy_id, policy_prompts, run=run, step=1, rows=CHUNK)
+        for policy_id, policy_prompts in zip(policies, prompts, strict=True)
     ]
     return uvloop.run(_send(address, requests))
 
@@ -40,14 +42,14 @@ def send(
 def send_for(
     address: str, policies: Sequence[str], prompts: Sequence[str], run: str, seconds: float
 ) -> float:
-    """Send outcomes of the prompts again and again for some seconds.
+    """Send outcomes of the prompts repeatedly for some seconds.
 
     Args:
         address: ``host:port`` of the server.
-        policies: One per stream.
-        prompts: One pass over them is one step of each policy.
-        run: Makes outcomes new.
-        seconds: No chunk is sent later.
+        policies: Policy of each stream.
+        prompts: Prompts of one step of each policy.
+        run: Name of the run; part of the ids of the outcomes.
+        seconds: Duration; no chunk is sent after it.
 
     Returns:
         Rows acknowledged per second.
@@ -63,9 +65,11 @@ def send_for(
             for start in range(0, len(prompts), CHUNK):
                 if time.perf_counter() > end:
                     return
-                piece = prompts[start : start + CHUNK]
-                (chunk,) = chunks(policy_id, piece, run=f"{run}/{start}", step=step, rows=CHUNK)
-                sent += len(piece)
+                chunk_prompts = prompts[start : start + CHUNK]
+                (chunk,) = chunks(
+                    policy_id, chunk_prompts, run=f"{run}/{start}", step=step, rows=CHUNK
+                )
+                sent += len(chunk_prompts)
                 yield chunk
 
     elapsed = uvloop.run(_send(address, [endless(policy_id) for policy_id in policies]))
@@ -79,7 +83,7 @@ async def _send(
         await channel.channel_ready()
         stub = value_pb2_grpc.ValueServiceStub(channel)
         began = time.perf_counter()
-        await asyncio.gather(*(_stream(stub, mine) for mine in requests))
+        await asyncio.gather(*(_stream(stub, stream_requests) for stream_requests in requests))
         return time.perf_counter() - began
 
 
@@ -87,19 +91,19 @@ async def _stream(
     stub: "value_pb2_grpc.ValueServiceAsyncStub",
     requests: Iterable[value_pb2.UpdateContextRequest],
 ) -> None:
-    room = asyncio.Semaphore(WINDOW)
+    free = asyncio.Semaphore(MAX_IN_FLIGHT)
     sent: list[value_pb2.UpdateContextRequest] = []
 
-    async def windowed() -> AsyncIterator[value_pb2.UpdateContextRequest]:
+    async def limited() -> AsyncIterator[value_pb2.UpdateContextRequest]:
         for request in requests:
-            await room.acquire()
+            await free.acquire()
             sent.append(request)
             yield request
 
     acks = []
-    async for ack in stub.UpdateContext(windowed(), timeout=300.0):
-        room.release()
+    async for ack in stub.UpdateContext(limited(), timeout=300.0):
+        free.release()
         acks.append(ack)
     check_acks(sent, acks)
     if any(ack.duplicates for ack in acks):
-        raise RuntimeError("the outcomes were not new")
+        raise RuntimeError("the server reported duplicate outcomes")

@@ -1,10 +1,10 @@
-"""Outcomes per second through ``UpdateContext``, and what that does to ``Predict``.
+"""Throughput of ``UpdateContext``, and its effect on ``Predict``.
 
-``python -m benchmarks.updates [--quick] [--json]``. Headlines: ``known_rows_per_s`` for
-prompts that are stored already, ``new_rows_per_s`` for those that are not (they are
-acknowledged before they are embedded, which the background does), ``predict_p99_ratio``
-for cached prompts of another policy at 20 calls per second. Reference in the same run:
-SQLite on its own, on the same disk, with the same promise.
+``python -m benchmarks.updates [--quick] [--json]``. Headlines: ``known_rows_per_s`` for outcomes
+of stored prompts, ``new_rows_per_s`` for outcomes of new prompts (acknowledged before they are
+embedded in the background), ``predict_p99_ratio`` for cached prompts of another policy at 20 calls
+per second. Reference in the same run: SQLite without a server, on the same disk, with the same
+durability.
 """
 
 import tempfile
@@ -25,21 +25,21 @@ from vzero_server.testing.local_server import LocalServer
 
 STREAMS = (1, 4)
 STEADY = 20.0
-"""Calls of ``Predict`` per second beside the updates."""
-ASKED = "asked"
-"""Policy of those calls."""
+"""Calls of ``Predict`` per second during updates."""
+PREDICTED = "predicted"
+"""Policy of these calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much to do.
+    """Size of the benchmark.
 
     Attributes:
-        rounds: Rounds.
-        pool: Texts that known rows are about.
-        known: Known rows per stream.
-        new: New rows of all streams; a policy's must fit into its window.
-        steady: Seconds of ``Predict`` at a steady rate, with and without updates.
+        rounds: Number of rounds.
+        pool: Number of stored prompts.
+        known: Outcomes of stored prompts per stream.
+        new: Outcomes of new prompts over all streams; those of a policy must fit its window.
+        steady: Duration of ``Predict`` at a steady rate, with and without updates, in seconds.
     """
 
     rounds: int
@@ -52,16 +52,16 @@ class Size:
 def main() -> None:
     """Measure and report."""
     sigterm.exit_cleanly()
-    given = report.parser(__doc__).parse_args()
-    size = Size(1, 128, 2048, 64, 1.0) if given.quick else Size(5, 2048, 16_384, 1024, 10.0)
-    out = report.Report("updates", given)
+    options = report.parser(__doc__).parse_args()
+    size = Size(1, 128, 2048, 64, 1.0) if options.quick else Size(5, 2048, 16_384, 1024, 10.0)
+    out = report.Report("updates", options)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vzero-bench-")))
-        with out.status("starting a server, embedding the known prompts"):
+        with out.status("starting a server and embedding the stored prompts"):
             server = stack.enter_context(LocalServer(folder / "data"))
             channel = stack.enter_context(grpc.insecure_channel(server.address))
-            policies.append(channel, [ASKED], rows=size.pool, pool=size.pool)
-            policies.wait_embedded(channel, [ASKED])
+            policies.append(channel, [PREDICTED], rows=size.pool, pool=size.pool)
+            policies.wait_embedded(channel, [PREDICTED])
         bench = Updates(
             server.address,
             folder,
@@ -81,7 +81,7 @@ def main() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Updates:
-    """The measurements; each takes the number of its round."""
+    """The measurements; each takes the number of the round."""
 
     address: str
     folder: Path
@@ -91,19 +91,19 @@ class Updates:
     router: ClientProcess
 
     def warm_up(self) -> None:
-        """Let the client processes import what they need, and the server meet a stream."""
+        """Import modules in the client processes, and open a first stream."""
         prompts = [common_prompts(self.size.pool)]
         self.trainer.run(streams.send, self.address, ["warm-up"], prompts, "warm-up")
         self.router.run(common_prompts, 1)
 
     def reference(self, number: int) -> dict[str, float]:
-        """Rows per second of SQLite on its own."""
+        """Rows per second of SQLite without a server."""
         path = self.folder / f"reference-{number}.sqlite3"
         rows = self.size.known
         return {"sqlite_rows_per_s": sqlite.rows_per_second(path, rows=rows, batch=streams.CHUNK)}
 
     def known(self, number: int) -> dict[str, float]:
-        """Rows per second about prompts that are stored and embedded."""
+        """Rows per second for prompts that are stored and embedded."""
         pool = common_prompts(self.size.pool)
         prompts = [pool[row % len(pool)] for row in range(self.size.known)]
         figures = {}
@@ -116,7 +116,7 @@ class Updates:
         return figures
 
     def new(self, number: int) -> dict[str, float]:
-        """Rows per second about new prompts: acknowledged, and ready to be answered from."""
+        """Rows per second for new prompts: acknowledged, and embedded."""
         figures = {}
         for count in STREAMS:
             policy_ids = [f"new-{count}-{number}-{stream}" for stream in range(count)]
@@ -126,9 +126,9 @@ class Updates:
             seconds = self.trainer.run(
                 streams.send, self.address, policy_ids, prompts, f"new-{number}"
             )
-            # Less what the client took to make the messages.
+            # Without the time to create the messages.
             began += time.perf_counter() - began - seconds
-            # An answer of this estimator needs the embeddings of the whole window.
+            # This estimator waits for the embeddings of the whole window.
             for policy_id in policy_ids:
                 request = predict_request(policy_id, common_prompts(1))
                 request.estimator = "knn"
@@ -138,9 +138,9 @@ class Updates:
         return figures
 
     def predict_beside(self, number: int) -> dict[str, float]:
-        """p99 of ``Predict`` with and without updates beside it."""
+        """p99 of ``Predict`` with and without concurrent updates."""
         figures = {"predict_p99_ms.alone": self._steady_p99(number)}
-        for kind, policy in (("other_policy", "updated"), ("same_policy", ASKED)):
+        for kind, policy in (("other_policy", "updated"), ("same_policy", PREDICTED)):
             updating = self.trainer.start(
                 streams.send_for,
                 self.address,
@@ -158,7 +158,7 @@ class Updates:
         load = generator.Load(
             self.address,
             "router",
-            (ASKED,),
+            (PREDICTED,),
             concurrency=64,
             seconds=self.size.steady,
             warmup=0.2,
@@ -167,27 +167,30 @@ class Updates:
             pool=64,
             seed=str(number),
         )
-        found = self.router.run(generator.send, load)
-        if found["errors"]:
-            raise RuntimeError(f"calls failed: {found['errors']}")
-        return float(found["p99_ms"])
+        summary = self.router.run(generator.send, load)
+        if summary["errors"]:
+            raise RuntimeError(f"calls failed: {summary['errors']}")
+        return float(summary["p99_ms"])
 
 
 def _add(out: report.Report, values: dict[str, list[float]]) -> None:
     def ratio(path: str, over: str) -> list[float]:
-        return [ours / bare for ours, bare in zip(values[path], values[over], strict=True)]
+        pairs = zip(values[path], values[over], strict=True)
+        return [numerator / denominator for numerator, denominator in pairs]
 
     known, bare, alone = "rows_per_s.known.1", "sqlite_rows_per_s", "predict_p99_ms.alone"
     out.add("known_rows_per_s", "known prompts, acknowledged", "rows/s", values[known])
     out.add("new_rows_per_s", "new prompts, acknowledged", "rows/s", values["rows_per_s.new.1"])
-    out.add("known_vs_sqlite", "known prompts over SQLite on its own", "ratio", ratio(known, bare))
-    beside = ratio("predict_p99_ms.other_policy", alone)
-    out.add("predict_p99_ratio", "Predict p99 beside updates over alone", "ratio", beside)
-    beside = ratio("predict_p99_ms.same_policy", alone)
-    out.add("predict_p99_ratio_same_policy", "the same, of the updated policy", "ratio", beside)
-    for path, one in values.items():
+    out.add(
+        "known_vs_sqlite", "known prompts over SQLite without a server", "ratio", ratio(known, bare)
+    )
+    slowdown = ratio("predict_p99_ms.other_policy", alone)
+    out.add("predict_p99_ratio", "Predict p99 during updates over alone", "ratio", slowdown)
+    slowdown = ratio("predict_p99_ms.same_policy", alone)
+    out.add("predict_p99_ratio_same_policy", "the same, for the updated policy", "ratio", slowdown)
+    for path, measured in values.items():
         unit = "ms" if "_ms" in path else "rows/s"
-        out.add(path, path.replace(".", ", ").replace("_", " "), unit, one)
+        out.add(path, path.replace(".", ", ").replace("_", " "), unit, measured)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks.measured import metric
+from benchmarks.server_metrics import metric
 from tests.api.admin import get
 from tests.api.calls import Stubs, refused
 from tests.outcomes import chunk, sums

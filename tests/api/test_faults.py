@@ -11,7 +11,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from benchmarks.measured import metric
+from benchmarks.server_metrics import metric
 from tests.api.admin import get
 from tests.api.calls import Stubs, detail, refused
 from tests.api.faulty_server import (

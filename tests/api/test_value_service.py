@@ -3,7 +3,7 @@ import time
 
 import grpc
 
-from benchmarks.measured import metric
+from benchmarks.server_metrics import metric
 from tests.api.calls import Stubs, refused
 from tests.outcomes import chunk, outcome, sums
 from vzero.v1 import value_pb2

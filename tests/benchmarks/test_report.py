@@ -7,17 +7,17 @@ from benchmarks import report
 
 def test_the_last_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     for options in ([], ["--json"]):
-        made = report.Report("some", report.parser("Some.").parse_args(["--quick", *options]))
-        made.add("rows_per_s.known.4", "known rows", "rows/s", [10.0, 30.0, 20.0])
-        made.add("lone_ms", "one call", "ms", [0.123456])
-        made.print()
+        figures = report.Report("some", report.parser("Some.").parse_args(["--quick", *options]))
+        figures.add("rows_per_s.known.4", "known rows", "rows/s", [10.0, 30.0, 20.0])
+        figures.add("lone_ms", "one call", "ms", [0.123456])
+        figures.print()
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 1 or not options
-        found = json.loads(lines[-1])
-        assert found["rows_per_s"] == {"known": {"4": 20.0}}
-        assert found["lone_ms"] == 0.1235
-        assert found["spread"]["rows_per_s.known.4"] == [10.0, 30.0]
-        assert found["quick"] is True
+        printed = json.loads(lines[-1])
+        assert printed["rows_per_s"] == {"known": {"4": 20.0}}
+        assert printed["lone_ms"] == 0.1235
+        assert printed["spread"]["rows_per_s.known.4"] == [10.0, 30.0]
+        assert printed["quick"] is True
 
 
 def test_rounds_take_turns() -> None:

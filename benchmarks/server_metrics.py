@@ -1,4 +1,4 @@
-"""What a server says of itself while a benchmark calls it."""
+"""Metrics of a running server, for benchmarks and tests."""
 
 import urllib.request
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from vzero_server.testing.local_server import LocalServer
 
 @dataclass(slots=True)
 class Mean:
-    """The mean of a histogram's observations, once they are over."""
+    """Mean of the observations of a histogram; NaN until the measurement ends."""
 
     value: float = float("nan")
 
 
 @contextmanager
 def mean_of(server: LocalServer, histogram: str) -> Iterator[Mean]:
-    """The mean of what a server observes in the meantime.
+    """Measure the mean of a histogram's observations within a ``with`` block.
 
     Args:
         server: The server.
-        histogram: Name of the metric, which has no labels.
+        histogram: Name of a histogram without labels.
     """
     mean = Mean()
     count, total = (metric(server, f"{histogram}_{part}") for part in ("count", "sum"))
@@ -33,7 +33,7 @@ def mean_of(server: LocalServer, histogram: str) -> Iterator[Mean]:
 
 
 def metric(server: LocalServer, name: str, **labels: str) -> float:
-    """The value of one sample; 0 if it is not there."""
+    """Value of a sample by name and labels; 0 if missing."""
     with urllib.request.urlopen(f"http://{server.admin_address}/metrics", timeout=10) as reply:
         text = reply.read().decode()
     for family in text_string_to_metric_families(text):
