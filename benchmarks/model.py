@@ -9,7 +9,7 @@ import torch
 from load_tests.prompts import PromptSource
 from vzero_server.app import load_models
 from vzero_server.model.length_batches import length_batches
-from vzero_server.model.loading import thread_count
+from vzero_server.model.loading import default_thread_count
 from vzero_server.model.prompt_encoder import TokenisedPrompt
 from vzero_server.settings import Settings
 from vzero_server.types import Features
@@ -25,7 +25,7 @@ class InProcessModel:
     def __init__(self) -> None:
         """Load the encoder and warm it up."""
         settings = Settings.load(None)
-        torch.set_num_threads(thread_count(settings))
+        torch.set_num_threads(settings.threads or default_thread_count())
         self.encoder = load_models(settings).encoder
         self._batch_tokens = settings.max_batch_tokens
         self.milliseconds(1, 0.1, -1)

@@ -17,9 +17,9 @@ import numpy as np
 from scipy.stats import betabinom
 
 from benchmarks import report
-from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Estimator, Query
 from vzero_server.engine.estimators.knn import NearestNeighbours
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.model.backbone import Backbone
 from vzero_server.paper.estimator import TabPFN
 from vzero_server.paper.tabpfn import TabPFNHead

@@ -30,7 +30,12 @@ from vzero_server.engine.embedding.guarded import GuardedEncoder
 from vzero_server.engine.estimators.batcher import EstimatorBatcher
 from vzero_server.engine.estimators.registry import LoadContext, LoadedEstimators
 from vzero_server.engine.predictor import Parts, Predictor
-from vzero_server.model.loading import Models, device_of, load_compact_models, thread_count
+from vzero_server.model.loading import (
+    Models,
+    default_thread_count,
+    load_compact_models,
+    resolve_device,
+)
 from vzero_server.model.oom import OomGuard
 from vzero_server.observability.admin import AdminServer
 from vzero_server.observability.liveness import Worker
@@ -134,7 +139,9 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
                 # What is loaded stays: a collection that went over all of it would halt every call.
                 gc.collect()
                 gc.freeze()
-                info = ServerInfo(predictor.estimators, settings.backbone, device_of(settings))
+                info = ServerInfo(
+                    predictor.estimators, settings.backbone, resolve_device(settings.device)
+                )
                 await server.serve(store, predictor, settings.data_dir, info)
                 seconds = time.perf_counter() - started
                 announce(Ready(f"{settings.host}:{port}", seconds, admin_address))
@@ -167,7 +174,13 @@ def load_models(settings: Settings) -> Models:
     """
     if settings.adapter != "none":
         return load_paper_models(settings)
-    return load_compact_models(settings)
+    return load_compact_models(
+        backbone=settings.backbone,
+        head=settings.head,
+        device=resolve_device(settings.device),
+        dtype=settings.dtype,
+        runtime=settings.runtime,
+    )
 
 
 def load_estimators(settings: Settings, models: Models, guard: OomGuard) -> LoadedEstimators:
@@ -201,7 +214,7 @@ async def running_predictor(
     """
     metrics = metrics or Metrics()
     # By default torch and faiss each take all cores, and compete for them.
-    torch.set_num_threads(thread_count(settings))
+    torch.set_num_threads(settings.threads or default_thread_count())
     faiss.omp_set_num_threads(1)
     loop = asyncio.get_running_loop()
     worker, statistics = Worker("context"), Worker("statistics", _STATISTICS_THREADS)

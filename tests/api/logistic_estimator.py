@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
-from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Correction, Query
 from vzero_server.engine.estimators.registry import EstimatorEntry, LoadContext, register
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.types import Features, FloatArray
 from vzero_server.values.beta import Values
 from vzero_server.values.dispersion import concentration

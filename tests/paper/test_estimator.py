@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tests.tiny_tabpfn import save_tiny_tabpfn
-from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Query
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.model.checkpoint import CheckpointError
 from vzero_server.paper.estimator import TabPFN
 from vzero_server.paper.tabpfn import TabPFNHead

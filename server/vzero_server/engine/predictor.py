@@ -11,11 +11,11 @@ from vzero_server.engine.adjust.history import HistoryCache
 from vzero_server.engine.adjust.peers import PeerEvidence, Peers, apply_peers
 from vzero_server.engine.context.context_cache import CachedContext, ContextCache
 from vzero_server.engine.context.relabelled import RelabelledContexts
-from vzero_server.engine.context.window import Summary
 from vzero_server.engine.embedding.feature_cache import FeatureCache
 from vzero_server.engine.estimators.base import Estimator
 from vzero_server.engine.estimators.batcher import EstimatorBatcher
 from vzero_server.engine.estimators.registry import LoadedEstimators
+from vzero_server.engine.estimators.window import Summary
 from vzero_server.engine.options import DEFAULTS, ReadOptions
 from vzero_server.observability.liveness import Monitored
 from vzero_server.observability.metrics import Metrics

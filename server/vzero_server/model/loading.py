@@ -12,7 +12,6 @@ import torch
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import SHIPPED, Checkpoint, load_checkpoint
 from vzero_server.model.prompt_encoder import PromptEncoder
-from vzero_server.settings import Settings
 from vzero_server.types import Features
 
 logger = logging.getLogger(__name__)
@@ -58,33 +57,39 @@ class Models:
     checkpoint: Checkpoint | None = None
 
 
-def thread_count(settings: Settings) -> int:
+def default_thread_count() -> int:
     """Return the threads of the models on a CPU: one per core, less one for the event loop."""
-    return settings.threads or max(1, len(os.sched_getaffinity(0)) - 1)
+    return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
-def device_of(settings: Settings) -> str:
-    """Return the device that runs the models."""
-    if settings.device != "auto":
-        return settings.device
+def resolve_device(device: str) -> str:
+    """Return the torch device of a setting: for ``auto`` CUDA if there is a GPU, else the CPU."""
+    if device != "auto":
+        return device
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_compact_models(settings: Settings) -> Models:
-    """Load the backbone and the in-context head that the settings name.
+def load_compact_models(
+    *, backbone: str, head: str, device: str, dtype: str, runtime: str
+) -> Models:
+    """Load a backbone and the in-context head that goes with it.
+
+    Args:
+        backbone: Name of the backbone, as in the settings.
+        head: Name of the head, as in the settings.
+        device: Torch device.
+        dtype: Number format of the backbone.
+        runtime: Runs the backbone.
 
     Raises:
         BackboneError: The backbone cannot be loaded.
         CheckpointError: The head cannot be used.
         WeightsError: Weights are missing or altered.
     """
-    device = device_of(settings)
-    backbone = Backbone.load(
-        settings.backbone, device=device, dtype=settings.dtype, runtime=settings.runtime
-    )
-    checkpoint = _checkpoint(settings.head, backbone)
+    loaded = Backbone.load(backbone, device=device, dtype=dtype, runtime=runtime)
+    checkpoint = _checkpoint(head, loaded)
     layers = checkpoint.backbone.layers if checkpoint else ()
-    return Models(PromptEncoder(backbone, layers), device, checkpoint)
+    return Models(PromptEncoder(loaded, layers), device, checkpoint)
 
 
 def _checkpoint(name: str, backbone: Backbone) -> Checkpoint | None:

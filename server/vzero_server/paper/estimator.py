@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Correction, FittedContext, Query
 from vzero_server.engine.estimators.guarded import GuardedEstimator
 from vzero_server.engine.estimators.prior import Prior
 from vzero_server.engine.estimators.registry import EstimatorEntry, LoadContext, register
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.model.checkpoint import CheckpointError
 from vzero_server.model.dtypes import DTYPES
 from vzero_server.paper.loading import located

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vzero_server.model.dtypes import resolve_dtype
-from vzero_server.model.loading import Models, device_of
+from vzero_server.model.loading import Models, resolve_device
 from vzero_server.model.weights_folder import locate
 from vzero_server.model.weights_source import Source
 from vzero_server.paper.adapter_encoder import AdapterEncoder
@@ -29,7 +29,7 @@ def load_paper_models(settings: Settings) -> Models:
         CheckpointError: The adapter cannot be used.
         WeightsError: Weights are missing or altered.
     """
-    device = device_of(settings)
+    device = resolve_device(settings.device)
     # Every missing file is reported before anything large is read.
     folder, adapter = located(settings.backbone, settings), located(settings.adapter, settings)
     if settings.tabpfn != "none":

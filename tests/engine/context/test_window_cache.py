@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from tests.outcomes import sums
-from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.context.window_cache import WindowCache
 from vzero_server.engine.embedding.batch_budget import PaddedBudget
 from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.engine.embedding.feature_cache import FeatureCache
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.prompt_encoder import PromptEncoder
 from vzero_server.storage.base import OutcomeStore

@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from vzero_server.engine.context.context_cache import CachedContext
-from vzero_server.engine.context.window import ContextWindow, Summary
 from vzero_server.engine.estimators.base import Correction, Query
 from vzero_server.engine.estimators.batcher import EstimatorBatcher
+from vzero_server.engine.estimators.window import ContextWindow, Summary
 from vzero_server.storage.records import PolicyVersion
 from vzero_server.types import Features
 from vzero_server.values.beta import Values

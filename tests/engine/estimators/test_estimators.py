@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Estimator, Query
 from vzero_server.engine.estimators.knn import NearestNeighbours
 from vzero_server.engine.estimators.prior import Prior
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.storage.records import Row
 from vzero_server.values.beta import Values
 from vzero_server.values.dispersion import concentration

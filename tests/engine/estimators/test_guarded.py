@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from vzero_server.api.errors import to_status
-from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.embedding.batch_budget import PaddedBudget
 from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.engine.embedding.guarded import GuardedEncoder
 from vzero_server.engine.estimators.base import Correction, Query
 from vzero_server.engine.estimators.guarded import GuardedEstimator
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.errors import DeviceMemoryError
 from vzero_server.model.oom import OomGuard
 from vzero_server.types import Features

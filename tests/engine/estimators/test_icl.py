@@ -6,9 +6,9 @@ import torch
 from scipy.special import expit
 
 from tests.tiny_head import tiny_head
-from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Query
 from vzero_server.engine.estimators.icl import InContext
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.storage.records import Row
 from vzero_server.values.beta import Values
 from vzero_server.values.peer_correction import fit_to_context

@@ -88,7 +88,7 @@ def demo(
     checkpoints = load(data or zoo(), policies)
     with tempfile.TemporaryDirectory(prefix="vzero-demo-") as folder:
         # Always up to date with peers, so that nothing may change over a restart.
-        server = LocalServer(Path(folder) / "data", peer_refresh=0)
+        server = LocalServer(Path(folder) / "data", peer_refresh=0, dtype="float32")
         with console.status("starting a server ..."):
             server.start()
         console.print(f"server on {server.address}, process {server.pid}, data in {folder}")
@@ -153,8 +153,12 @@ def learn(
             means.setdefault(checkpoint.policy, []).append(checkpoint.rewards[chosen])
             truth = checkpoint.rewards[asked]
             prompts = [checkpoint.prompts[i] for i in asked]
-            icl = client.predict(checkpoint.policy, prompts, estimator="ICL")
-            knn = client.predict(checkpoint.policy, prompts, estimator="KNN")
+            # All that was streamed must be in the context.
+            version = client.policy(checkpoint.policy).version
+            icl, knn = (
+                client.predict(checkpoint.policy, prompts, estimator=name, min_version=version)
+                for name in ("ICL", "KNN")
+            )
             window = np.concatenate(means[checkpoint.policy])[-knn.context.rows :]
             scores.append(
                 Score(
@@ -179,8 +183,12 @@ def survive(server: LocalServer, checkpoints: Sequence[Checkpoint], console: Con
     prompts = checkpoints[0].prompts[:200]
     last = checkpoints[-1]
     with Client(server.address) as client:
-        before = {name: client.predict(name, prompts) for name in names}
-        acked = sum(client.policy(name).outcomes for name in names)
+        policies = {name: client.policy(name) for name in names}
+        acked = sum(policy.outcomes for policy in policies.values())
+        before = {
+            name: client.predict(name, prompts, min_version=policy.version)
+            for name, policy in policies.items()
+        }
     console.print(f"killing process {server.pid} with SIGKILL ...")
     server.kill()
     started = time.perf_counter()

@@ -13,8 +13,8 @@ from scipy.special import expit
 
 from vzero_server.engine.context.context_cache import CachedContext
 from vzero_server.engine.context.stale_while_revalidate import Result, StaleWhileRevalidateCache
-from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Correction, Estimator
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.storage.base import OutcomeStore
 from vzero_server.storage.records import Peer, PeerRewards, PolicyVersion
 from vzero_server.types import BoolArray, FloatArray, IntArray

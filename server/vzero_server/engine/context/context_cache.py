@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from cachetools import LRUCache
 
 from vzero_server.engine.context.single_flight import Job, SingleFlight
-from vzero_server.engine.context.window import ContextWindow, Summary
 from vzero_server.engine.context.window_cache import WindowCache
 from vzero_server.engine.estimators.base import Estimator, FittedContext
+from vzero_server.engine.estimators.window import ContextWindow, Summary
 from vzero_server.observability.metrics import Metrics
 from vzero_server.storage.records import PolicyVersion
 

@@ -8,8 +8,8 @@ import numpy as np
 from cachetools import LRUCache
 
 from vzero_server.engine.context.single_flight import Job, SingleFlight
-from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.embedding.feature_cache import FeatureCache
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.observability.metrics import Metrics
 from vzero_server.storage.base import OutcomeStore
 from vzero_server.storage.records import PolicyVersion, Row

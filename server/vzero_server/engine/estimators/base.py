@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Any, Protocol
 
-from vzero_server.engine.context.window import ContextWindow
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.types import Features
 from vzero_server.values.beta import Values
 from vzero_server.values.evidence import ContextEvidence
@@ -37,6 +37,18 @@ class FittedContext(Protocol):
     @property
     def evidence(self) -> ContextEvidence | None:
         """What corrections are fitted to; None if the estimator offers none."""
+
+
+class EstimatorContext(Protocol):
+    """A fitted context together with the estimator that can predict from it."""
+
+    @property
+    def estimator(self) -> "Estimator":
+        """The estimator."""
+
+    @property
+    def fitted(self) -> FittedContext:
+        """What the estimator made of the context."""
 
 
 @dataclass(frozen=True, slots=True)

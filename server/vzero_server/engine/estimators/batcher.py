@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from vzero_server.engine.context.context_cache import CachedContext
-from vzero_server.engine.estimators.base import Estimator, Query
+from vzero_server.engine.estimators.base import Estimator, EstimatorContext, Query
 from vzero_server.observability.liveness import Monitored, MonitoredTask, Worker
 from vzero_server.observability.metrics import Metrics
 from vzero_server.observability.tracing import record, wanted
@@ -78,7 +77,9 @@ class EstimatorBatcher:
             piece.answer.cancel()
         self._worker.shutdown()
 
-    async def predict(self, contexts: Sequence[CachedContext], features: Features) -> list[Values]:
+    async def predict(
+        self, contexts: Sequence[EstimatorContext], features: Features
+    ) -> list[Values]:
         """Return the values of the same prompts under several contexts, in order.
 
         Args:

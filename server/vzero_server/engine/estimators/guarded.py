@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Correction, Estimator, FittedContext, Query
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.model.oom import OomGuard
 from vzero_server.types import Features
 from vzero_server.values.beta import Values

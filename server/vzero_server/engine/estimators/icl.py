@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Correction, Query
 from vzero_server.engine.estimators.grouping import QueryGroup, batches, grouped
 from vzero_server.engine.estimators.prior import PRIOR_SAMPLE_SIZE
 from vzero_server.engine.estimators.registry import EstimatorEntry, LoadContext, register
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.model.head_state import HeadState
 from vzero_server.model.in_context_head import InContextHead
 from vzero_server.model.torchscript import TensorFunction, Tensors, trace

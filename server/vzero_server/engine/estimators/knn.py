@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vzero_server.engine.context.window import ContextWindow
 from vzero_server.engine.estimators.base import Correction, Query
 from vzero_server.engine.estimators.registry import EstimatorEntry, LoadContext, register
+from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.types import Features
 from vzero_server.values.beta import Values
 from vzero_server.values.dispersion import concentration

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vzero_server.engine.context.window import ContextWindow, ages_of
+from vzero_server.engine.estimators.window import ContextWindow, ages_of
 from vzero_server.storage.records import Row
 
 
