@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from vzero_server.decisions import ranking
 from vzero_server.decisions.costs import normalised_costs
-from vzero_server.decisions.ranking import Label
+from vzero_server.decisions.ranking import Relabelling
 
 VALUES = np.array([[0.9, 0.6, 0.3], [0.2, 0.6, 0.7]])
 COSTS = [30.0, 10.0, 20.0]
@@ -44,8 +44,8 @@ def test_what_does_not_pass_the_filters_comes_last_in_order() -> None:
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-def test_a_label_is_the_score_of_its_reward(beta: float, cost: float, reward: float) -> None:
-    label = Label.of(beta, cost)
+def test_a_relabelled_reward_is_its_score(beta: float, cost: float, reward: float) -> None:
+    relabelling = Relabelling.of(beta, cost)
     score = ranking.decomposed_scores(np.array([[reward]]), np.array([cost]), [beta])
-    assert label.scale * reward + label.shift == pytest.approx(score[0, 0, 0])
+    assert relabelling.scale * reward + relabelling.shift == pytest.approx(score[0, 0, 0])
     assert -1e-12 <= score[0, 0, 0] <= 1 + 1e-12

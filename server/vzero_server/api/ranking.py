@@ -9,7 +9,7 @@ import numpy as np
 from vzero_server.api.errors import InvalidRequestError
 from vzero_server.decisions import ranking
 from vzero_server.decisions.costs import expected_cost, normalised_costs
-from vzero_server.decisions.ranking import Label, Mode, Ranking
+from vzero_server.decisions.ranking import Mode, Ranking, Relabelling
 from vzero_server.engine.options import ReadOptions
 from vzero_server.engine.predictor import Prediction, Predictor
 from vzero_server.storage.base import OutcomeStore
@@ -99,7 +99,7 @@ class PolicyRanker:
                     await self._relabelled_values(
                         policy_ids,
                         prompts,
-                        [Label.of(beta, float(cost)) for cost in relative_costs],
+                        [Relabelling.of(beta, float(cost)) for cost in relative_costs],
                         options,
                         values,
                     )
@@ -122,17 +122,21 @@ class PolicyRanker:
         self,
         policy_ids: Sequence[str],
         prompts: Sequence[str],
-        labels: Sequence[Label],
+        relabellings: Sequence[Relabelling],
         options: ReadOptions,
         values: FloatArray,
     ) -> FloatArray:
-        """Return values of contexts whose rewards are replaced by labels (Eq. 11), ``[n, P]``."""
-        predictions = await self._predictor.relabelled_values(policy_ids, prompts, labels, options)
+        """Return values of contexts with relabelled rewards (Eq. 11), ``[n, P]``."""
+        predictions = await self._predictor.relabelled_values(
+            policy_ids, prompts, relabellings, options
+        )
         columns = []
-        for prediction, label, column in zip(predictions, labels, values.T, strict=True):
+        for prediction, relabelling, column in zip(
+            predictions, relabellings, values.T, strict=True
+        ):
             # A prior is a value of rewards. It has hardly a row that could be relabelled.
             is_prior = prediction.values.basis == PRIOR
-            relabelled = label.scale * column + label.shift
+            relabelled = relabelling.scale * column + relabelling.shift
             columns.append(relabelled if is_prior else prediction.values.mean)
         return np.stack(columns, axis=1)
 

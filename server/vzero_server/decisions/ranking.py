@@ -27,14 +27,14 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class Relabelling:
     """Affine map of the rewards of a context: ``scale`` * r + ``shift``, in [0, 1]."""
 
     scale: float
     shift: float
 
     @classmethod
-    def of(cls, beta: float, normalised_cost: float) -> "Label":
+    def of(cls, beta: float, normalised_cost: float) -> "Relabelling":
         """The map to r_beta, for a preference and a normalised cost in [0, 1]."""
         return cls(beta, (1.0 - beta) * (1.0 - normalised_cost))
 

@@ -19,9 +19,7 @@ from enum import StrEnum
 import numpy as np
 
 from vzero_server.types import FloatArray, IntArray
-
-# Beta distributions need success rates inside the unit interval.
-_EDGE = 1e-4
+from vzero_server.values.beta import inside
 
 
 class Objective(StrEnum):
@@ -56,7 +54,7 @@ def utility_table(
     """
     if objective in (Objective.PAPER, Objective.UTILITY):
         return utility(mean, max_count)
-    centre = np.clip(mean, _EDGE, 1.0 - _EDGE)
+    centre = inside(mean)
     a, b = effective_sample_size * centre, effective_sample_size * (1.0 - centre)
     if objective is Objective.EXPECTED:
         return expected_utility(a, b, max_count)

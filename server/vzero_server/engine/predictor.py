@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vzero_server.decisions.ranking import Label
+from vzero_server.decisions.ranking import Relabelling
 from vzero_server.engine.adjust.fleet import FleetCalibrations
 from vzero_server.engine.adjust.history import HistoryCache
 from vzero_server.engine.adjust.peers import PeerEvidence, Peers, apply_peers
@@ -149,17 +149,17 @@ class Predictor:
         self,
         policy_ids: Sequence[str],
         prompts: Sequence[str],
-        labels: Sequence[Label],
+        relabellings: Sequence[Relabelling],
         options: ReadOptions = DEFAULTS,
     ) -> list[Prediction]:
-        """Return estimates of labels that hold the cost, instead of success rates (Eq. 11).
+        """Return estimates of rewards that include the cost, instead of success rates (Eq. 11).
 
         Neither peers nor histories, which know rewards, correct them.
 
         Args:
             policy_ids: The policies.
             prompts: The prompts, at least one.
-            labels: How the rewards of each policy become labels.
+            relabellings: Map of the rewards of each policy.
             options: Only the estimator counts.
 
         Raises:
@@ -170,8 +170,8 @@ class Predictor:
         features = await self._feature_cache.of_prompts(prompts)
         contexts = await asyncio.gather(
             *(
-                self._relabelled.get(policy, estimator.name, label)
-                for policy, label in zip(policies, labels, strict=True)
+                self._relabelled.get(policy, estimator.name, relabelling)
+                for policy, relabelling in zip(policies, relabellings, strict=True)
             )
         )
         values = await self._batcher.predict(contexts, features)

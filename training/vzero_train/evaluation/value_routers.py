@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from vzero_server.decisions.ranking import Label
+from vzero_server.decisions.ranking import Relabelling
 from vzero_server.model.in_context_head import InContextHead
 from vzero_server.types import AnyFloatArray, FloatArray, IntArray
 from vzero_server.values.fleet import CLUSTER_COUNTS, FleetCalibration
@@ -96,7 +96,7 @@ class Jointly:
 
 
 class Relabelled:
-    """The paper's way: the contexts are labelled with reward and cost, then read (Eq. 11)."""
+    """The paper's way: contexts of rewards that include the cost (Eq. 11)."""
 
     def __init__(self, contexts: Contexts) -> None:
         self._contexts = contexts
@@ -105,9 +105,9 @@ class Relabelled:
         """Scores ``[b, Q, P]`` for normalised costs ``[P]``; reads every context b times."""
         scores = np.empty((len(betas), len(task.asked), len(cost)))
         for number, beta in enumerate(betas):
-            labels = [Label.of(beta, one) for one in cost]
-            scale = np.array([label.scale for label in labels])
-            shift = np.array([label.shift for label in labels])
+            relabellings = [Relabelling.of(beta, policy_cost) for policy_cost in cost]
+            scale = np.array([relabelling.scale for relabelling in relabellings])
+            shift = np.array([relabelling.shift for relabelling in relabellings])
             relabelled = task.rewards * scale + shift
             _, logits, _ = self._contexts.logits(task.known, relabelled, task.asked)
             scores[number] = expit(logits)

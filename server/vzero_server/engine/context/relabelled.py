@@ -1,4 +1,4 @@
-"""Contexts whose rewards are replaced by labels that hold the cost (the paper's Eq. 11)."""
+"""Contexts whose rewards are replaced by ones that include the cost (the paper's Eq. 11)."""
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from cachetools import LRUCache
 
-from vzero_server.decisions.ranking import Label
+from vzero_server.decisions.ranking import Relabelling
 from vzero_server.engine.context.context_cache import CachedContext, fit_context
 from vzero_server.engine.context.single_flight import Job, SingleFlight
 from vzero_server.engine.context.window_cache import WindowCache
@@ -18,13 +18,13 @@ from vzero_server.storage.records import PolicyVersion
 class _Key:
     policy: PolicyVersion
     estimator: str
-    label: Label
+    relabelling: Relabelling
 
 
 class RelabelledContexts:
-    """Fits contexts to labels instead of rewards; keeps those that were used last.
+    """Fits contexts to relabelled rewards; keeps the most recently used ones.
 
-    Apart from the cache of contexts, so that its keys need not know of labels. All methods belong
+    Separate from the context cache, whose keys need no relabelling. All methods belong
     to one event loop.
     """
 
@@ -46,19 +46,21 @@ class RelabelledContexts:
         self._cached: LRUCache[_Key, CachedContext] = LRUCache(max_bytes, getsizeof=_cost)
         self._fitting: SingleFlight[_Key, CachedContext] = SingleFlight(worker)
 
-    async def get(self, policy: PolicyVersion, estimator: str, label: Label) -> CachedContext:
-        """Return a context fitted to labels.
+    async def get(
+        self, policy: PolicyVersion, estimator: str, relabelling: Relabelling
+    ) -> CachedContext:
+        """Return a context fitted to relabelled rewards.
 
         Args:
             policy: The policy, at its newest version.
             estimator: Name of the estimator.
-            label: Maps rewards to labels.
+            relabelling: Map of the rewards.
 
         Raises:
             UnknownPolicyError: The policy was deleted in the meantime.
             OverloadedError: Its prompts must be embedded and the queue is full.
         """
-        key = _Key(policy, estimator, label)
+        key = _Key(policy, estimator, relabelling)
         if (cached := self._cached.get(key)) is not None:
             return cached
 
@@ -67,8 +69,8 @@ class RelabelledContexts:
             window = await self._windows.get(policy, None, rows_needed)
             few = len(window) < self._min_rows
             reader = self._small if few else self._estimators[estimator]
-            labels = label.scale * window.rewards + label.shift
-            context = await job.run(fit_context, policy, reader, replace(window, rewards=labels))
+            rewards = relabelling.scale * window.rewards + relabelling.shift
+            context = await job.run(fit_context, policy, reader, replace(window, rewards=rewards))
             if _cost(context) <= self._cached.maxsize:
                 self._cached[key] = context
             return context
