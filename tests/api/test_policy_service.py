@@ -56,6 +56,26 @@ def test_policies_are_listed_page_by_page(stubs: Stubs, policy: str) -> None:
     assert set(names) <= set(listed)
 
 
+def test_versions_count_changes_and_outcomes_are_counted_apart(stubs: Stubs, policy: str) -> None:
+    stubs.update(chunk(policy, sums(3)))
+    priced = stubs.describe(policy, price={"params_ratio": 7.0})
+    assert (priced.version, priced.outcomes) == (4, 3)
+    context = stubs.predict(policy, ["x"], min_version=4).context
+    assert (context.version, context.rows) == (4, 3)
+    (ack,) = stubs.update(chunk(policy, sums(5)))
+    assert (ack.version, ack.accepted, ack.duplicates) == (6, 2, 3)
+    stubs.describe(policy, labels={"family": "qwen"})
+    reply = stubs.predict(policy, [sums(5)[4].prompt], min_version=7)
+    assert (reply.context.version, reply.context.rows) == (7, 5)
+    # The newest outcome, whose number lies below the version, is part of the history.
+    assert reply.values[0].history.rollouts == 10
+    assert get(stubs, policy).mean_reward == pytest.approx(0.6)
+    copy = import_(stubs, export(stubs, policy), f"{policy}-copy")
+    assert (copy.version, copy.accepted) == (5, 5)
+    request = policy_pb2.DeletePolicyRequest(policy_id=policy)
+    assert stubs.policies.DeletePolicy(request, timeout=TIMEOUT).outcomes == 5
+
+
 def test_a_deleted_policy_is_gone_and_can_begin_anew(stubs: Stubs, policy: str) -> None:
     stubs.update(chunk(policy, sums(20)))
     stubs.predict(policy, ["x"])
