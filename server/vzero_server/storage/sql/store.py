@@ -294,4 +294,4 @@ class SqlOutcomeStore:
             with self._database.reads.begin() as connection:
                 return query(connection)
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+        return await self._readers.run(run)
