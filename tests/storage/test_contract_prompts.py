@@ -30,7 +30,7 @@ async def test_a_prompt_may_hold_any_character(store: OutcomeStore) -> None:
 
 
 async def test_more_digests_than_one_statement_takes(store: OutcomeStore) -> None:
-    chunk = [outcome(str(i), f"prompt {i}") for i in range(40_000)]
+    chunk = [outcome(str(i), f"prompt {i}") for i in range(33_000)]
     model = await store.model_key("model")
     assert (await store.append("a", chunk)).accepted == len(chunk)
     assert (await store.append("a", chunk)).duplicates == len(chunk)
