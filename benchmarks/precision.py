@@ -1,11 +1,11 @@
-"""What number formats and runtimes of the backbone save, and what they cost values.
+"""Speed and accuracy of number formats and runtimes of the backbone.
 
-``python -m benchmarks.precision [--quick] [--json]``. Each is measured on the policy zoo, whose
-prompts and contexts are embedded anew in each: ``prompts_per_s`` in full batches, ``lone_ms`` of
-a prompt by itself, both on one thread; ``auc`` inside a context and ``mse`` of the values of the
-in-context head; and how far values move from those of float32 on the same questions, at most
-(``largest_change``) and in the mean. Which format is fastest depends on the processor's
-instructions: bfloat16 wants AMX, int8 VNNI or AMX.
+``python -m benchmarks.precision [--quick] [--json]``. Each is measured on the policy zoo, with
+prompts and contexts embedded in that format: ``prompts_per_s`` in full batches and ``lone_ms`` of
+a single prompt, both on one thread; ``auc`` within a context and ``mse`` of the values of the
+in-context head; and the largest (``largest_change``) and mean difference of the values from those
+in float32. The fastest format depends on the processor's instructions: bfloat16 needs AMX, int8
+VNNI or AMX.
 """
 
 import time
@@ -38,7 +38,7 @@ from vzero_train.evaluation.metrics import (
 ROWS = 256
 """Rows of a context."""
 LONE = 64
-"""Prompts that are embedded by themselves."""
+"""Number of prompts that are embedded one at a time."""
 
 _ALL = (
     ("float32", "torch"),
@@ -51,19 +51,19 @@ _ALL = (
 
 def main() -> None:
     """Measure and report."""
-    given = report.parser(__doc__).parse_args()
+    options = report.parser(__doc__).parse_args()
     torch.set_num_threads(1)
-    out = report.Report("precision", given)
-    bench = Precision(load_outcomes(zoo()), load_checkpoint(), 200 if given.quick else None)
-    exact: list[np.ndarray] | None = None
+    out = report.Report("precision", options)
+    bench = Precision(load_outcomes(zoo()), load_checkpoint(), 200 if options.quick else None)
+    reference: list[np.ndarray] | None = None
     for dtype, runtime in _ALL:
         if runtime == "openvino" and not openvino.available():
             continue
         name = f"{runtime}.{dtype}"
         with out.status(name):
             figures, values = bench.measure(dtype, runtime)
-        exact = exact or values
-        changes = [np.abs(one - other) for one, other in zip(values, exact, strict=True)]
+        reference = reference or values
+        changes = [np.abs(value - exact) for value, exact in zip(values, reference, strict=True)]
         figures["largest_change"] = max(change.max() for change in changes)
         figures["mean_change"] = float(np.mean([change.mean() for change in changes]))
         for figure, value in figures.items():
@@ -77,9 +77,9 @@ class Precision:
     """The measurements.
 
     Attributes:
-        outcomes: On which values are judged.
-        checkpoint: The head.
-        prompts: Only the first so many; None for all.
+        outcomes: Outcomes to evaluate values on.
+        checkpoint: Checkpoint of the head.
+        prompts: Number of prompts to use, the first ones; None for all.
     """
 
     outcomes: Outcomes
@@ -91,7 +91,7 @@ class Precision:
         began = time.perf_counter()
         backbone = Backbone.load(device="cpu", dtype=dtype, runtime=runtime)
         encoder = PromptEncoder(backbone, self.checkpoint.backbone.layers)
-        encoder.embed(encoder.tokenize(["once, so that all is compiled"]))
+        encoder.embed(encoder.tokenize(["compiles the model"]))
         loaded = time.perf_counter() - began
         outcomes = self.outcomes
         if self.prompts:
@@ -112,20 +112,20 @@ class Precision:
 
 
 def _lone_ms(encoder: PromptEncoder, texts: Sequence[str]) -> float:
-    times = []
+    durations = []
     for text in texts:
         prompts = encoder.tokenize([text])
         began = time.perf_counter()
         encoder.embed(prompts)
-        times.append(1000 * (time.perf_counter() - began))
-    return median(times)
+        durations.append(1000 * (time.perf_counter() - began))
+    return median(durations)
 
 
 def _quality(questions: Sequence[Question], values: Sequence[np.ndarray]) -> dict[str, float]:
     pairs = list(zip(questions, values, strict=True))
     return {
-        "auc": float(np.mean([auc(question.rewards, own) for question, own in pairs])),
-        "mse": float(np.mean([mse(question.rewards, own) for question, own in pairs])),
+        "auc": float(np.mean([auc(question.rewards, value) for question, value in pairs])),
+        "mse": float(np.mean([mse(question.rewards, value) for question, value in pairs])),
     }
 
 

@@ -1,14 +1,14 @@
-"""Whether the intervals of ``TABPFN`` hold what they say: on prompts of the policy zoo.
+"""Coverage of the intervals of TabPFN, on prompts of the policy zoo.
 
-``python -m benchmarks.tabpfn_intervals --tabpfn FILE [--rows N] [--quick] [--json]``. FILE is any
-TabPFN that reads MiniLM's 384 columns, such as one of ``python -m research.tabpfn``: the features
-are MiniLM's embeddings, with no adapter before them. Each of the zoo's 36 checkpoints is asked for
-prompts outside its context. A value states a distribution of the prompt's own success rate; what
-is seen of it are 10 rollouts, so the 90 % interval is that of their mean reward under the
-distribution, drawn at random where the count falls on its edge. Headlines, for ``TABPFN`` and
-beside it for ``KNN`` on the same windows: ``coverage`` (0.90 were honest), ``below`` and ``above``
-(how often the rewards lie below and above the interval; 0.05 each), ``width`` of the stated
-interval, and ``bias``, the mean value less the mean reward.
+``python -m benchmarks.tabpfn_intervals --tabpfn FILE [--rows N] [--quick] [--json]``. FILE is a
+TabPFN for MiniLM's 384 columns, such as one of ``python -m research.tabpfn``: the features are
+MiniLM's embeddings, without an adapter. For each of the zoo's 36 checkpoints, values of prompts
+outside its context are computed. A value is a distribution of the success rate of a prompt, of
+which 10 rollouts are observed. The 90 % interval is therefore that of their mean reward under the
+distribution, randomised if the count is at an end of the interval. Headlines, for TabPFN and for
+KNN on the same windows: ``coverage`` (ideally 0.90), ``below`` and ``above`` (how often rewards
+are below and above the interval; ideally 0.05 each), ``width`` of the interval, and ``bias``, the
+mean value minus the mean reward.
 """
 
 from pathlib import Path
@@ -27,13 +27,10 @@ from vzero_server.paper.tabpfn_file import read_tabpfn
 from vzero_server.storage.records import Row
 from vzero_server.types import Float32Array, FloatArray, IntArray
 from vzero_server.values.beta import Values
-from vzero_train.data.outcomes import (
-    Outcomes,
-    load_outcomes,
-)
+from vzero_train.data.outcomes import Outcomes, load_outcomes
 from vzero_train.demo.command import zoo
 
-ASKED = 200
+QUERIES = 200
 MEMBERS = 4
 LEVEL = 0.9
 
@@ -41,21 +38,23 @@ LEVEL = 0.9
 def main() -> None:
     """Measure and report."""
     parser = report.parser(__doc__)
-    parser.add_argument("--tabpfn", type=Path, required=True, help="Weights of a TabPFN.")
-    parser.add_argument("--rows", type=int, default=128, help="Rows of a context [128].")
-    given = parser.parse_args()
-    out = report.Report("tabpfn_intervals", given)
+    parser.add_argument("--tabpfn", type=Path, required=True, help="weights of a TabPFN")
+    parser.add_argument("--rows", type=int, default=128, help="rows of a context, default: 128")
+    options = parser.parse_args()
+    out = report.Report("tabpfn_intervals", options)
     outcomes = load_outcomes(zoo())
     with out.status("encoding the zoo's prompts"):
         vectors = embeddings(outcomes)
-    head = TabPFNHead(read_tabpfn(given.tabpfn), columns=vectors.shape[1], members=MEMBERS)
+    head = TabPFNHead(read_tabpfn(options.tabpfn), columns=vectors.shape[1], members=MEMBERS)
     estimators: dict[str, Estimator] = {
-        "tabpfn": TabPFN(head, rows=given.rows),
+        "tabpfn": TabPFN(head, rows=options.rows),
         "knn": NearestNeighbours(64),
     }
-    with out.status("asking"):
-        found = judged(outcomes, vectors, estimators, given.rows, 4 if given.quick else None)
-    for name, figures in found.items():
+    with out.status("predicting"):
+        results = evaluate(
+            outcomes, vectors, estimators, options.rows, 4 if options.quick else None
+        )
+    for name, figures in results.items():
         for figure, value in figures.items():
             out.add(f"{name}.{figure}", f"{name}: {figure}", "", [value])
     out.print()
@@ -69,71 +68,73 @@ def embeddings(outcomes: Outcomes) -> Float32Array:
     return np.concatenate(parts)
 
 
-def judged(
+def evaluate(
     outcomes: Outcomes,
     vectors: Float32Array,
     estimators: dict[str, Estimator],
     rows: int,
-    most: int | None = None,
+    max_checkpoints: int | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Figures by estimator, over checkpoints.
+    """Figures of each estimator, over all checkpoints.
 
     Args:
-        outcomes: Of policies along their steps.
-        vectors: Of all prompts, ``[texts, columns]``.
-        estimators: What is judged.
-        rows: Of a context.
-        most: Checkpoints that are asked; all by default.
+        outcomes: Outcomes of policies at several steps.
+        vectors: Embeddings of all prompts, ``[texts, columns]``.
+        estimators: Estimators by name.
+        rows: Rows of a context.
+        max_checkpoints: Number of checkpoints to evaluate; all by default.
     """
     rng = np.random.default_rng(0)
-    seen: dict[str, list[FloatArray]] = {name: [] for name in estimators}
+    observed: dict[str, list[FloatArray]] = {name: [] for name in estimators}
     keys = zip(outcomes.policy.tolist(), outcomes.step.tolist(), strict=True)
-    for policy, step in sorted(set(keys))[:most]:
-        of_it = rng.permutation(
+    for policy, step in sorted(set(keys))[:max_checkpoints]:
+        positions = rng.permutation(
             np.flatnonzero((outcomes.policy == policy) & (outcomes.step == step))
         )
-        context, asked = of_it[:rows], of_it[rows : rows + ASKED]
+        context, queried = positions[:rows], positions[rows : rows + QUERIES]
         window = window_of(outcomes, vectors, context)
-        features = vectors[outcomes.prompt[asked]]
-        # As an encoder makes them: what prompts are compared by, then what the head reads.
+        features = vectors[outcomes.prompt[queried]]
+        # Like the vectors of an encoder: the embedding, then the features of the head.
         queries = np.concatenate([features, features], 1).astype(np.float16)
         for name, estimator in estimators.items():
             (values,) = estimator.predict([Query(estimator.fit(window), queries)])
-            seen[name].append(seen_of(values, outcomes, asked, rng))
-    return {name: figures_of(np.concatenate(parts, 1)) for name, parts in seen.items()}
+            observed[name].append(observations(values, outcomes, queried, rng))
+    return {name: figures_of(np.concatenate(parts, 1)) for name, parts in observed.items()}
 
 
 def window_of(outcomes: Outcomes, vectors: Float32Array, rows: IntArray) -> ContextWindow:
-    """A window over these outcomes of one policy."""
-    found = [
+    """A window of some outcomes of one policy."""
+    window_rows = [
         Row(at + 1, int(outcomes.prompt[row]), float(outcomes.reward[row]),
             int(outcomes.rollouts[row]), None, 0.0, None)
         for at, row in enumerate(rows)
     ]  # fmt: skip
     columns = vectors.shape[1]
-    own = vectors[outcomes.prompt[rows]]
+    embeddings = vectors[outcomes.prompt[rows]]
     empty = ContextWindow.empty(columns)
-    return empty.extended(len(rows), found, own, len(rows), {"tabpfn": own.astype(np.float16)})
+    return empty.extended(
+        len(rows), window_rows, embeddings, len(rows), {"tabpfn": embeddings.astype(np.float16)}
+    )
 
 
-def seen_of(
-    values: Values, outcomes: Outcomes, asked: IntArray, rng: np.random.Generator
+def observations(
+    values: Values, outcomes: Outcomes, queried: IntArray, rng: np.random.Generator
 ) -> FloatArray:
-    """Where the rewards lie in what was stated of them, width, value and reward, ``[4, m]``."""
-    rollouts, rewards = outcomes.rollouts[asked], outcomes.reward[asked].astype(np.float64)
+    """Quantile of each reward under its value, interval width, value and reward, ``[4, m]``."""
+    rollouts, rewards = outcomes.rollouts[queried], outcomes.reward[queried].astype(np.float64)
     successes = np.round(rewards * rollouts)
     first = values.mean * values.effective_sample_size
-    stated = betabinom(rollouts, first, values.effective_sample_size - first)
-    # Counts have no quantile of their own: a random point of the step makes it uniform.
-    place = stated.cdf(successes) - rng.random(len(asked)) * stated.pmf(successes)
-    return np.stack([place, values.upper - values.lower, values.mean, rewards])
+    predicted = betabinom(rollouts, first, values.effective_sample_size - first)
+    # A random point within the step of a count makes the quantile uniform.
+    quantile = predicted.cdf(successes) - rng.random(len(queried)) * predicted.pmf(successes)
+    return np.stack([quantile, values.upper - values.lower, values.mean, rewards])
 
 
-def figures_of(seen: FloatArray) -> dict[str, float]:
-    """The headlines of ``[4, n]``."""
-    place, width, value, reward = seen
+def figures_of(observed: FloatArray) -> dict[str, float]:
+    """Headlines from ``observations``, ``[4, n]``."""
+    quantile, width, value, reward = observed
     edge = (1.0 - LEVEL) / 2.0
-    below, above = float((place < edge).mean()), float((place > 1.0 - edge).mean())
+    below, above = float((quantile < edge).mean()), float((quantile > 1.0 - edge).mean())
     return {
         "coverage": 1.0 - below - above,
         "below": below,
