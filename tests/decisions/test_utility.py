@@ -5,6 +5,7 @@ from scipy.stats import betabinom, binom
 
 from vzero_server.decisions import utility
 from vzero_server.decisions.utility import Objective, utility_table
+from vzero_server.values.beta import inside
 
 MAX_COUNT = 40
 RATES = np.array([0.0, 0.03, 0.5, 0.97, 1.0])
@@ -40,9 +41,10 @@ def test_the_moments_are_quotients_of_beta_functions() -> None:
 @pytest.mark.parametrize("rollouts", [0, 1, 2, 7])
 def test_a_gradient_needs_both_outcomes(rollouts: int) -> None:
     successes = np.arange(1, rollouts)[:, None]
-    expected = binom.pmf(successes, rollouts, RATES).sum(axis=0)
-    actual = utility.nonzero_gradient(RATES, MAX_COUNT)[:, rollouts]
-    np.testing.assert_allclose(actual, expected, atol=1e-12)
+    expected = binom.pmf(successes, rollouts, inside(RATES)).sum(axis=0)
+    certain = np.full(len(RATES), 1e12)
+    table = utility_table(Objective.NONZERO_GRADIENT, RATES, certain, MAX_COUNT)
+    np.testing.assert_allclose(table[:, rollouts], expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("objective", Objective)
@@ -56,9 +58,11 @@ def test_tables_begin_at_zero_and_never_fall(objective: Objective) -> None:
 def test_a_value_that_is_certain_is_a_success_rate() -> None:
     rates = np.array([0.1, 0.6])
     certain = np.full(2, 1e9)
+    counts = np.arange(MAX_COUNT + 1)
+    successes, failures = rates[:, None] ** counts, (1.0 - rates[:, None]) ** counts
     for objective, exact in (
         (Objective.EXPECTED, utility.utility(rates, MAX_COUNT)),
-        (Objective.NONZERO_GRADIENT, utility.nonzero_gradient(rates, MAX_COUNT)),
+        (Objective.NONZERO_GRADIENT, np.where(counts < 2, 0.0, 1.0 - failures - successes)),
     ):
         np.testing.assert_allclose(
             utility_table(objective, rates, certain, MAX_COUNT), exact, atol=1e-5

@@ -76,14 +76,15 @@ def expected_utility(a: FloatArray, b: FloatArray, max_count: int) -> FloatArray
     return _utility(_moments(b, a, max_count))
 
 
-def nonzero_gradient(p: FloatArray, max_count: int) -> FloatArray:
-    """Probability 1 - p^B - q^B that B rollouts have both outcomes, ``[n, max_count + 1]``."""
-    return _both_outcomes(_powers(p, max_count), _powers(1.0 - p, max_count))
-
-
 def expected_nonzero_gradient(a: FloatArray, b: FloatArray, max_count: int) -> FloatArray:
-    """The same probability for p ~ Beta(a, b), ``[n, max_count + 1]``; a, b > 0, ``[n]``."""
-    return _both_outcomes(_moments(a, b, max_count), _moments(b, a, max_count))
+    """Probability that B rollouts have both outcomes, for B = 0, 1, … ``max_count``.
+
+    This is 1 - E p^B - E q^B for p ~ Beta(a, b), ``[n, max_count + 1]``; a, b > 0, ``[n]``.
+    """
+    probability = 1.0 - _moments(a, b, max_count) - _moments(b, a, max_count)
+    # A group of no or one rollout has no advantage; the formula gives -1 and a rounding error.
+    probability[:, :2] = 0.0
+    return probability
 
 
 def _utility(failure_powers: FloatArray) -> FloatArray:
@@ -91,14 +92,6 @@ def _utility(failure_powers: FloatArray) -> FloatArray:
     rollouts = np.arange(failure_powers.shape[1])
     utilities: FloatArray = rollouts * (failure_powers[:, 1:2] - failure_powers)
     return utilities
-
-
-def _both_outcomes(success_powers: FloatArray, failure_powers: FloatArray) -> FloatArray:
-    """1 - E p^B - E q^B from both moments, ``[n, max_count + 1]``."""
-    probability = 1.0 - success_powers - failure_powers
-    # A group of no or one rollout has no advantage; the formula gives -1 and a rounding error.
-    probability[:, :2] = 0.0
-    return probability
 
 
 def _powers(base: FloatArray, max_count: int) -> FloatArray:

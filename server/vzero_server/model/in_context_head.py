@@ -68,20 +68,18 @@ class InContextHead(nn.Module):
         self.trust = nn.Parameter(torch.eye(experts + 1)[0])
         self.hold = nn.Parameter(torch.full((experts + 1,), 100.0))
 
-    def rows(self, features: Tensor, keep: Tensor | None = None) -> Tensor:
+    def rows(self, features: Tensor) -> Tensor:
         """Rows of prompts: features ``[..., features]`` to ``[..., row]``.
 
         A row depends on its prompt alone, so callers may compute it once per prompt and keep it.
 
         Args:
             features: Columns of the groups, concatenated; finite.
-            keep: Dropout during training: a factor per projected column, the same for a whole
-                context.
 
         Raises:
             ValueError: The number of columns is wrong, or a feature is not finite.
         """
-        return self.read(self.project(features), keep)
+        return self.read(self.project(features))
 
     def project(self, features: Tensor) -> Tensor:
         """Principal components and scaled columns: ``[..., features]`` to ``[..., components]``.
@@ -107,7 +105,13 @@ class InContextHead(nn.Module):
         return torch.cat(projected, -1)
 
     def read(self, projected: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Rows ``[..., row]`` of projected features ``[..., components]``; see ``rows``."""
+        """Rows of projected features: ``[..., components]`` to ``[..., row]``.
+
+        Args:
+            projected: Result of ``project``.
+            keep: Dropout during training: a factor per projected column, the same for a whole
+                context; None for no dropout.
+        """
         kept = projected if keep is None else projected * keep
         return torch.cat([projected, self.skills(kept), self.traits(kept)], -1)
 
