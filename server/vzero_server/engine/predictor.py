@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from vzero_server.decisions.ranking import Relabelling
 from vzero_server.engine.adjust.fleet import FleetCalibrations
 from vzero_server.engine.adjust.history import HistoryCache
-from vzero_server.engine.adjust.peers import PeerEvidence, Peers, apply_peers
+from vzero_server.engine.adjust.peer_evidence import PeerEvidence, apply_peers
+from vzero_server.engine.adjust.peers import Peers
 from vzero_server.engine.context.context_cache import CachedContext, ContextCache
 from vzero_server.engine.context.relabelled import RelabelledContexts
 from vzero_server.engine.embedding.feature_cache import FeatureCache

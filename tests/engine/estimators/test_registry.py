@@ -38,7 +38,7 @@ def test_the_preferred_one_that_has_weights_is_the_default() -> None:
 
 
 def test_a_registered_one_without_weights_is_not_loaded() -> None:
-    with pytest.raises(EstimatorNotLoadedError, match="'weightless' .* loaded: best, plain"):
+    with pytest.raises(EstimatorNotLoadedError, match=r"'weightless' .* loaded: best, plain"):
         load().resolve("weightless")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from cachetools import LRUCache
 from scipy.special import expit
 
-from vzero_server.engine.adjust.peers import PeerEvidence
+from vzero_server.engine.adjust.peer_evidence import PeerEvidence
 from vzero_server.engine.context.context_cache import CachedContext
 from vzero_server.engine.embedding.feature_cache import FeatureCache
 from vzero_server.engine.estimators.base import Correction

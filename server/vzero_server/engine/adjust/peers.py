@@ -1,26 +1,25 @@
-"""Corrects values by the rewards of other policies on the same prompts."""
+"""Looks up the policies that tried the same prompts, and fits how they correct values."""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from cachetools import LRUCache
-from scipy.special import expit
 
+from vzero_server.engine.adjust.peer_evidence import PeerEvidence
 from vzero_server.engine.context.context_cache import CachedContext
 from vzero_server.engine.context.stale_while_revalidate import Result, StaleWhileRevalidateCache
 from vzero_server.engine.estimators.base import Correction, Estimator
 from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.storage.base import OutcomeStore
 from vzero_server.storage.records import Peer, PeerRewards, PolicyVersion
-from vzero_server.types import BoolArray, FloatArray, IntArray
-from vzero_server.values.beta import Values, inside, logits
+from vzero_server.types import FloatArray, IntArray
 from vzero_server.values.evidence import ContextEvidence
-from vzero_server.values.peer_correction import PeerCorrection, correct, fit_to_context
+from vzero_server.values.peer_correction import PeerCorrection, fit_to_context
 
 # Prompts per context whose peer rewards are kept in memory.
 _CACHED_PROMPTS = 1024
@@ -31,25 +30,6 @@ _PATIENCE = 0.05
 _SHARE = 0.02
 # Contexts being fitted whose peers are looked up in the meantime.
 _PREFETCHED = 256
-
-
-@dataclass(frozen=True, slots=True)
-class PeerEvidence:
-    """How peers correct values under one context, and their rewards on the prompts of a call.
-
-    Attributes:
-        correction: Fitted to the context.
-        rewards: Rewards of the peers on the prompts, ``[P, m]``, NaN where a peer does not know a
-            prompt.
-    """
-
-    correction: PeerCorrection
-    rewards: FloatArray
-
-    @property
-    def known(self) -> BoolArray:
-        """Which prompts a peer knows, ``[m]``."""
-        return np.logical_not(np.isnan(self.rewards).all(axis=0))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -266,41 +246,6 @@ class Peers:
         if peers:
             rewards = await self._store.peer_rewards([peer.key for peer in peers], prompt_keys)
         return _Lookup(peers, rewards, changes, deletions, began)
-
-
-def apply_peers(values: Sequence[Values], evidence: Sequence[PeerEvidence | None]) -> list[Values]:
-    """Correct values by the evidence of peers, where there is any.
-
-    Args:
-        values: Under each context, of the same m prompts.
-        evidence: Of the peers of each context.
-    """
-    corrected = [
-        position for position, peer_evidence in enumerate(evidence) if peer_evidence is not None
-    ]
-    adjusted = list(values)
-    if not corrected:
-        return adjusted
-    chosen = [peer_evidence for peer_evidence in evidence if peer_evidence is not None]
-    corrected_logits = correct(
-        [peer_evidence.correction for peer_evidence in chosen],
-        [logits(values[position].mean) for position in corrected],
-        [peer_evidence.rewards for peer_evidence in chosen],
-    )
-    for position, peer_evidence, query_logits in zip(
-        corrected, chosen, corrected_logits, strict=True
-    ):
-        before, known = values[position], peer_evidence.known
-        mean = np.where(known, expit(query_logits), before.mean)
-        adjusted[position] = replace(
-            before,
-            mean=mean,
-            centre=np.where(known, inside(mean), before.centre),
-            effective_sample_size=np.where(
-                known, peer_evidence.correction.kappa, before.effective_sample_size
-            ),
-        )
-    return adjusted
 
 
 def _evidence(
