@@ -30,7 +30,7 @@ from vzero_train.cli.setup import Setup
 if TYPE_CHECKING:
     from vzero_server.model.in_context_head import InContextHead
     from vzero_train.data.columns import Columns
-    from vzero_train.data.protocols import Split
+    from vzero_train.data.splits import Split
     from vzero_train.evaluation.evaluate import Answers
     from vzero_train.evaluation.judgement import Judgement
     from vzero_train.progress import Progress
@@ -56,7 +56,7 @@ def folds(
     trains nothing.
     """
     from vzero_server.model.prompt_encoder import LAYERS, PromptEncoder
-    from vzero_train.data.protocols import unseen_everything
+    from vzero_train.data.splits import unseen_everything
     from vzero_train.evaluation.evaluate import Answers
     from vzero_train.evaluation.judgement import SIZES, Judgement
     from vzero_train.evaluation.lineup import NAMES
@@ -80,7 +80,7 @@ def folds(
     for name, split in splits.items():
         kept = out / f"without-{name}.safetensors"
         if not kept.is_file():
-            heads.train(kept, recipe, split.train, columns, loaded_backbone, setup, left_out=name)
+            heads.train(kept, recipe, split.train, columns, loaded_backbone, setup, fold=name)
         checkpoint = replace(setup, checkpoint=kept).load_head(loaded_backbone)
         heads.check(kept, checkpoint, recipe, split.train)
         with progress(f"contexts of {name}", setup.quiet) as report:
@@ -133,8 +133,8 @@ def _asked(
     report: "Progress",
 ) -> "Answers | None":
     """Answers to the questions of one fold at one size; None if its pools are too small."""
-    from vzero_train.data.earlier_steps import History
-    from vzero_train.data.protocols import visits
+    from vzero_train.data.earlier_steps import EarlierSteps
+    from vzero_train.data.visits import visits
     from vzero_train.evaluation.evaluate import ask_all
     from vzero_train.evaluation.judgement import questions_of
     from vzero_train.evaluation.lineup import Lineup
@@ -142,8 +142,8 @@ def _asked(
     questions = questions_of(split.test, size, setup.seed)
     if not questions:
         return None
-    history = History(visits(split.test))
-    lineup = Lineup(columns, head, history, split.test, split.train, seed=setup.seed)
+    earlier_steps = EarlierSteps(visits(split.test))
+    lineup = Lineup(columns, head, earlier_steps, split.test, split.train, seed=setup.seed)
     return ask_all(lineup.estimators(names), questions, report)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vzero_train.training.losses import Objective
+from research.connectors.objectives import Objective
 from vzero_train.training.settings import RecipeError, checked, read_toml, types_of
 
 RECIPE = Path(__file__).parent / "connector-minilm.toml"

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from research.connectors.config import ConnectorConfig
+from research.connectors.objectives import LOSSES
 from research.connectors.stages import TrainingStage, draw_contexts, usable_stages
 from research.connectors.token_states import TokenStates
 from vzero_server.model.head_config import Group, HeadConfig
 from vzero_server.model.in_context_head import InContextHead
-from vzero_train.training.losses import LOSSES
 
 _SKILLS, _TRAITS, _HIDDEN, _EXPERTS = 16, 16, 64, 3
 _PRETRAINING_RATE = 0.01  # kernels and trust are few numbers that have far to go

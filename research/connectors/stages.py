@@ -13,7 +13,7 @@ from vzero_train.data.outcomes import Pool
 
 @dataclass(frozen=True)
 class TrainingStage:
-    """What is trained on of a ``protocols.Stage``, which is one policy at one step.
+    """The training outcomes of one policy at one step.
 
     Attributes:
         context: Where contexts are drawn from, with the natural share of successes.

@@ -19,8 +19,8 @@ from vzero_train.data.outcomes import (
     Outcomes,
     pools,
 )
-from vzero_train.data.protocols import visits
 from vzero_train.data.questions import Question, ask
+from vzero_train.data.visits import visits
 from vzero_train.evaluation.baselines import (
     Head,
     Neighbours,

@@ -13,10 +13,10 @@ from research.tables.trial import (
     Trial,
 )
 from vzero_server.model.backbone import Backbone
-from vzero_train.data.earlier_steps import History
+from vzero_train.data.earlier_steps import EarlierSteps
 from vzero_train.data.outcomes import Outcomes
-from vzero_train.data.protocols import visits
 from vzero_train.data.questions import Question
+from vzero_train.data.visits import visits
 from vzero_train.evaluation.baselines import (
     ContextMean,
     Estimator,
@@ -114,7 +114,7 @@ def _asked(trial: Trial, questions: Sequence[Question], per_step: int) -> Answer
         _SERVED_TIMELESS: (head, _timeless(served)),
         "kNN": (near, questions),
         f"kNN, newest {NEWEST}": (near, [_newest(q, NEWEST) for q in questions]),
-        "Prev-Epoch": (PreviousEpoch(History(visits(trial.outcomes))), questions),
+        "Prev-Epoch": (PreviousEpoch(EarlierSteps(visits(trial.outcomes))), questions),
         "context mean": (ContextMean(), questions),
     }
     values = {}

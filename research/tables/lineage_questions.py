@@ -4,8 +4,8 @@ import numpy as np
 
 from vzero_server.values.ages import ages_of
 from vzero_train.data.outcomes import Outcomes
-from vzero_train.data.protocols import visits
 from vzero_train.data.questions import Question
+from vzero_train.data.visits import visits
 
 _STREAMS = 5
 

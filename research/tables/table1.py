@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from research.tables.stages import Stage, sequential_alignment
 from research.tables.trial import (
     RETRAIN,
     V0,
@@ -16,9 +17,8 @@ from research.tables.trial import (
     rows_of,
 )
 from vzero_server.model.backbone import Backbone
-from vzero_train.data.earlier_steps import History
+from vzero_train.data.earlier_steps import EarlierSteps
 from vzero_train.data.outcomes import Outcomes
-from vzero_train.data.protocols import Stage, sequential_alignment
 from vzero_train.data.questions import Question
 from vzero_train.evaluation.baselines import (
     ContextMean,
@@ -118,18 +118,18 @@ def run(
 
 def _methods(trial: Trial, stages: Sequence[Stage]) -> dict[str, Estimator]:
     columns = trial.columns
-    history = History(stage.test for stage in stages)
+    earlier_steps = EarlierSteps(stage.test for stage in stages)
     first = {stage.test.policy: stage.held_out for stage in stages if stage.ordinal == 0}
     held_out = {(stage.test.policy, stage.test.step): stage.held_out for stage in stages}
     return {
-        "Prev-Epoch": PreviousEpoch(history),
+        "Prev-Epoch": PreviousEpoch(earlier_steps),
         "prompt difficulty (the reward model's part)": trial.difficulty(stages),
-        "kNN-contextual, FIFO of 2,048": BufferedNeighbours(columns.embeddings, history),
+        "kNN-contextual, FIFO of 2,048": BufferedNeighbours(columns.embeddings, earlier_steps),
         "kNN on the context": Neighbours(columns.embeddings),
         "logistic regression on the context": LogisticRegression(columns.embeddings),
         "context mean": ContextMean(),
         "vanilla value model": VanillaValueModel(
-            columns.wide, history, cold_start=first, seed=trial.seed
+            columns.wide, earlier_steps, cold_start=first, seed=trial.seed
         ),
         RETRAIN: StepwiseRetrain(columns.wide, held_out, seed=trial.seed),
         V0: Head(trial.checkpoint.head, columns.features),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from research.tables.stages import Stage, strict_generalisation
 from research.tables.trial import (
     RETRAIN,
     V0,
@@ -15,9 +16,8 @@ from research.tables.trial import (
     rows_of,
 )
 from vzero_server.model.backbone import Backbone
-from vzero_train.data.earlier_steps import History
+from vzero_train.data.earlier_steps import EarlierSteps
 from vzero_train.data.outcomes import Outcomes
-from vzero_train.data.protocols import Stage, strict_generalisation
 from vzero_train.evaluation.baselines import (
     ContextMean,
     Estimator,
@@ -92,13 +92,13 @@ def _methods(trial: Trial, stages: Sequence[Stage]) -> dict[str, Estimator]:
     return {
         "vanilla value model, balanced": VanillaValueModel(
             wide,
-            History(stage.training for stage in later),
+            EarlierSteps(stage.training for stage in later),
             cold_start={stage.test.policy: stage.training for stage in first},
             seed=seed,
         ),
         "vanilla value model, natural balance": VanillaValueModel(
             wide,
-            History(stage.held_out for stage in later),
+            EarlierSteps(stage.held_out for stage in later),
             cold_start={stage.test.policy: stage.held_out for stage in first},
             seed=seed,
         ),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from research.connectors.config import load_connector_config
+from research.connectors.objectives import Objective
 from research.tables import study_report
 from research.tables.judging import judged
 from research.tables.study import (
@@ -14,7 +15,6 @@ from research.tables.study import (
 from vzero_server.model.backbone import Backbone
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.reports import pages
-from vzero_train.training.losses import Objective
 
 PAPER = {
     Objective.SOFT_ENTROPY: ("Only Soft CE", ".686", ".783"),

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from research.tables.stages import strict_generalisation
 from research.tables.trial import (
     Progress,
     Trial,
 )
 from vzero_server.model.backbone import Backbone
 from vzero_train.data.outcomes import Outcomes
-from vzero_train.data.protocols import strict_generalisation
 from vzero_train.data.questions import Question
 from vzero_train.evaluation.baselines import (
     ContextMean,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from research.tables.stages import Stage
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import SHIPPED, Checkpoint, load_checkpoint
 from vzero_server.model.in_context_head import MAX_ROWS
@@ -18,7 +19,6 @@ from vzero_server.types import AnyFloatArray
 from vzero_train.data.columns import Columns
 from vzero_train.data.features import prompt_features
 from vzero_train.data.outcomes import Outcomes
-from vzero_train.data.protocols import Stage
 from vzero_train.data.questions import Question, ask
 from vzero_train.evaluation.baselines import (
     Estimator,

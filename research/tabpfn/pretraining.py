@@ -17,10 +17,10 @@ from tabpfn.architectures import ARCHITECTURES
 from torch import Tensor, nn
 
 from research.connectors.head import parameter_groups, schedule
+from research.connectors.objectives import soft_entropy_loss
 from research.tabpfn.recipe import FEWEST_COLUMNS, FEWEST_ROWS, TabPFNRecipe
 from research.tabpfn.synthetic_tables import synthetic_tables
 from vzero_server.paper.tabpfn_file import TabPFNFile
-from vzero_train.training.losses import soft_entropy_loss
 from vzero_train.training.state import write_state
 
 ARCHITECTURE = "tabpfn_v2_5"

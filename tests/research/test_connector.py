@@ -9,6 +9,7 @@ import torch
 from research.connectors.config import ConnectorConfig, load_connector_config
 from research.connectors.head import pretrain_head
 from research.connectors.modules import CONNECTORS
+from research.connectors.objectives import Objective
 from research.connectors.stages import TrainingStage
 from research.connectors.token_states import TokenStates
 from research.connectors.trainer import (
@@ -19,7 +20,6 @@ from research.connectors.trainer import (
 from vzero_server.model.in_context_head import InContextHead
 from vzero_train.data.outcomes import Pool
 from vzero_train.data.questions import Question
-from vzero_train.training.losses import Objective
 from vzero_train.training.scalars import Scalars
 from vzero_train.training.settings import RecipeError
 

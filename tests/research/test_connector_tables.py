@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from research.connectors.config import ConnectorConfig
 from research.connectors.modules import CONNECTORS
+from research.connectors.objectives import Objective
 from research.connectors.trainer import intra_auc
 from research.tables import figure6, table4, table5, table6
 from research.tables.judging import Judge
@@ -20,7 +21,6 @@ from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import CheckpointError
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.evaluation.metrics import pairwise_accuracy
-from vzero_train.training.losses import Objective
 
 PROMPTS, STEPS = 120, 3
 SMALL = ConnectorConfig(queries=3, width=6, rows=16, asked=8, pretraining=2, steps=2, check_every=1)

@@ -5,9 +5,9 @@ from tests.training.made_up import made_up_outcomes, visit
 from vzero_server.model.head_config import Group, HeadConfig
 from vzero_server.model.in_context_head import InContextHead
 from vzero_train.data.columns import Columns
-from vzero_train.data.earlier_steps import History
-from vzero_train.data.protocols import visits
+from vzero_train.data.earlier_steps import EarlierSteps
 from vzero_train.data.questions import Question, ask
+from vzero_train.data.visits import visits
 from vzero_train.evaluation.baselines import (
     ContextMean,
     LogisticRegression,
@@ -50,7 +50,7 @@ def question(
 
 
 def test_previous_epoch_is_the_last_visit_or_else_the_mean() -> None:
-    history = History(
+    earlier_steps = EarlierSteps(
         [
             visit(0, [1, 2], [0.1, 0.2]),
             visit(2, [2], [0.9]),
@@ -58,7 +58,7 @@ def test_previous_epoch_is_the_last_visit_or_else_the_mean() -> None:
             visit(2, [4], [0.7], policy="another"),
         ]
     )
-    values = PreviousEpoch(history)(question([7, 8], [0.0, 0.5], [1, 2, 4]))
+    values = PreviousEpoch(earlier_steps)(question([7, 8], [0.0, 0.5], [1, 2, 4]))
     np.testing.assert_allclose(values, [0.1, 0.9, 0.25], rtol=1e-6)
 
 
@@ -72,11 +72,11 @@ def test_neighbours_by_hand() -> None:
 
 def test_the_buffer_drops_the_oldest() -> None:
     embeddings = np.array([[0.0], [0.1], [5.0], [6.0]])
-    history = History([visit(0, [0], [1.0]), visit(1, [1], [0.4])])
+    earlier_steps = EarlierSteps([visit(0, [0], [1.0]), visit(1, [1], [0.4])])
     asked = question([2, 3], [0.0, 0.0], [0])
-    everything = BufferedNeighbours(embeddings, history, k=1)(asked)
+    everything = BufferedNeighbours(embeddings, earlier_steps, k=1)(asked)
     np.testing.assert_allclose(everything, [1.0])
-    newest = BufferedNeighbours(embeddings, history, k=1, window=3)(asked)
+    newest = BufferedNeighbours(embeddings, earlier_steps, k=1, window=3)(asked)
     np.testing.assert_allclose(newest, [0.4])
 
 
@@ -89,14 +89,14 @@ def learnable(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
 def test_the_vanilla_value_model_learns_from_steps_before_and_lags() -> None:
     columns, rewards = learnable()
     first, second, asked = np.split(np.arange(400), [150, 300])
-    history = History(
+    earlier_steps = EarlierSteps(
         [
             visit(0, list(first), list(rewards[first])),
             # The policy turns round: what it solved it now fails.
             *(visit(step, list(second), list(1 - rewards[second])) for step in (1, 2, 3, 4)),
         ]
     )
-    model = VanillaValueModel(columns, history)
+    model = VanillaValueModel(columns, earlier_steps)
     at = {
         step: auc(rewards[asked], model(question([0], [0.5], list(asked), step=step)))
         for step in (1, 5)
@@ -109,7 +109,7 @@ def test_the_vanilla_value_model_has_a_cold_start() -> None:
     columns, rewards = learnable()
     known, asked = np.split(np.arange(400), [300])
     cold = {"p": visit(0, list(known), list(rewards[known]))}
-    model = VanillaValueModel(columns, History([]), cold_start=cold)
+    model = VanillaValueModel(columns, EarlierSteps([]), cold_start=cold)
     values = model(question([], [], list(asked), step=0))
     assert auc(rewards[asked], values) > 0.8
     assert ((values >= 0.0) & (values <= 1.0)).all()
@@ -120,7 +120,7 @@ def test_what_has_no_past_learns_from_the_context(estimator: str) -> None:
     columns, rewards = learnable()
     known, asked = np.split(np.arange(400), [300])
     made = {
-        "vanilla": VanillaValueModel(columns, History([]), epochs=20),
+        "vanilla": VanillaValueModel(columns, EarlierSteps([]), epochs=20),
         "retrain": StepwiseRetrain(columns),
         "logistic": LogisticRegression(columns),
     }[estimator]
@@ -191,7 +191,7 @@ def test_every_name_has_an_estimator() -> None:
         features=features,
     )
     head = InContextHead(HeadConfig((Group("all", 8, 8),), skills=2, traits=2, hidden=4)).eval()
-    lineup = Lineup(columns, head, History(visits(outcomes)), outcomes)
+    lineup = Lineup(columns, head, EarlierSteps(visits(outcomes)), outcomes)
     made = lineup.estimators()
     assert tuple(made) == NAMES
     pool = visits(outcomes)[-1]

@@ -34,18 +34,12 @@ def convert(
         raise BadInput(f"{target} exists already; use --force to overwrite it")
     # Imported here because torch takes seconds to import.
     from vzero_server.model.checkpoint import CheckpointError
-    from vzero_server.paper.adapter_file import read_adapter, save_adapter, save_released
+    from vzero_server.paper.conversion import convert_adapter
 
     try:
-        file = read_adapter(source)
+        file = convert_adapter(source, target, without_backbone=without_backbone)
     except CheckpointError as error:
         raise BadInput(str(error)) from error
-    if without_backbone:
-        file = file.alone()
-    partial = target.with_name(target.name + ".partial")
-    save = save_adapter if target.suffix == ".safetensors" else save_released
-    save(partial, file)
-    partial.replace(target)
     config = file.adapter.config
     typer.echo(
         f"{target}: {config.queries} queries of {config.width} columns, {config.heads} heads, on "

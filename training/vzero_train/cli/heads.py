@@ -72,7 +72,7 @@ def train(
     backbone: "Backbone",
     setup: Setup,
     *,
-    left_out: str | None = None,
+    fold: str | None = None,
     tensorboard: Path | None = None,
 ) -> str:
     """Train a head, or go on with it, write its checkpoint, and return the fingerprint.
@@ -85,7 +85,7 @@ def train(
         columns: Of all prompts.
         backbone: What encoded them.
         setup: Device, and whether to show progress.
-        left_out: Fold that ``outcomes`` lacks; the checkpoint names it.
+        fold: Fold that ``outcomes`` lacks; the checkpoint names it.
         tensorboard: Folder for the losses.
 
     Raises:
@@ -98,7 +98,7 @@ def train(
     device = device_of(setup.device)
     state = state_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    what = "steps" if left_out is None else f"steps without {left_out}"
+    what = "steps" if fold is None else f"steps without {fold}"
     with followed(what, recipe.trainer.steps, setup.quiet, tensorboard) as on_step:
         try:
             head = train_head(
@@ -116,7 +116,7 @@ def train(
             "policies": len(np.unique(outcomes.policy)),
             "prompts": len(np.unique(outcomes.prompt)),
             "recipe": asdict(recipe.trainer),
-            **({"left_out": left_out} if left_out else {}),
+            **({"left_out": fold} if fold else {}),
         },
         metrics={},
     )

@@ -66,7 +66,7 @@ def train(
     given = outcomes_of(file)
     training = given
     if fold is not None:
-        from vzero_train.data.protocols import unseen_everything
+        from vzero_train.data.splits import unseen_everything
 
         training = unseen_everything(given, heads.fold_of(recipe, fold, given)).train
         if not len(training):
@@ -82,7 +82,7 @@ def train(
         columns,
         loaded_backbone,
         setup,
-        left_out=fold,
+        fold=fold,
         tensorboard=tensorboard,
     )
     if setup.quiet:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from vzero_train.data.outcomes import Pool
 
 
-class History:
+class EarlierSteps:
     """Outcomes of policies along their steps.
 
     A policy without steps (step -1) has no history.

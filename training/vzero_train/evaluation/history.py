@@ -31,7 +31,7 @@ class Turn:
         rewards: What came true, ``[n]``.
         rollouts: Attempts behind each, ``[n]``.
         values: Of the head, ``[n]``, from the newest rows of the log.
-        left_out: The same; of a prompt that is in the context, with its newest row left out.
+        loo_values: The same; of a prompt that is in the context, with its newest row left out.
         size: Effective sample size of the values.
         past: What the policy earned on these prompts before.
         mean: Mean reward of the policy's last step.
@@ -45,7 +45,7 @@ class Turn:
     rewards: FloatArray
     rollouts: IntArray
     values: FloatArray
-    left_out: FloatArray
+    loo_values: FloatArray
     size: float
     past: Visits
     mean: float
@@ -68,16 +68,16 @@ class Turn:
         return mean
 
     def fused(
-        self, *, shift: bool = True, left_out: bool = False, dynamics: Dynamics | None = None
+        self, *, shift: bool = True, loo_values: bool = False, dynamics: Dynamics | None = None
     ) -> FloatArray:
         """Values with history, ``[n]``.
 
         Args:
             shift: With the drift shift.
-            left_out: From values that leave the prompt's newest row in the context out.
+            loo_values: From values that leave the prompt's newest row in the context out.
             dynamics: Instead of those that were fitted.
         """
-        values = self.left_out if left_out else self.values
+        values = self.loo_values if loo_values else self.values
         size = np.full(len(values), self.size)
         fitted = self.dynamics[0 if shift else 1]
         return combine(values, size, self.past, dynamics or fitted).mean
@@ -141,14 +141,14 @@ def _turn(
     ages = torch.from_numpy(ages_of(outcomes.step[context])).float().unsqueeze(0)
     encoded = head.encode(rows(outcomes.prompt[context]), given, ages=ages if ages.any() else None)
     values = torch.sigmoid(head.predict(encoded, rows(prompts)))[0].double().numpy()
-    left_out = expit(encoded.loo_logits[0].double().numpy())
+    loo_values = expit(encoded.loo_logits[0].double().numpy())
     newest = {int(prompt): place for place, prompt in enumerate(outcomes.prompt[context])}
     own = [
-        left_out[newest[prompt]] if prompt in newest else value
+        loo_values[newest[prompt]] if prompt in newest else value
         for prompt, value in zip(prompts.tolist(), values, strict=True)
     ]
     rollouts = outcomes.rollouts
-    size = concentration(rewards[None, context], rollouts[None, context], left_out[None])
+    size = concentration(rewards[None, context], rollouts[None, context], loo_values[None])
     # Of the rows of a prompt the last.
     last = np.array(sorted(newest.values()))
     repeated = earlier_visits(
@@ -157,7 +157,7 @@ def _turn(
     sizes = np.full(len(last), size[0])
     seen = context[last]
     fits = [
-        fit(left_out[last], sizes, repeated, rewards[seen], rollouts[seen], shift=shift)
+        fit(loo_values[last], sizes, repeated, rewards[seen], rollouts[seen], shift=shift)
         for shift in (True, False)
     ]
     return Turn(
@@ -167,7 +167,7 @@ def _turn(
         rewards=rewards[asked],
         rollouts=rollouts[asked],
         values=values,
-        left_out=np.array(own),
+        loo_values=np.array(own),
         size=float(size[0]),
         past=_past(outcomes, log, prompts),
         mean=float(rewards[log[outcomes.step[log] == outcomes.step[log[-1]]]].mean()),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vzero_server.model.in_context_head import InContextHead
 from vzero_train.data.columns import Columns
-from vzero_train.data.earlier_steps import History
+from vzero_train.data.earlier_steps import EarlierSteps
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.evaluation.baselines import (
     ContextMean,
@@ -44,7 +44,7 @@ class Lineup:
     Attributes:
         columns: Of all prompts.
         head: The in-context head, in evaluation mode.
-        history: What is known of policies at earlier steps.
+        earlier_steps: What is known of policies at earlier steps.
         training: Outcomes for what learns across policies; None where none are set aside.
         judged: Outcomes that are judged.
         seed: Of what is random.
@@ -52,7 +52,7 @@ class Lineup:
 
     columns: Columns
     head: InContextHead
-    history: History
+    earlier_steps: EarlierSteps
     judged: Outcomes
     training: Outcomes | None = None
     seed: int = 0
@@ -81,9 +81,9 @@ class Lineup:
             case "prompt-difficulty":
                 return self._difficulty()
             case "previous-epoch":
-                return PreviousEpoch(self.history)
+                return PreviousEpoch(self.earlier_steps)
             case "vanilla-value-model":
-                return VanillaValueModel(columns.wide, self.history, seed=self.seed)
+                return VanillaValueModel(columns.wide, self.earlier_steps, seed=self.seed)
             case "step-wise-retrain":
                 return StepwiseRetrain(columns.wide, seed=self.seed)
         raise ValueError(f"no estimator {name!r}; there are {', '.join(NAMES)}")

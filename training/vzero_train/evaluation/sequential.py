@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vzero_server.types import AnyFloatArray
-from vzero_train.data.earlier_steps import History
+from vzero_train.data.earlier_steps import EarlierSteps
 from vzero_train.data.outcomes import Pool
 from vzero_train.data.questions import Question
 from vzero_train.evaluation.baselines import (
@@ -23,13 +23,13 @@ class PreviousEpoch:
     leaves it out.
     """
 
-    def __init__(self, history: History) -> None:
-        self._history = history
+    def __init__(self, earlier_steps: EarlierSteps) -> None:
+        self._earlier_steps = earlier_steps
 
     def __call__(self, question: Question) -> AnyFloatArray:
         """See ``Estimator``."""
         last: dict[int, float] = {}
-        for pool in self._history.before(question.policy, question.step):
+        for pool in self._earlier_steps.before(question.policy, question.step):
             last.update(zip(pool.prompt.tolist(), pool.reward.tolist(), strict=True))
         mean = context_mean(question)
         return np.array([last.get(prompt, mean) for prompt in question.queries.tolist()])
@@ -43,14 +43,19 @@ class BufferedNeighbours:
     """
 
     def __init__(
-        self, embeddings: AnyFloatArray, history: History, *, k: int = 64, window: int = 2048
+        self,
+        embeddings: AnyFloatArray,
+        earlier_steps: EarlierSteps,
+        *,
+        k: int = 64,
+        window: int = 2048,
     ) -> None:
         self._neighbours = Neighbours(embeddings, k)
-        self._history, self._window = history, window
+        self._earlier_steps, self._window = earlier_steps, window
 
     def __call__(self, question: Question) -> AnyFloatArray:
         """See ``Estimator``."""
-        known = self._history.before(question.policy, question.step)
+        known = self._earlier_steps.before(question.policy, question.step)
         prompts = np.concatenate([*(pool.prompt for pool in known), question.context])
         rewards = np.concatenate([*(pool.reward for pool in known), question.context_rewards])
         buffer = Question(
@@ -77,7 +82,7 @@ class VanillaValueModel:
     def __init__(
         self,
         columns: AnyFloatArray,
-        history: History,
+        earlier_steps: EarlierSteps,
         *,
         cold_start: Mapping[str, Pool] | None = None,
         epochs: int = 5,
@@ -87,19 +92,19 @@ class VanillaValueModel:
 
         Args:
             columns: Of all prompts, ``[prompts, columns]``.
-            history: What each policy visited.
+            earlier_steps: What each policy visited.
             cold_start: Outcomes of each policy at its first step.
             epochs: Of the cold start and of each step.
             seed: Of every model.
         """
-        self._columns, self._history = columns, history
+        self._columns, self._earlier_steps = columns, earlier_steps
         self._cold_start = cold_start or {}
         self._epochs, self._seed = epochs, seed
         self._values: dict[str, list[AnyFloatArray]] = defaultdict(list)
 
     def __call__(self, question: Question) -> AnyFloatArray:
         """See ``Estimator``."""
-        known = len(self._history.before(question.policy, question.step))
+        known = len(self._earlier_steps.before(question.policy, question.step))
         if not known and question.policy not in self._cold_start:
             return StepwiseRetrain(self._columns, epochs=self._epochs, seed=self._seed)(question)
         if question.policy not in self._values:
@@ -113,7 +118,7 @@ class VanillaValueModel:
         if policy in self._cold_start:
             network.train(self._cold_start[policy], self._epochs)
         self._values[policy].append(network(everything))
-        for pool in self._history.of(policy):
+        for pool in self._earlier_steps.of(policy):
             network.train(pool, self._epochs)
             self._values[policy].append(network(everything))
 

@@ -50,13 +50,13 @@ class Contexts:
         """
         rows = self._rows[torch.from_numpy(known)].unsqueeze(0)
         queries = self._rows[torch.from_numpy(asked)].unsqueeze(0)
-        left_out, predicted, offsets = [], [], []
+        loo_logits, predicted, offsets = [], [], []
         for column in torch.from_numpy(labels.astype(np.float32)).T:
             encoded = self._head.encode(rows, column.unsqueeze(0))
-            left_out.append(encoded.loo_logits[0])
+            loo_logits.append(encoded.loo_logits[0])
             predicted.append(self._head.predict(encoded, queries)[0])
             offsets.append(encoded.offset[0])
-        return _stacked(left_out), _stacked(predicted), torch.stack(offsets).double().numpy()
+        return _stacked(loo_logits), _stacked(predicted), torch.stack(offsets).double().numpy()
 
 
 class InContext:
@@ -88,9 +88,9 @@ class Jointly:
 
     def __call__(self, task: Task) -> FloatArray:
         """See ``Router``."""
-        left_out, logits, levels = self._contexts.of_task(task)
+        loo_logits, logits, levels = self._contexts.of_task(task)
         known, asked = self._embeddings[task.known], self._embeddings[task.asked]
-        joint = FleetCalibration.fit(left_out, levels, task.rewards, known, self._counts)
+        joint = FleetCalibration.fit(loo_logits, levels, task.rewards, known, self._counts)
         values: FloatArray = expit(joint.logits(logits, levels, asked))
         return values
 

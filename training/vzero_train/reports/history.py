@@ -154,14 +154,14 @@ def _answers(followed: Sequence[Turn]) -> Mapping[str, FloatArray]:
     ]
     return {
         "estimator": joined([turn.values for turn in followed]),
-        "estimator, newest row left out": joined([turn.left_out for turn in followed]),
+        "estimator, newest row left out": joined([turn.loo_values for turn in followed]),
         "last visit": joined([turn.last for turn in followed]),
         "decayed visits, best in hindsight": min(
             decayed, key=lambda values: float(np.square(values - rewards).mean())
         ),
         "mean of the policy": joined([np.full(len(turn.prompts), turn.mean) for turn in followed]),
         "fusion without shift": joined([turn.fused(shift=False) for turn in followed]),
-        "fusion, newest row left out": joined([turn.fused(left_out=True) for turn in followed]),
+        "fusion, newest row left out": joined([turn.fused(loo_values=True) for turn in followed]),
         "fusion, shared fit alone": joined([turn.fused(dynamics=SHARED) for turn in followed]),
         _OURS: joined([turn.fused() for turn in followed]),
     }

@@ -53,8 +53,9 @@ def outcomes(
     The file has the columns prompt, policy and reward, and optionally benchmark, source, step and
     n_rollouts.
     """
-    from vzero_train.data.earlier_steps import History
-    from vzero_train.data.protocols import unseen_benchmarks, visits
+    from vzero_train.data.earlier_steps import EarlierSteps
+    from vzero_train.data.splits import unseen_benchmarks
+    from vzero_train.data.visits import visits
     from vzero_train.evaluation.judgement import FEWEST_QUERIES, SIZES, judgements
     from vzero_train.evaluation.lineup import NAMES, Lineup
 
@@ -75,7 +76,7 @@ def outcomes(
     lineup = Lineup(
         given.columns,
         given.checkpoint.head,
-        History(visits(judged)),
+        EarlierSteps(visits(judged)),
         judged,
         training,
         seed=setup.seed,

@@ -6,16 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.tables.lineage_questions import lineages
-from tests.training.made_up import made_up_outcomes, visit
-from vzero_train.data.earlier_steps import History
-from vzero_train.data.protocols import (
-    Stage,
-    sequential_alignment,
-    strict_generalisation,
-    unseen_benchmarks,
-    unseen_everything,
-    visits,
-)
+from research.tables.stages import Stage, sequential_alignment, strict_generalisation
+from tests.training.made_up import made_up_outcomes
 
 SIZES = {
     "prompts": st.integers(4, 60),
@@ -72,23 +64,6 @@ def test_strict_generalisation(
         assert set(stage.test.prompt) | set(stage.held_out.prompt) == set(range(prompts))
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 1000), share=st.floats(0.0, 0.9))
-def test_unseen_everything(seed: int, share: float) -> None:
-    outcomes = made_up_outcomes(40, 4, 2, 3)
-    split = unseen_everything(outcomes, ["b0"], share=share, seed=seed)
-    for name in ("prompt", "policy", "benchmark"):
-        assert not set(getattr(split.train, name)) & set(getattr(split.test, name))
-
-
-def test_unseen_benchmarks_share_no_prompt() -> None:
-    split = unseen_benchmarks(made_up_outcomes(), ["b1"])
-    assert set(split.test.benchmark) == {"b1"}
-    assert set(split.train.benchmark) == {"b0"}
-    assert not set(split.train.prompt) & set(split.test.prompt)
-    assert set(split.train.policy) == set(split.test.policy)
-
-
 def test_training_is_balanced_and_contexts_are_not() -> None:
     outcomes = made_up_outcomes(1000, 1, 1)
     (stage,) = strict_generalisation(outcomes)
@@ -109,19 +84,6 @@ def test_a_long_run_comes_back_after_three_steps() -> None:
     stages = sequential_alignment(made_up_outcomes(60, 1, 9))
     assert [stage.epoch for stage in stages] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     np.testing.assert_array_equal(stages[0].test.prompt, stages[3].test.prompt)
-
-
-def test_history_is_what_was_before() -> None:
-    history = History([visit(3, [1], [1.0]), visit(1, [0], [0.0]), visit(-1, [2], [0.5])])
-    assert [pool.step for pool in history.of("p")] == [1, 3]
-    assert [pool.step for pool in history.before("p", 3)] == [1]
-    assert not history.of("another")
-
-
-def test_visits_join_benchmarks() -> None:
-    found = visits(made_up_outcomes(40, 2, 3))
-    assert len(found) == 6
-    assert all(len(pool) == 40 and pool.benchmark == "*" for pool in found)
 
 
 @settings(max_examples=20, deadline=None)
