@@ -9,7 +9,7 @@ from typing import NamedTuple
 from vzero_server.types import FloatArray, IntArray
 
 DEFAULT_TENANT = "default"
-"""The tenant of every policy and fleet while callers are not told apart."""
+"""The tenant of policies and fleets whose callers are not identified."""
 
 
 @dataclass(frozen=True, slots=True)

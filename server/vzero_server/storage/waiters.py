@@ -4,7 +4,7 @@ import asyncio
 
 
 class PolicyWaiters:
-    """One event per policy that somebody waits for; all methods belong to one event loop."""
+    """One event per awaited policy; all methods belong to one event loop."""
 
     def __init__(self) -> None:
         self._changes: dict[tuple[str, str], asyncio.Event] = {}
