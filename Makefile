@@ -29,13 +29,13 @@ lint: $(VENV)/.dev ## Check style, types, import layers, the contract and genera
 	$(BIN)/lint-imports
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/protos.py --lint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/protos.py --check
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/unasync.py --check
+	$(BIN)/python tools/unasync.py --check
 
 protos: $(VENV)/.dev ## Generate client/vzero/v1 from protos/.
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/protos.py
 
 twins: $(VENV)/.dev ## Generate the blocking client from the asyncio client.
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/unasync.py
+	$(BIN)/python tools/unasync.py
 
 BENCHMARKS = head ceiling precision latency served_vs_bare stateless_reference many_policies updates \
   overload restart decisions

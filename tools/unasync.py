@@ -2,7 +2,7 @@
 
 ``python tools/unasync.py`` writes ``client/vzero/_sync`` from ``client/vzero/_async``; ``--check``
 writes nothing and fails if the generated modules differ. The substitutions apply to code and to
-docstrings; ``ruff`` sorts the imports and formats the result.
+docstrings; ruff sorts the imports and formats the result.
 """
 
 import argparse
@@ -46,10 +46,16 @@ def blocking(source: str, name: str) -> str:
     # Modules that do not exist yet belong to this package as well.
     first_party = ["--config", 'lint.isort.known-first-party = ["vzero"]']
     for command in (
-        ["ruff", "check", "--select", "I", "--fix", *first_party, *stdin],
-        ["ruff", "format", *stdin],
+        ["check", "--select", "I", "--fix", *first_party, *stdin],
+        ["format", *stdin],
     ):
-        done = subprocess.run(command, input=code, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command],
+            input=code,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         code = done.stdout
     return code
 
