@@ -104,7 +104,7 @@ def test_settings_that_do_not_go_together_are_named(profile: Path, tmp_path: Pat
 
     assert "set adapter as well" in error(adapter="none")
     assert "set it to none" in error(head="some.safetensors")
-    assert "adapter needs a backbone" in error(backbone="packaged")
+    assert "adapter needs the backbone it was trained on" in error(backbone="packaged")
     assert "adapter needs runtime torch" in error(runtime="openvino")
     assert "64 hex digits" in error(adapter="some/body/file.pt#12")
     with pytest.raises(FileNotFoundError, match="neither a profile"):
