@@ -35,15 +35,15 @@ def test_metrics_follow_the_calls(tmp_path: Path, tiny_model: Path) -> None:
         assert metric(server, "vzero_cache_hits_total", cache="contexts") == 2
         assert metric(server, "vzero_cache_misses_total", cache="contexts") == 1
         # Both prompts, twice; the third time is the first.
-        assert metric(server, "vzero_cache_hits_total", cache="features_memory") >= 4
-        assert metric(server, "vzero_inference_seconds_count") >= 1
+        assert metric(server, "vzero_cache_hits_total", cache="features") >= 4
+        assert metric(server, "vzero_embedding_seconds_count") >= 1
         assert metric(server, "vzero_tokenise_seconds_count") >= 1
-        assert metric(server, "vzero_batch_tokens_sum") > 0
+        assert metric(server, "vzero_embedding_batch_tokens_sum") > 0
         assert metric(server, "vzero_estimator_seconds_count") == 3
         assert metric(server, "vzero_queue_seconds_count", queue="estimator") == 3
         assert metric(server, "vzero_context_lag_versions_sum") == 0
-        assert metric(server, "vzero_policies_resident") == 1
-        for name in ("window_bytes", "context_bytes", "feature_bytes"):
+        assert metric(server, "vzero_cached_policies") == 1
+        for name in ("window_cache_bytes", "context_cache_bytes", "feature_cache_bytes"):
             assert metric(server, f"vzero_{name}") > 0
         assert metric(server, "vzero_streams_open") == 0
         # Nothing but a scrape may show what policies there are.

@@ -129,13 +129,13 @@ def test_an_expired_call_does_not_hold_up_others(
 ) -> None:
     """A call for thousands of new prompts is dropped with its deadline."""
     stubs.update(chunk(policy, sums(10)))
-    before = metric(shared_server, "vzero_batch_prompts_sum")
+    before = metric(shared_server, "vzero_embedding_batch_prompts_sum")
     many = [f"expiring {i} " + "words " * 40 for i in range(4000)]
     with refused(grpc.StatusCode.DEADLINE_EXCEEDED):
         stubs.values.Predict(value_pb2.PredictRequest(policy_id=policy, prompts=many), timeout=1.0)
     assert len(stubs.predict(policy, ["a new prompt after it"]).values) == 1
     # It did not wait for all 4,000.
-    assert metric(shared_server, "vzero_batch_prompts_sum") - before < 4000
+    assert metric(shared_server, "vzero_embedding_batch_prompts_sum") - before < 4000
 
 
 def test_an_outcome_keeps_its_time(stubs: Stubs, policy: str) -> None:

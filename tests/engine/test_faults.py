@@ -73,8 +73,8 @@ async def test_prompts_of_callers_that_left_are_counted() -> None:
     await held
     await batcher.embed(prompts("after"))
     found = metrics.registry.get_sample_value
-    assert found("vzero_dropped_total", {"queue": "prompts"}) == 2
-    assert found("vzero_batch_prompts_sum") == 2
+    assert found("vzero_dropped_total", {"queue": "embedding"}) == 2
+    assert found("vzero_embedding_batch_prompts_sum") == 2
     await batcher.close()
 
 
@@ -95,6 +95,6 @@ async def test_questions_of_callers_that_left_are_not_answered() -> None:
     await ask(heads, encoded(3, adder), queries(2))
     assert adder.batches == [[1], [2]]
     found = metrics.registry.get_sample_value
-    assert found("vzero_dropped_total", {"queue": "queries"}) == 2
+    assert found("vzero_dropped_total", {"queue": "estimator"}) == 2
     assert found("vzero_estimator_batch_prompts_sum") == 3
     await heads.close()

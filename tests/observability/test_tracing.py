@@ -21,7 +21,7 @@ from vzero_server.api.server_info import ServerInfo
 from vzero_server.api.workers import EdgeWorkers
 from vzero_server.app import running_predictor
 from vzero_server.observability.metrics import Metrics
-from vzero_server.observability.tracing import Traces, own_trace, record, wanted
+from vzero_server.observability.tracing import Traces, is_recording, message_trace, record
 from vzero_server.settings import Settings
 from vzero_server.storage.opening import open_store
 
@@ -88,7 +88,13 @@ async def test_a_call_and_what_it_waited_for(tmp_path: Path, tiny_model: Path) -
         for span in exporter.get_finished_spans()
         if span.parent is not None and span.parent.span_id == context_of(call)[1]
     ]
-    assert [part.name for part in parts] == ["tokenise", "queue", "inference", "queue", "estimator"]
+    assert [part.name for part in parts] == [
+        "tokenise",
+        "embedding queue",
+        "embedding",
+        "estimator queue",
+        "estimator",
+    ]
     assert call.start_time is not None
     assert call.end_time is not None
     times = [call.start_time]
@@ -122,10 +128,10 @@ async def test_each_chunk_of_a_stream_has_a_trace(tmp_path: Path, tiny_model: Pa
 
 
 def test_nothing_is_recorded_outside_a_traced_call() -> None:
-    assert not wanted()
-    record("inference", 0.0, 1.0)
-    with own_trace("append"):
-        assert not wanted()
+    assert not is_recording()
+    record("embedding", 0.0, 1.0)
+    with message_trace("append"):
+        assert not is_recording()
 
 
 def test_without_an_endpoint_nothing_is_imported(tmp_path: Path) -> None:

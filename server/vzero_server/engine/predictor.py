@@ -20,7 +20,7 @@ from vzero_server.engine.estimators.window import Summary
 from vzero_server.engine.options import DEFAULTS, ReadOptions
 from vzero_server.observability.liveness import Monitored
 from vzero_server.observability.metrics import Metrics
-from vzero_server.observability.tracing import own_trace
+from vzero_server.observability.tracing import message_trace
 from vzero_server.storage.base import OutcomeStore
 from vzero_server.storage.records import Appended, Outcome, PolicyVersion, prompt_digest
 from vzero_server.types import Features
@@ -185,7 +185,7 @@ class Predictor:
             StorageFullError: There is no space; nothing was stored.
         """
         began = time.monotonic()
-        with own_trace("append"):
+        with message_trace("append"):
             appended = await self._store.append(policy_id, outcomes)
         self._metrics.append_seconds.observe(time.monotonic() - began)
         self._metrics.accepted.inc(appended.accepted)

@@ -25,7 +25,7 @@ class _Call:
 _call: ContextVar[_Call | None] = ContextVar("vzero_call", default=None)
 
 
-def wanted() -> bool:
+def is_recording() -> bool:
     """Return whether the running code serves a call whose spans are recorded."""
     call = _call.get()
     return call is not None and call.span.is_recording()
@@ -41,7 +41,7 @@ def record(name: str, began: float, ended: float, **attributes: str | int) -> No
         attributes: Attributes of the span.
     """
     call = _call.get()
-    if call is None or not wanted():
+    if call is None or not is_recording():
         return
     from opentelemetry.trace import set_span_in_context
 
@@ -57,7 +57,7 @@ def record(name: str, began: float, ended: float, **attributes: str | int) -> No
 
 
 @contextmanager
-def own_trace(name: str) -> Iterator[None]:
+def message_trace(name: str) -> Iterator[None]:
     """Start a trace for one message of a stream, linked to the trace of the stream.
 
     A stream may last for days and carry millions of messages, more than a trace can hold.

@@ -100,7 +100,7 @@ class Callers:
 
     def dropped(self) -> float | None:
         """The metric of dropped prompts."""
-        return self.metrics.registry.get_sample_value("vzero_dropped_total", {"queue": "prompts"})
+        return self.metrics.registry.get_sample_value("vzero_dropped_total", {"queue": "embedding"})
 
     def _tokeniser_jobs(self) -> float:
         # Counted once the prompts of the job are queued.

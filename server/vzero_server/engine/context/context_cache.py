@@ -94,8 +94,8 @@ class ContextCache:
         self._cached: LRUCache[_Key, CachedContext] = LRUCache(max_bytes, getsizeof=_cost)
         self._fitting: SingleFlight[_Key, CachedContext] = SingleFlight(worker)
         self._metrics = metrics or Metrics()
-        self._metrics.read("context_bytes", "Memory of fitted contexts.", lambda: self.nbytes)
-        self._metrics.read("contexts_resident", "Fitted contexts in memory.", self.__len__)
+        self._metrics.read("context_cache_bytes", "Memory of fitted contexts.", lambda: self.nbytes)
+        self._metrics.read("cached_contexts", "Fitted contexts in memory.", self.__len__)
 
     def __len__(self) -> int:
         """Return the number of contexts in memory."""

@@ -73,9 +73,9 @@ class WindowCache:
         self._windows: LRUCache[_Key, ContextWindow] = LRUCache(max_bytes, getsizeof=_cost)
         self._extending: SingleFlight[_Key, ContextWindow] = SingleFlight(worker)
         self._metrics = metrics or Metrics()
-        self._metrics.read("window_bytes", "Memory of context windows.", lambda: self.nbytes)
+        self._metrics.read("window_cache_bytes", "Memory of context windows.", lambda: self.nbytes)
         self._metrics.read(
-            "policies_resident",
+            "cached_policies",
             "Policies with a context window in memory.",
             lambda: len({key.policy for key in tuple(self._windows)}),
         )

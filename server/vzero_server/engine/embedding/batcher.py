@@ -14,7 +14,7 @@ from vzero_server.engine.embedding.throughput import Throughput
 from vzero_server.errors import OverloadedError
 from vzero_server.observability.liveness import Monitored, MonitoredTask, Worker
 from vzero_server.observability.metrics import Metrics
-from vzero_server.observability.tracing import record, wanted
+from vzero_server.observability.tracing import is_recording, record
 from vzero_server.types import Features
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class EmbeddingBatcher:
             await asyncio.wait(
                 [entry.vector for entry in entries], return_when=asyncio.FIRST_EXCEPTION
             )
-            if wanted():
+            if is_recording():
                 _trace(now, entries)
             return {entry.digest: entry.vector.result() for entry in entries}
         finally:
@@ -220,7 +220,7 @@ class EmbeddingBatcher:
         self._tokenising.discard(entry)
         del self._entries[entry.digest]
         entry.vector.cancel()
-        self._metrics.dropped_prompts.inc()
+        self._metrics.embedding_dropped.inc()
 
     async def _tokenise(self, entries: Sequence[QueuedPrompt]) -> None:
         """Tokenise new entries and queue them; not cancelled with the call they came from."""
@@ -268,16 +268,16 @@ class EmbeddingBatcher:
             for entry in batch:
                 entry.on_device = True
                 entry.started_at = started
-                self._metrics.prompt_queue_seconds.observe(started - entry.arrived_at)
+                self._metrics.embedding_queue_seconds.observe(started - entry.arrived_at)
             tokens = self._running_tokens = sum(len(entry.tokens) for entry in batch)
             await self._run(batch)
             self._running_tokens = 0
             finished = time.monotonic()
             for entry in batch:
                 entry.finished_at = finished
-            self._metrics.inference_seconds.observe(finished - started)
-            self._metrics.batch_prompts.observe(len(batch))
-            self._metrics.batch_tokens.observe(tokens)
+            self._metrics.embedding_seconds.observe(finished - started)
+            self._metrics.embedding_batch_prompts.observe(len(batch))
+            self._metrics.embedding_batch_tokens.observe(tokens)
             self._throughput.record(len(batch), tokens, finished - started)
 
     async def _run(self, batch: Sequence[QueuedPrompt]) -> None:
@@ -348,5 +348,5 @@ def _trace(arrived_at: float, entries: Sequence[QueuedPrompt]) -> None:
     tokenised = max(arrived_at, *(entry.tokenised_at for entry in entries))
     started = max(tokenised, min(entry.started_at for entry in entries))
     record("tokenise", arrived_at, tokenised, prompts=len(entries))
-    record("queue", tokenised, started)
-    record("inference", started, max(started, *(entry.finished_at for entry in entries)))
+    record("embedding queue", tokenised, started)
+    record("embedding", started, max(started, *(entry.finished_at for entry in entries)))

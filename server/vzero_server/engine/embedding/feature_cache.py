@@ -60,7 +60,7 @@ class FeatureCache:
         self._warmer = asyncio.get_running_loop().create_task(self._warm())
         warmer = MonitoredTask("background embedding", self._warmer)
         self.monitored: tuple[Monitored, ...] = (*batcher.monitored, warmer)
-        self._metrics.read("feature_bytes", "Memory of feature vectors.", self._bytes)
+        self._metrics.read("feature_cache_bytes", "Memory of feature vectors.", self._bytes)
 
     async def close(self) -> None:
         """Stop the background work."""
@@ -76,14 +76,14 @@ class FeatureCache:
         digests = [prompt_digest(prompt) for prompt in prompts]
         texts = dict(zip(digests, prompts, strict=True))
         vectors = self._cached(texts)
-        self._metrics.features_memory.hit(len(vectors))
+        self._metrics.features.hit(len(vectors))
         if missing := [digest for digest in texts if digest not in vectors]:
             # Before the log is queried: a refusal must cost nothing, or overload feeds itself.
             self._batcher.check_delay()
             stored = await self._store.embeddings(self._model_key, missing)
-            self._metrics.features_memory.miss(len(missing))
-            self._metrics.features_store.hit(len(stored))
-            self._metrics.features_store.miss(len(missing) - len(stored))
+            self._metrics.features.miss(len(missing))
+            self._metrics.stored_features.hit(len(stored))
+            self._metrics.stored_features.miss(len(missing) - len(stored))
             self._cache(stored)
             vectors |= stored
         if missing := [digest for digest in texts if digest not in vectors]:

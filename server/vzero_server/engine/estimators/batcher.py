@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from vzero_server.engine.estimators.base import Estimator, EstimatorContext, Query
 from vzero_server.observability.liveness import Monitored, MonitoredTask, Worker
 from vzero_server.observability.metrics import Metrics
-from vzero_server.observability.tracing import record, wanted
+from vzero_server.observability.tracing import is_recording, record
 from vzero_server.types import Features
 from vzero_server.values.beta import Values
 
@@ -116,7 +116,7 @@ class EstimatorBatcher:
             else:
                 self._arrived.set()
             answers = [await piece.answer for piece in pieces]
-            if wanted():
+            if is_recording():
                 _trace(arrived, pieces)
         finally:
             for piece in pieces:
@@ -167,7 +167,7 @@ class EstimatorBatcher:
                 estimator = piece.estimator
                 yield piece
             else:
-                self._metrics.dropped_queries.inc()
+                self._metrics.estimator_dropped.inc()
             heapq.heappop(self._queue)
 
     async def _compute(self, batch: list[_Piece]) -> None:
@@ -204,5 +204,5 @@ def _runs_inline(batch: Sequence[_Piece]) -> bool:
 def _trace(arrived: float, pieces: Sequence[_Piece]) -> None:
     """Record for how long a call waited for the estimator, and how long it computed."""
     began = max(arrived, min(piece.began for piece in pieces))
-    record("queue", arrived, began)
+    record("estimator queue", arrived, began)
     record("estimator", began, max(began, *(piece.ended for piece in pieces)))
