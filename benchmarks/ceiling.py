@@ -95,7 +95,7 @@ class Ceiling:
         with torch.device(self.device):
             model = Qwen3Model(backbone_config(TRUE)).to(self._dtype)
         tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
-        backbone = TokenBackbone("random", model, tokenizer, window=2048, fingerprint="")
+        backbone = TokenBackbone("random", model, tokenizer, max_tokens=2048, fingerprint="")
         generator = np.random.default_rng(0)
         tokens = generator.integers(0, TRUE.vocabulary, (BATCH, TOKENS)).tolist()
 

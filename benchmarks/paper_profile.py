@@ -99,7 +99,7 @@ class PaperBench:
         torch.manual_seed(0)
         model = Qwen3Model(backbone_config(shapes)).to(device)
         tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
-        backbone = TokenBackbone("random", model, tokenizer, window=2048, fingerprint="")
+        backbone = TokenBackbone("random", model, tokenizer, max_tokens=2048, fingerprint="")
         adapter = ResidualQueryAdapter(shapes.adapter).eval()
         self._encoder = AdapterEncoder(backbone, AdapterFile.of(adapter), device=device)
         self._head = TabPFNHead(

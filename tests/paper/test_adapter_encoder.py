@@ -60,7 +60,7 @@ def test_a_long_prompt_loses_its_end_but_not_the_closing_token(
     folder: Path, tmp_path: Path
 ) -> None:
     path = save_released_file(tmp_path / "v0.pt")
-    encoder = encoder_of(folder, path, window=10)
+    encoder = encoder_of(folder, path, max_tokens=10)
     long, cut = encoder.tokenize(["0123456789abcdef", "012345678"])
     assert long == cut
     assert len(long) == 10
@@ -80,13 +80,13 @@ def test_weights_of_the_backbone_in_the_file_are_used(folder: Path, tmp_path: Pa
     assert len({ours.fingerprint, expected.fingerprint, plain.fingerprint}) == 3
 
 
-def test_a_window_or_a_number_format_makes_another_fingerprint(
+def test_a_token_limit_or_a_number_format_makes_another_fingerprint(
     folder: Path, tmp_path: Path
 ) -> None:
     file = read_adapter(save_released_file(tmp_path / "v0.pt"))
     backbones = [
         TokenBackbone.load(folder),
-        TokenBackbone.load(folder, window=8),
+        TokenBackbone.load(folder, max_tokens=8),
         TokenBackbone.load(folder, dtype="bfloat16"),
     ]
     assert len({AdapterEncoder(backbone, file).fingerprint for backbone in backbones}) == 3

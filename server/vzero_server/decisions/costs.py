@@ -29,8 +29,8 @@ def expected_cost(
 def normalised_costs(costs: Sequence[float | None]) -> FloatArray:
     """Costs of a fleet scaled from 0, the lowest, to 1, the highest, ``[P]``.
 
-    An unknown cost counts as the highest, so that no policy is chosen for a price that nobody
-    knows. If all costs are equal or unknown, all are 0 and cost decides nothing.
+    An unknown cost counts as the highest, so that no policy is chosen because its cost is unknown.
+    If all costs are equal or unknown, all are 0 and cost decides nothing.
     """
     known = np.array([np.nan if cost is None else cost for cost in costs])
     if np.isnan(known).all():
