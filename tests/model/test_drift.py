@@ -113,12 +113,13 @@ def test_contexts_with_and_without_drift_share_a_batch(head: InContextHead) -> N
         head.predict(HeadState.stack(alone), several),
         head.predict_many(alone, several),
     ):
-        torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=0.0)
+        torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=TOLERANCE)
+    # Logits of several units in float32: how a batch of three is rounded depends on the processor.
     torch.testing.assert_close(
         together.loo_logits,
         torch.cat([context.loo_logits for context in alone]),
         atol=TOLERANCE,
-        rtol=0.0,
+        rtol=TOLERANCE,
     )
 
 
