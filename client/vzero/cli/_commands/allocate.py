@@ -36,7 +36,10 @@ class ObjectiveName(StrEnum):
 def allocate(
     policy: PolicyId,
     total: Annotated[
-        int, typer.Argument(help="Rollouts of all prompts together; with --token-cost, tokens.")
+        int,
+        typer.Argument(
+            metavar="TOTAL", help="Rollouts of all prompts together; with --token-cost, tokens."
+        ),
     ],
     prompts: Prompts = None,
     prompts_file: PromptsFile = None,
@@ -64,7 +67,7 @@ def allocate(
     ] = None,
     uncertain_width: Annotated[
         float | None,
-        typer.Option(help="Width of the interval from which a value is uncertain.  [default: 0.8]"),
+        typer.Option(help="Width of the interval from which a value is uncertain; 0.8 by default."),
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compute the optimum, however long it takes.")

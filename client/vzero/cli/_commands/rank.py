@@ -43,7 +43,7 @@ def rank(
     beta: Annotated[
         list[float] | None,
         typer.Option(
-            help="Preference from 0, cost alone, to 1, success alone; repeatable.  [default: 0.7]"
+            help="Preference from 0, cost alone, to 1, success alone; repeatable. 0.7 by default."
         ),
     ] = None,
     cost: Annotated[

@@ -43,9 +43,10 @@ def update(
 ) -> None:
     """Store outcomes of a policy.
 
-    A line is an object with prompt and reward. It may also have rollouts, cost, tokens, step,
-    observed_at (seconds since 1970 or ISO 8601), outcome_id, decision_id and policy_id. Without
-    an outcome_id, the outcome is stored again if the file is sent again.
+    A line is an object with prompt and reward. It may also have rollouts,
+    cost, tokens, step, observed_at (seconds since 1970 or ISO 8601),
+    outcome_id, decision_id and policy_id. An outcome without an outcome_id
+    is stored again if the file is sent again.
     """
     with open_input(file) as source, connect(address, timeout) as client:
         client.wait_ready(min(timeout, _READY_SECONDS))
