@@ -92,7 +92,7 @@ def objects(text: str) -> list[str]:
         span
         for span in code_spans(text)
         if re.fullmatch(rf"(?:{packages})(?:\.[A-Za-z_]\w*)+", span)
-        and not span.endswith((".py", ".NAME"))
+        and not span.endswith((".py", ".NAME", ".sqlite3"))
     ]
 
 

@@ -3,6 +3,7 @@
 import inspect
 import re
 from dataclasses import fields, is_dataclass
+from typing import is_typeddict
 
 import pytest
 
@@ -31,7 +32,9 @@ def test_every_public_name_is_on_the_page() -> None:
 @pytest.mark.parametrize("name", vzero.__all__)
 def test_every_public_member_is_on_the_page(name: str) -> None:
     value = getattr(vzero, name)
-    if inspect.isclass(value) and not issubclass(value, Exception):
+    if is_typeddict(value):
+        assert set(value.__annotations__) <= NAMED
+    elif inspect.isclass(value) and not issubclass(value, Exception):
         members = {member for member in dir(value) if not member.startswith("_")}
         members |= {field.name for field in fields(value)} if is_dataclass(value) else set()
         assert members <= NAMED
