@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Policy(_message.Message):
-    """Policy summarises what the server knows of one policy."""
+    """Policy describes a policy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -60,24 +60,26 @@ class Policy(_message.Message):
     policy_id: _builtins.str
     """Its name."""
     version: _builtins.int
-    """Number of changes so far. Every outcome that is accepted is a change."""
+    """Number of changes so far. Each outcome that is accepted is a change, and so is
+    each UpdatePolicy.
+    """
     newest_step: _builtins.int
-    """Highest step reported. Unset when no outcome names a step."""
+    """Highest step of its outcomes. Unset if no outcome has a step."""
     mean_reward: _builtins.float
-    """Mean reward of all its outcomes, each weighing the same, in [0, 1]."""
+    """Mean reward of all its outcomes with equal weights, in [0, 1]."""
     mean_cost: _builtins.float
-    """Mean cost of those of its outcomes that name one, each weighing the same."""
+    """Mean cost of its outcomes that have one, with equal weights."""
     mean_tokens: _builtins.float
-    """Mean number of tokens of those of its outcomes that name one."""
+    """Mean number of tokens of its outcomes that have one."""
     outcomes: _builtins.int
     """Number of its outcomes."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When its first outcome was stored, or it was created."""
+        """When it was created, by its first outcome or by UpdatePolicy."""
 
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
-        """When its newest outcome was stored, or price or labels were set."""
+        """When its newest outcome was stored, or its price or labels were set."""
 
     @_builtins.property
     def price(self) -> Global___Price:
@@ -123,8 +125,8 @@ Global___Policy: _TypeAlias = Policy  # noqa: Y015
 
 @_typing.final
 class Price(_message.Message):
-    """Price is what a token of a policy costs. Its expected cost is the price times the
-    mean tokens of its outcomes; without a price, the mean cost of its outcomes.
+    """Price is the price of a token of a policy. The expected cost of a policy is its price
+    times the mean tokens of its outcomes; without a price, the mean cost of its outcomes.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -132,9 +134,9 @@ class Price(_message.Message):
     PARAMS_RATIO_FIELD_NUMBER: _builtins.int
     MONEY_FIELD_NUMBER: _builtins.int
     params_ratio: _builtins.float
-    """Its size in comparison with others, such as 7 for 7 billion parameters."""
+    """Its relative size, such as 7 for 7 billion parameters."""
     money: _builtins.float
-    """Money for one token."""
+    """Money per token."""
     def __init__(
         self,
         *,
@@ -206,9 +208,9 @@ class ListPoliciesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most this many policies. 0: 100."""
+    """Maximum number of policies. 0: 100."""
     page_token: _builtins.str
-    """next_page_token of the page before. Empty: the first page."""
+    """next_page_token of the previous page. Empty: the first page."""
     def __init__(
         self,
         *,
@@ -232,7 +234,7 @@ class ListPoliciesResponse(_message.Message):
     POLICIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page. Empty on the last one."""
+    """Token of the next page. Empty on the last page."""
     @_builtins.property
     def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Policy]:
         """The policies, in order of policy_id."""
@@ -253,7 +255,7 @@ Global___ListPoliciesResponse: _TypeAlias = ListPoliciesResponse  # noqa: Y015
 
 @_typing.final
 class UpdatePolicyRequest(_message.Message):
-    """UpdatePolicyRequest sets some of what is known of a policy beside its outcomes."""
+    """UpdatePolicyRequest carries fields of a policy to set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -285,15 +287,15 @@ class UpdatePolicyRequest(_message.Message):
     """The policy."""
     @_builtins.property
     def price(self) -> Global___Price:
-        """Its price. Unset, and named in update_mask: none."""
+        """Its price. Unset, and named in update_mask: the price is removed."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Its labels, all of them."""
+        """Its labels, which replace all labels it has."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which of price and labels to set. Empty: those that are set here."""
+        """Fields to set, of price and labels. Empty: those that are set here."""
 
     def __init__(
         self,
@@ -313,7 +315,7 @@ Global___UpdatePolicyRequest: _TypeAlias = UpdatePolicyRequest  # noqa: Y015
 
 @_typing.final
 class UpdatePolicyResponse(_message.Message):
-    """UpdatePolicyResponse carries the policy as it is now."""
+    """UpdatePolicyResponse carries the updated policy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -359,7 +361,7 @@ Global___DeletePolicyRequest: _TypeAlias = DeletePolicyRequest  # noqa: Y015
 
 @_typing.final
 class DeletePolicyResponse(_message.Message):
-    """DeletePolicyResponse says what was forgotten."""
+    """DeletePolicyResponse says how much was deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -466,9 +468,9 @@ class ImportContextResponse(_message.Message):
     version: _builtins.int
     """Version of the policy after the import."""
     accepted: _builtins.int
-    """Outcomes stored now."""
+    """Outcomes that were stored."""
     duplicates: _builtins.int
-    """Outcomes stored before, and ignored."""
+    """Outcomes that were ignored because they had been stored before."""
     def __init__(
         self,
         *,
@@ -543,7 +545,7 @@ Global___UpdateFleetRequest: _TypeAlias = UpdateFleetRequest  # noqa: Y015
 
 @_typing.final
 class UpdateFleetResponse(_message.Message):
-    """UpdateFleetResponse carries the fleet as it is now."""
+    """UpdateFleetResponse carries the stored fleet."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -620,9 +622,9 @@ class ListFleetsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most this many fleets. 0: 100."""
+    """Maximum number of fleets. 0: 100."""
     page_token: _builtins.str
-    """next_page_token of the page before. Empty: the first page."""
+    """next_page_token of the previous page. Empty: the first page."""
     def __init__(
         self,
         *,
@@ -646,7 +648,7 @@ class ListFleetsResponse(_message.Message):
     FLEETS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page. Empty on the last one."""
+    """Token of the next page. Empty on the last page."""
     @_builtins.property
     def fleets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fleet]:
         """The fleets, in order of name."""
@@ -689,7 +691,7 @@ Global___DeleteFleetRequest: _TypeAlias = DeleteFleetRequest  # noqa: Y015
 
 @_typing.final
 class DeleteFleetResponse(_message.Message):
-    """DeleteFleetResponse says that the fleet is gone."""
+    """DeleteFleetResponse is empty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

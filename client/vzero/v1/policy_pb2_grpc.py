@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PolicyServiceStub:
-    """PolicyService administers what the server knows of each policy.
+    """PolicyService administers policies, fleets and bundles.
     """
 
     def __init__(self, channel):
@@ -88,11 +88,11 @@ class PolicyServiceStub:
 
 
 class PolicyServiceServicer:
-    """PolicyService administers what the server knows of each policy.
+    """PolicyService administers policies, fleets and bundles.
     """
 
     def GetPolicy(self, request, context):
-        """GetPolicy describes one policy. NOT_FOUND when it is unknown.
+        """GetPolicy describes one policy. NOT_FOUND if it is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,16 +106,16 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePolicy(self, request, context):
-        """UpdatePolicy sets price and labels of a policy. One that is unknown is created
-        without outcomes: it is answered for from the prior.
+        """UpdatePolicy sets price and labels of a policy. An unknown policy is created
+        without outcomes, and gets its values from the prior.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeletePolicy(self, request, context):
-        """DeletePolicy forgets a policy, its outcomes, and the prompts that no other
-        policy has, and takes it out of all fleets. NOT_FOUND when it is unknown.
+        """DeletePolicy deletes a policy, its outcomes, and the prompts that no other
+        policy has, and removes it from all fleets. NOT_FOUND if it is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,24 +129,24 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportContext(self, request_iterator, context):
-        """ImportContext stores the outcomes of one bundle. Nothing is stored of a
-        bundle that is truncated, damaged, or of a newer format. Importing again is
-        safe: known outcome ids are counted and ignored.
+        """ImportContext stores the outcomes of one bundle. A bundle that is truncated,
+        damaged, or of a newer format is refused as a whole. A bundle can be imported
+        again: known outcome ids are counted and ignored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateFleet(self, request, context):
-        """UpdateFleet stores a fleet, policies that RankModels ranks by one name, in place
-        of the one of that name. NOT_FOUND when a policy is unknown.
+        """UpdateFleet stores a fleet: policies that RankModels ranks under one name. It
+        replaces the fleet of that name. NOT_FOUND if a policy is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetFleet(self, request, context):
-        """GetFleet returns one fleet. NOT_FOUND when it is unknown.
+        """GetFleet returns one fleet. NOT_FOUND if it is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,7 +160,7 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFleet(self, request, context):
-        """DeleteFleet forgets a fleet; its policies stay. NOT_FOUND when it is unknown.
+        """DeleteFleet deletes a fleet and keeps its policies. NOT_FOUND if it is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -228,7 +228,7 @@ def add_PolicyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PolicyService:
-    """PolicyService administers what the server knows of each policy.
+    """PolicyService administers policies, fleets and bundles.
     """
 
     @staticmethod

@@ -27,79 +27,79 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PolicyServiceStub:
-    """PolicyService administers what the server knows of each policy."""
+    """PolicyService administers policies, fleets and bundles."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PolicyServiceAsyncStub: ...
     GetPolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.GetPolicyRequest, _policy_pb2.GetPolicyResponse]
-    """GetPolicy describes one policy. NOT_FOUND when it is unknown."""
+    """GetPolicy describes one policy. NOT_FOUND if it is unknown."""
     ListPolicies: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ListPoliciesRequest, _policy_pb2.ListPoliciesResponse]
     """ListPolicies describes all policies in order of policy_id, page by page."""
     UpdatePolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.UpdatePolicyRequest, _policy_pb2.UpdatePolicyResponse]
-    """UpdatePolicy sets price and labels of a policy. One that is unknown is created
-    without outcomes: it is answered for from the prior.
+    """UpdatePolicy sets price and labels of a policy. An unknown policy is created
+    without outcomes, and gets its values from the prior.
     """
     DeletePolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyRequest, _policy_pb2.DeletePolicyResponse]
-    """DeletePolicy forgets a policy, its outcomes, and the prompts that no other
-    policy has, and takes it out of all fleets. NOT_FOUND when it is unknown.
+    """DeletePolicy deletes a policy, its outcomes, and the prompts that no other
+    policy has, and removes it from all fleets. NOT_FOUND if it is unknown.
     """
     ExportContext: _grpc.UnaryStreamMultiCallable[_policy_pb2.ExportContextRequest, _policy_pb2.ExportContextResponse]
     """ExportContext streams all outcomes of a policy as one bundle."""
     ImportContext: _grpc.StreamUnaryMultiCallable[_policy_pb2.ImportContextRequest, _policy_pb2.ImportContextResponse]
-    """ImportContext stores the outcomes of one bundle. Nothing is stored of a
-    bundle that is truncated, damaged, or of a newer format. Importing again is
-    safe: known outcome ids are counted and ignored.
+    """ImportContext stores the outcomes of one bundle. A bundle that is truncated,
+    damaged, or of a newer format is refused as a whole. A bundle can be imported
+    again: known outcome ids are counted and ignored.
     """
     UpdateFleet: _grpc.UnaryUnaryMultiCallable[_policy_pb2.UpdateFleetRequest, _policy_pb2.UpdateFleetResponse]
-    """UpdateFleet stores a fleet, policies that RankModels ranks by one name, in place
-    of the one of that name. NOT_FOUND when a policy is unknown.
+    """UpdateFleet stores a fleet: policies that RankModels ranks under one name. It
+    replaces the fleet of that name. NOT_FOUND if a policy is unknown.
     """
     GetFleet: _grpc.UnaryUnaryMultiCallable[_policy_pb2.GetFleetRequest, _policy_pb2.GetFleetResponse]
-    """GetFleet returns one fleet. NOT_FOUND when it is unknown."""
+    """GetFleet returns one fleet. NOT_FOUND if it is unknown."""
     ListFleets: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ListFleetsRequest, _policy_pb2.ListFleetsResponse]
     """ListFleets returns all fleets in order of name, page by page."""
     DeleteFleet: _grpc.UnaryUnaryMultiCallable[_policy_pb2.DeleteFleetRequest, _policy_pb2.DeleteFleetResponse]
-    """DeleteFleet forgets a fleet; its policies stay. NOT_FOUND when it is unknown."""
+    """DeleteFleet deletes a fleet and keeps its policies. NOT_FOUND if it is unknown."""
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
-    """PolicyService administers what the server knows of each policy."""
+    """PolicyService administers policies, fleets and bundles."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetPolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.GetPolicyRequest, _policy_pb2.GetPolicyResponse]  # type: ignore[assignment]
-    """GetPolicy describes one policy. NOT_FOUND when it is unknown."""
+    """GetPolicy describes one policy. NOT_FOUND if it is unknown."""
     ListPolicies: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListPoliciesRequest, _policy_pb2.ListPoliciesResponse]  # type: ignore[assignment]
     """ListPolicies describes all policies in order of policy_id, page by page."""
     UpdatePolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.UpdatePolicyRequest, _policy_pb2.UpdatePolicyResponse]  # type: ignore[assignment]
-    """UpdatePolicy sets price and labels of a policy. One that is unknown is created
-    without outcomes: it is answered for from the prior.
+    """UpdatePolicy sets price and labels of a policy. An unknown policy is created
+    without outcomes, and gets its values from the prior.
     """
     DeletePolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyRequest, _policy_pb2.DeletePolicyResponse]  # type: ignore[assignment]
-    """DeletePolicy forgets a policy, its outcomes, and the prompts that no other
-    policy has, and takes it out of all fleets. NOT_FOUND when it is unknown.
+    """DeletePolicy deletes a policy, its outcomes, and the prompts that no other
+    policy has, and removes it from all fleets. NOT_FOUND if it is unknown.
     """
     ExportContext: _aio.UnaryStreamMultiCallable[_policy_pb2.ExportContextRequest, _policy_pb2.ExportContextResponse]  # type: ignore[assignment]
     """ExportContext streams all outcomes of a policy as one bundle."""
     ImportContext: _aio.StreamUnaryMultiCallable[_policy_pb2.ImportContextRequest, _policy_pb2.ImportContextResponse]  # type: ignore[assignment]
-    """ImportContext stores the outcomes of one bundle. Nothing is stored of a
-    bundle that is truncated, damaged, or of a newer format. Importing again is
-    safe: known outcome ids are counted and ignored.
+    """ImportContext stores the outcomes of one bundle. A bundle that is truncated,
+    damaged, or of a newer format is refused as a whole. A bundle can be imported
+    again: known outcome ids are counted and ignored.
     """
     UpdateFleet: _aio.UnaryUnaryMultiCallable[_policy_pb2.UpdateFleetRequest, _policy_pb2.UpdateFleetResponse]  # type: ignore[assignment]
-    """UpdateFleet stores a fleet, policies that RankModels ranks by one name, in place
-    of the one of that name. NOT_FOUND when a policy is unknown.
+    """UpdateFleet stores a fleet: policies that RankModels ranks under one name. It
+    replaces the fleet of that name. NOT_FOUND if a policy is unknown.
     """
     GetFleet: _aio.UnaryUnaryMultiCallable[_policy_pb2.GetFleetRequest, _policy_pb2.GetFleetResponse]  # type: ignore[assignment]
-    """GetFleet returns one fleet. NOT_FOUND when it is unknown."""
+    """GetFleet returns one fleet. NOT_FOUND if it is unknown."""
     ListFleets: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListFleetsRequest, _policy_pb2.ListFleetsResponse]  # type: ignore[assignment]
     """ListFleets returns all fleets in order of name, page by page."""
     DeleteFleet: _aio.UnaryUnaryMultiCallable[_policy_pb2.DeleteFleetRequest, _policy_pb2.DeleteFleetResponse]  # type: ignore[assignment]
-    """DeleteFleet forgets a fleet; its policies stay. NOT_FOUND when it is unknown."""
+    """DeleteFleet deletes a fleet and keeps its policies. NOT_FOUND if it is unknown."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """PolicyService administers what the server knows of each policy."""
+    """PolicyService administers policies, fleets and bundles."""
 
     @_abc_1.abstractmethod
     def GetPolicy(
@@ -107,7 +107,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.GetPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.GetPolicyResponse, _abc.Awaitable[_policy_pb2.GetPolicyResponse]]:
-        """GetPolicy describes one policy. NOT_FOUND when it is unknown."""
+        """GetPolicy describes one policy. NOT_FOUND if it is unknown."""
 
     @_abc_1.abstractmethod
     def ListPolicies(
@@ -123,8 +123,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.UpdatePolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.UpdatePolicyResponse, _abc.Awaitable[_policy_pb2.UpdatePolicyResponse]]:
-        """UpdatePolicy sets price and labels of a policy. One that is unknown is created
-        without outcomes: it is answered for from the prior.
+        """UpdatePolicy sets price and labels of a policy. An unknown policy is created
+        without outcomes, and gets its values from the prior.
         """
 
     @_abc_1.abstractmethod
@@ -133,8 +133,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.DeletePolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.DeletePolicyResponse, _abc.Awaitable[_policy_pb2.DeletePolicyResponse]]:
-        """DeletePolicy forgets a policy, its outcomes, and the prompts that no other
-        policy has, and takes it out of all fleets. NOT_FOUND when it is unknown.
+        """DeletePolicy deletes a policy, its outcomes, and the prompts that no other
+        policy has, and removes it from all fleets. NOT_FOUND if it is unknown.
         """
 
     @_abc_1.abstractmethod
@@ -151,9 +151,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_policy_pb2.ImportContextRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ImportContextResponse, _abc.Awaitable[_policy_pb2.ImportContextResponse]]:
-        """ImportContext stores the outcomes of one bundle. Nothing is stored of a
-        bundle that is truncated, damaged, or of a newer format. Importing again is
-        safe: known outcome ids are counted and ignored.
+        """ImportContext stores the outcomes of one bundle. A bundle that is truncated,
+        damaged, or of a newer format is refused as a whole. A bundle can be imported
+        again: known outcome ids are counted and ignored.
         """
 
     @_abc_1.abstractmethod
@@ -162,8 +162,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.UpdateFleetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.UpdateFleetResponse, _abc.Awaitable[_policy_pb2.UpdateFleetResponse]]:
-        """UpdateFleet stores a fleet, policies that RankModels ranks by one name, in place
-        of the one of that name. NOT_FOUND when a policy is unknown.
+        """UpdateFleet stores a fleet: policies that RankModels ranks under one name. It
+        replaces the fleet of that name. NOT_FOUND if a policy is unknown.
         """
 
     @_abc_1.abstractmethod
@@ -172,7 +172,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.GetFleetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.GetFleetResponse, _abc.Awaitable[_policy_pb2.GetFleetResponse]]:
-        """GetFleet returns one fleet. NOT_FOUND when it is unknown."""
+        """GetFleet returns one fleet. NOT_FOUND if it is unknown."""
 
     @_abc_1.abstractmethod
     def ListFleets(
@@ -188,6 +188,6 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_pb2.DeleteFleetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.DeleteFleetResponse, _abc.Awaitable[_policy_pb2.DeleteFleetResponse]]:
-        """DeleteFleet forgets a fleet; its policies stay. NOT_FOUND when it is unknown."""
+        """DeleteFleet deletes a fleet and keeps its policies. NOT_FOUND if it is unknown."""
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -65,11 +65,11 @@ class _RankModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RankMode.Val
     """Success is predicted, then combined with the cost: beta v + (1 - beta)(1 - c)."""
     RANK_MODE_PAPER: _RankMode.ValueType  # 2
     """Rewards of the contexts are replaced by beta r + (1 - beta)(1 - c) before the
-    head reads them (the paper's Eq. 11). Each beta reads all contexts again.
+    head reads them (the paper's Eq. 11). All contexts are fitted again for each beta.
     """
 
 class RankMode(_RankMode, metaclass=_RankModeEnumTypeWrapper):
-    """RankMode tells where success and cost are put together."""
+    """RankMode says where success and cost are combined."""
 
 RANK_MODE_UNSPECIFIED: RankMode.ValueType  # 0
 """The same as RANK_MODE_DECOMPOSED."""
@@ -77,7 +77,7 @@ RANK_MODE_DECOMPOSED: RankMode.ValueType  # 1
 """Success is predicted, then combined with the cost: beta v + (1 - beta)(1 - c)."""
 RANK_MODE_PAPER: RankMode.ValueType  # 2
 """Rewards of the contexts are replaced by beta r + (1 - beta)(1 - c) before the
-head reads them (the paper's Eq. 11). Each beta reads all contexts again.
+head reads them (the paper's Eq. 11). All contexts are fitted again for each beta.
 """
 Global___RankMode: _TypeAlias = RankMode  # noqa: Y015
 
@@ -107,13 +107,13 @@ class PredictRequest(_message.Message):
     newest version; see Context.version.
     """
     with_peers: _builtins.bool
-    """Whether values of the in-context head are corrected by what other policies of
-    this server earned on the same prompts. Unset: they are. With as_of_step they
-    never are: steps of other policies are of other runs.
+    """Whether values are corrected by the rewards of other policies on the same prompts.
+    Unset: true. No effect with as_of_step, because steps of other policies belong to
+    other runs, and with estimators that are not corrected.
     """
     with_history: _builtins.bool
-    """Whether values are combined with what this policy earned on the same prompts
-    before. Unset: they are. With as_of_step nothing of a later step is looked at.
+    """Whether values are combined with the past outcomes of this policy on the same
+    prompts. Unset: true. With as_of_step, outcomes of later steps are ignored.
     """
     @_builtins.property
     def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -155,7 +155,7 @@ Global___PredictRequest: _TypeAlias = PredictRequest  # noqa: Y015
 
 @_typing.final
 class PredictResponse(_message.Message):
-    """PredictResponse carries the values and says which context they rest on."""
+    """PredictResponse carries the values and describes their context."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -202,8 +202,8 @@ class Value(_message.Message):
     upper: _builtins.float
     """Upper end of the 90 % interval of the success rate, in [mean, 1]."""
     effective_sample_size: _builtins.float
-    """How many rollouts of this very prompt the estimate is worth: the sum of the
-    two parameters of the Beta distribution behind the interval.
+    """Number of rollouts of this prompt that would be as informative: the sum of the two
+    parameters of the Beta distribution behind the interval.
     """
     basis: _builtins.str
     """What the estimate rests on, in lower case: the name of an estimator, such as "icl",
@@ -211,8 +211,8 @@ class Value(_message.Message):
     """
     @_builtins.property
     def history(self) -> Global___History:
-        """What it remembers of the prompt. Unset where the policy has no outcome of it, or
-        with_history is false.
+        """History of the prompt. Unset if the policy has no outcome of it, or with_history is
+        false.
         """
 
     def __init__(
@@ -237,7 +237,7 @@ Global___Value: _TypeAlias = Value  # noqa: Y015
 
 @_typing.final
 class History(_message.Message):
-    """History describes the past outcomes of the very prompt that a value remembers."""
+    """History describes the past outcomes of the same prompt that a value includes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -246,16 +246,16 @@ class History(_message.Message):
     NEWEST_STEP_FIELD_NUMBER: _builtins.int
     AGE_FIELD_NUMBER: _builtins.int
     rollouts: _builtins.int
-    """Rollouts among the newest outcomes of the prompt that were looked at."""
+    """Rollouts of the newest outcomes of the prompt."""
     weight: _builtins.float
-    """How many rollouts they count for in the value: less the older they are, and the
-    more the policy changes between visits.
+    """Number of rollouts they count for in the value. Older rollouts count less, and so do
+    rollouts of a policy that changes more between visits.
     """
     newest_step: _builtins.int
-    """Highest step among them. Unset when none names one."""
+    """Highest step of these outcomes. Unset if none has a step."""
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
-        """Time since the newest of them was observed."""
+        """Time since the newest of these outcomes was observed."""
 
     def __init__(
         self,
@@ -287,21 +287,20 @@ class Context(_message.Message):
     AGE_FIELD_NUMBER: _builtins.int
     PEERS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """Version of the policy that the context was read at. A version counts changes of the
-    policy, such as outcomes that were accepted. It is the newest version, with one
-    exception: a context of 128 rows or more that grows all the time may be older, by up
-    to ten times the time it takes to read it (some tenths of a second), and by up to
-    four times that on a busy server that is reading it again.
+    """Version of the policy at which the context was read. It is the newest version, with
+    one exception: a context of 128 rows or more that grows all the time may be older, by
+    up to ten times the time it takes to fit it (some tenths of a second), and by up to
+    four times that on a busy server that is fitting it again.
     """
     rows: _builtins.int
     """Outcomes in the window that was used."""
     newest_step: _builtins.int
-    """Highest step in the window. Unset when no outcome of it names a step."""
+    """Highest step in the window. Unset if no outcome has a step."""
     peers: _builtins.int
-    """Other policies whose outcomes on the same prompts corrected some of the values."""
+    """Number of other policies whose outcomes on the same prompts corrected values."""
     @_builtins.property
     def age(self) -> _duration_pb2.Duration:
-        """Time since the newest outcome of the window was observed. Unset when empty."""
+        """Time since the newest outcome of the window was observed. Unset if it is empty."""
 
     def __init__(
         self,
@@ -368,19 +367,19 @@ class Outcome(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
     outcome_id: _builtins.str
-    """Identifies the outcome within its policy: a repeated one is ignored."""
+    """Identifier, unique within the policy. A repeated outcome is ignored."""
     prompt: _builtins.str
     """The prompt, at most 65,536 bytes of UTF-8."""
     reward: _builtins.float
     """Mean reward over the rollouts, in [0, 1]."""
     rollouts: _builtins.int
-    """Attempts the reward is the mean of."""
+    """Number of rollouts that the reward is the mean of."""
     cost: _builtins.float
     """Mean cost of one rollout, in the caller's unit (tokens, money)."""
     step: _builtins.int
-    """Checkpoint of the policy's lineage that made the rollouts."""
+    """Training step of the checkpoint that made the rollouts."""
     tokens: _builtins.float
-    """Mean number of tokens of one rollout, which prices per token are multiplied by."""
+    """Mean number of tokens of one rollout. Prices per token are multiplied by it."""
     decision_id: _builtins.str
     """The decision that led to the rollouts: decision_id of AllocateBudget or RankModels."""
     @_builtins.property
@@ -438,9 +437,9 @@ class UpdateContextResponse(_message.Message):
     version: _builtins.int
     """Version of the policy after the chunk: the number of changes so far."""
     accepted: _builtins.int
-    """Outcomes of the chunk that were stored now."""
+    """Outcomes of the chunk that were stored."""
     duplicates: _builtins.int
-    """Outcomes of the chunk that were stored before, and ignored."""
+    """Outcomes of the chunk that were ignored because they had been stored before."""
     def __init__(
         self,
         *,
@@ -483,32 +482,32 @@ class AllocateBudgetRequest(_message.Message):
     policy_id: _builtins.str
     """The policy, as named in UpdateContext."""
     total: _builtins.int
-    """Rollouts of all prompts together, all of which are given away unless skip is set;
-    with token_costs, most tokens they may cost.
+    """Rollouts of all prompts together. All of them are allocated unless skip is set. With
+    token_costs: maximum number of tokens.
     """
     minimum: _builtins.int
-    """Fewest rollouts of a prompt. Unset: 2."""
+    """Minimum rollouts of a prompt. Unset: 2."""
     maximum: _builtins.int
-    """Most rollouts of a prompt. Unset: 128."""
+    """Maximum rollouts of a prompt. Unset: 128."""
     multiple_of: _builtins.int
-    """The rollouts of each prompt are a multiple of this. 0: 1. It moves the minimum up
-    and the maximum down.
+    """The rollouts of each prompt are a multiple of this. 0: 1. The minimum is rounded up to
+    a multiple, the maximum down.
     """
     objective: Global___Objective.ValueType
-    """What is maximised."""
+    """The utility that is maximised."""
     skip: _builtins.bool
-    """Whether a prompt may get no rollout at all instead of the minimum. Then as much of
-    total is given away as fits.
+    """Whether a prompt may get no rollouts instead of the minimum. Then as much of total is
+    allocated as fits.
     """
     uncertain_minimum: _builtins.int
-    """Fewest rollouts of prompts whose value is uncertain, which are never skipped.
-    Unset: uncertain prompts are treated as others.
+    """Minimum rollouts of prompts with an uncertain value, which are never skipped. Unset:
+    uncertain prompts are treated like others.
     """
     uncertain_width: _builtins.float
     """A value is uncertain if its 90 % interval is at least this wide. Unset: 0.8."""
     exact: _builtins.bool
-    """Whether the optimum is demanded, however long it takes. Otherwise it is returned
-    if it is found quickly; upper_bound says how much may be missing.
+    """Whether the optimum is required, which can take a minute. Otherwise it is returned if
+    it is found quickly; upper_bound bounds the difference.
     """
     estimator: _builtins.str
     """As in PredictRequest."""
@@ -602,13 +601,13 @@ class AllocateBudgetResponse(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
     utility: _builtins.float
-    """What the allocation is worth under the objective."""
+    """Utility of the allocation under the objective."""
     upper_bound: _builtins.float
-    """No allocation within the constraints is worth more. Equal to utility where the
-    allocation is known to be optimal.
+    """Upper bound on the utility of any allocation within the constraints. Equal to utility
+    if the allocation is known to be optimal.
     """
     spent: _builtins.float
-    """What the allocation costs, in the unit of total."""
+    """Cost of the allocation, in the unit of total."""
     decision_id: _builtins.str
     """Names this allocation; outcomes may cite it."""
     @_builtins.property
@@ -617,7 +616,7 @@ class AllocateBudgetResponse(_message.Message):
 
     @_builtins.property
     def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___Value]:
-        """The values the allocation rests on, in the same order."""
+        """The values that the allocation is based on, in the same order."""
 
     @_builtins.property
     def context(self) -> Global___Context:
@@ -703,7 +702,7 @@ class RankModelsRequest(_message.Message):
     fleet: _builtins.str
     """A fleet stored with UpdateFleet. Empty if policy_ids are given."""
     mode: Global___RankMode.ValueType
-    """Where success and cost are put together."""
+    """Where success and cost are combined."""
     min_value: _builtins.float
     """Policies with a lower value come last. Unset: none."""
     max_cost: _builtins.float
@@ -711,11 +710,11 @@ class RankModelsRequest(_message.Message):
     estimator: _builtins.str
     """As in PredictRequest."""
     with_peers: _builtins.bool
-    """As in PredictRequest; besides, policies that share prompts are read jointly, and
-    without peers each by itself. Scores of RANK_MODE_PAPER are never corrected by peers.
+    """As in PredictRequest. In addition, policies that share prompts are calibrated against
+    each other. Scores of RANK_MODE_PAPER are never corrected.
     """
     with_history: _builtins.bool
-    """As in PredictRequest. Scores of RANK_MODE_PAPER never rest on histories."""
+    """As in PredictRequest. Scores of RANK_MODE_PAPER never include histories."""
     @_builtins.property
     def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The prompts, at most 65,536 bytes of UTF-8 each."""
@@ -730,11 +729,11 @@ class RankModelsRequest(_message.Message):
 
     @_builtins.property
     def costs(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Cost of one rollout by policy_id, instead of what the server knows."""
+        """Cost of one rollout by policy_id, instead of the stored price or costs."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Policies that do not carry all these labels come last."""
+        """Policies without all of these labels come last."""
 
     def __init__(
         self,
@@ -813,7 +812,7 @@ class Ranking(_message.Message):
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]:
         """All policies, best first under the first beta. Of equal scores the cheaper policy
-        comes first; those that do not pass the filters come last, in the same order.
+        comes first. Policies that do not pass the filters come last, in the same order.
         """
 
     @_builtins.property
@@ -849,17 +848,17 @@ class Candidate(_message.Message):
     policy_id: _builtins.str
     """The policy."""
     score: _builtins.float
-    """What it was ranked by under the first beta, in [0, 1]."""
+    """Its score under the first beta, in [0, 1]."""
     expected_cost: _builtins.float
-    """Expected cost of one rollout. Unset when unknown; the policy is then ranked like
-    the dearest.
+    """Expected cost of one rollout. Unset if unknown; the policy is then ranked as if it
+    had the highest cost.
     """
     eligible: _builtins.bool
     """Whether it passes the filters of the request."""
     @_builtins.property
     def value(self) -> Global___Value:
-        """Its estimated success rate on the prompt. It can differ from that of Predict: what
-        sets the policies apart counts for what it proved worth on prompts that they share.
+        """Its estimated success rate on the prompt. It can differ from that of Predict, because
+        the policies are calibrated against each other on the prompts that they share.
         """
 
     def __init__(

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ValueServiceStub:
-    """ValueService answers how likely a policy is to succeed on a prompt before any
+    """ValueService predicts how likely a policy is to succeed on a prompt before any
     rollout, and learns from the outcomes that callers report.
     """
 
@@ -59,7 +59,7 @@ class ValueServiceStub:
 
 
 class ValueServiceServicer:
-    """ValueService answers how likely a policy is to succeed on a prompt before any
+    """ValueService predicts how likely a policy is to succeed on a prompt before any
     rollout, and learns from the outcomes that callers report.
     """
 
@@ -77,9 +77,9 @@ class ValueServiceServicer:
     def UpdateContext(self, request_iterator, context):
         """UpdateContext appends outcomes. Each request is one chunk and each response
         acknowledges one chunk, in order, after its outcomes are durable and visible
-        to Predict. Sending a chunk again is safe: outcomes are recognised by
-        outcome_id. An invalid chunk ends the stream with INVALID_ARGUMENT; the
-        chunks before it are stored and acknowledged, nothing of it is.
+        to Predict. A chunk can be sent again: a repeated outcome_id is ignored. An
+        invalid chunk ends the stream with INVALID_ARGUMENT. None of its outcomes are
+        stored; the chunks before it are stored and acknowledged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,17 +87,20 @@ class ValueServiceServicer:
 
     def AllocateBudget(self, request, context):
         """AllocateBudget divides rollouts among prompts so that a policy learns the most
-        from them, by the values Predict would give. INVALID_ARGUMENT, naming the field,
-        for constraints that no allocation meets; otherwise the errors of Predict.
+        from them, based on the values of Predict.
+
+        Errors: those of Predict. INVALID_ARGUMENT, with the field, if no allocation meets
+        the constraints.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RankModels(self, request, context):
-        """RankModels puts the policies of a fleet in order for each prompt, by success and
-        cost. NOT_FOUND for a policy or a fleet that is unknown; otherwise the errors of
-        Predict. A policy that has a price but no outcome yet is ranked by its prior.
+        """RankModels orders policies for each prompt by success and cost. A policy that has a
+        price and no outcomes is ranked by its prior.
+
+        Errors: those of Predict. NOT_FOUND if a policy or the fleet is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,7 +138,7 @@ def add_ValueServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ValueService:
-    """ValueService answers how likely a policy is to succeed on a prompt before any
+    """ValueService predicts how likely a policy is to succeed on a prompt before any
     rollout, and learns from the outcomes that callers report.
     """
 

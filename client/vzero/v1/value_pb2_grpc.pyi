@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ValueServiceStub:
-    """ValueService answers how likely a policy is to succeed on a prompt before any
+    """ValueService predicts how likely a policy is to succeed on a prompt before any
     rollout, and learns from the outcomes that callers report.
     """
 
@@ -45,24 +45,27 @@ class ValueServiceStub:
     UpdateContext: _grpc.StreamStreamMultiCallable[_value_pb2.UpdateContextRequest, _value_pb2.UpdateContextResponse]
     """UpdateContext appends outcomes. Each request is one chunk and each response
     acknowledges one chunk, in order, after its outcomes are durable and visible
-    to Predict. Sending a chunk again is safe: outcomes are recognised by
-    outcome_id. An invalid chunk ends the stream with INVALID_ARGUMENT; the
-    chunks before it are stored and acknowledged, nothing of it is.
+    to Predict. A chunk can be sent again: a repeated outcome_id is ignored. An
+    invalid chunk ends the stream with INVALID_ARGUMENT. None of its outcomes are
+    stored; the chunks before it are stored and acknowledged.
     """
     AllocateBudget: _grpc.UnaryUnaryMultiCallable[_value_pb2.AllocateBudgetRequest, _value_pb2.AllocateBudgetResponse]
     """AllocateBudget divides rollouts among prompts so that a policy learns the most
-    from them, by the values Predict would give. INVALID_ARGUMENT, naming the field,
-    for constraints that no allocation meets; otherwise the errors of Predict.
+    from them, based on the values of Predict.
+
+    Errors: those of Predict. INVALID_ARGUMENT, with the field, if no allocation meets
+    the constraints.
     """
     RankModels: _grpc.UnaryUnaryMultiCallable[_value_pb2.RankModelsRequest, _value_pb2.RankModelsResponse]
-    """RankModels puts the policies of a fleet in order for each prompt, by success and
-    cost. NOT_FOUND for a policy or a fleet that is unknown; otherwise the errors of
-    Predict. A policy that has a price but no outcome yet is ranked by its prior.
+    """RankModels orders policies for each prompt by success and cost. A policy that has a
+    price and no outcomes is ranked by its prior.
+
+    Errors: those of Predict. NOT_FOUND if a policy or the fleet is unknown.
     """
 
 @_typing.type_check_only
 class ValueServiceAsyncStub(ValueServiceStub):
-    """ValueService answers how likely a policy is to succeed on a prompt before any
+    """ValueService predicts how likely a policy is to succeed on a prompt before any
     rollout, and learns from the outcomes that callers report.
     """
 
@@ -77,23 +80,26 @@ class ValueServiceAsyncStub(ValueServiceStub):
     UpdateContext: _aio.StreamStreamMultiCallable[_value_pb2.UpdateContextRequest, _value_pb2.UpdateContextResponse]  # type: ignore[assignment]
     """UpdateContext appends outcomes. Each request is one chunk and each response
     acknowledges one chunk, in order, after its outcomes are durable and visible
-    to Predict. Sending a chunk again is safe: outcomes are recognised by
-    outcome_id. An invalid chunk ends the stream with INVALID_ARGUMENT; the
-    chunks before it are stored and acknowledged, nothing of it is.
+    to Predict. A chunk can be sent again: a repeated outcome_id is ignored. An
+    invalid chunk ends the stream with INVALID_ARGUMENT. None of its outcomes are
+    stored; the chunks before it are stored and acknowledged.
     """
     AllocateBudget: _aio.UnaryUnaryMultiCallable[_value_pb2.AllocateBudgetRequest, _value_pb2.AllocateBudgetResponse]  # type: ignore[assignment]
     """AllocateBudget divides rollouts among prompts so that a policy learns the most
-    from them, by the values Predict would give. INVALID_ARGUMENT, naming the field,
-    for constraints that no allocation meets; otherwise the errors of Predict.
+    from them, based on the values of Predict.
+
+    Errors: those of Predict. INVALID_ARGUMENT, with the field, if no allocation meets
+    the constraints.
     """
     RankModels: _aio.UnaryUnaryMultiCallable[_value_pb2.RankModelsRequest, _value_pb2.RankModelsResponse]  # type: ignore[assignment]
-    """RankModels puts the policies of a fleet in order for each prompt, by success and
-    cost. NOT_FOUND for a policy or a fleet that is unknown; otherwise the errors of
-    Predict. A policy that has a price but no outcome yet is ranked by its prior.
+    """RankModels orders policies for each prompt by success and cost. A policy that has a
+    price and no outcomes is ranked by its prior.
+
+    Errors: those of Predict. NOT_FOUND if a policy or the fleet is unknown.
     """
 
 class ValueServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ValueService answers how likely a policy is to succeed on a prompt before any
+    """ValueService predicts how likely a policy is to succeed on a prompt before any
     rollout, and learns from the outcomes that callers report.
     """
 
@@ -118,9 +124,9 @@ class ValueServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_value_pb2.UpdateContextResponse], _abc.AsyncIterator[_value_pb2.UpdateContextResponse]]:
         """UpdateContext appends outcomes. Each request is one chunk and each response
         acknowledges one chunk, in order, after its outcomes are durable and visible
-        to Predict. Sending a chunk again is safe: outcomes are recognised by
-        outcome_id. An invalid chunk ends the stream with INVALID_ARGUMENT; the
-        chunks before it are stored and acknowledged, nothing of it is.
+        to Predict. A chunk can be sent again: a repeated outcome_id is ignored. An
+        invalid chunk ends the stream with INVALID_ARGUMENT. None of its outcomes are
+        stored; the chunks before it are stored and acknowledged.
         """
 
     @_abc_1.abstractmethod
@@ -130,8 +136,10 @@ class ValueServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_value_pb2.AllocateBudgetResponse, _abc.Awaitable[_value_pb2.AllocateBudgetResponse]]:
         """AllocateBudget divides rollouts among prompts so that a policy learns the most
-        from them, by the values Predict would give. INVALID_ARGUMENT, naming the field,
-        for constraints that no allocation meets; otherwise the errors of Predict.
+        from them, based on the values of Predict.
+
+        Errors: those of Predict. INVALID_ARGUMENT, with the field, if no allocation meets
+        the constraints.
         """
 
     @_abc_1.abstractmethod
@@ -140,9 +148,10 @@ class ValueServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _value_pb2.RankModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_value_pb2.RankModelsResponse, _abc.Awaitable[_value_pb2.RankModelsResponse]]:
-        """RankModels puts the policies of a fleet in order for each prompt, by success and
-        cost. NOT_FOUND for a policy or a fleet that is unknown; otherwise the errors of
-        Predict. A policy that has a price but no outcome yet is ranked by its prior.
+        """RankModels orders policies for each prompt by success and cost. A policy that has a
+        price and no outcomes is ranked by its prior.
+
+        Errors: those of Predict. NOT_FOUND if a policy or the fleet is unknown.
         """
 
 def add_ValueServiceServicer_to_server(servicer: ValueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
