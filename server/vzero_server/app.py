@@ -157,10 +157,10 @@ async def run(settings: Settings, announce: Callable[[Ready], None]) -> None:
         watchdog.close()
         await server.drain()
         await admin.close()
+        if traces is not None:
+            await workers.replies.run(traces.close)
         workers.close()
         store.close()
-        if traces is not None:
-            await asyncio.to_thread(traces.close)
     logger.info("stopped")
 
 
