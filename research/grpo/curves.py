@@ -8,10 +8,7 @@ import numpy as np
 from research.grpo.runs import Runs
 from research.grpo.settings import Settings
 from vzero_server.types import FloatArray
-from vzero_train.evaluation.resampling import (
-    Interval,
-    Resampling,
-)
+from vzero_train.evaluation.resampling import Interval, Resampling
 
 MILESTONES = (0.25, 0.5, 0.75, 0.9)
 """Thresholds of accuracy, as shares of what the fixed arm gains from its start to its end."""

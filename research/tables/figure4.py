@@ -8,27 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from research.tables.trial import (
-    CONTEXT,
-    Progress,
-    Trial,
-)
+from research.tables.trial import CONTEXT, Progress, Trial
 from vzero_server.model.backbone import Backbone
 from vzero_server.types import BoolArray
-from vzero_train.data.outcomes import (
-    Outcomes,
-    pools,
-)
+from vzero_train.data.outcomes import Outcomes, pools
 from vzero_train.data.questions import Question, ask
 from vzero_train.data.visits import visits
-from vzero_train.evaluation.baselines import (
-    Head,
-    Neighbours,
-)
-from vzero_train.evaluation.evaluate import (
-    Report,
-    evaluate,
-)
+from vzero_train.evaluation.baselines import Head, Neighbours
+from vzero_train.evaluation.evaluate import Report, evaluate
 from vzero_train.evaluation.judgement import cell
 from vzero_train.reports import pages
 from vzero_train.training.recipe import load_recipe, train_head

@@ -10,11 +10,7 @@ import numpy as np
 from research.connectors.config import load_connector_config
 from research.tables import study_report
 from research.tables.judging import Figure, Judge, by_source
-from research.tables.study import (
-    Progress,
-    Study,
-    Training,
-)
+from research.tables.study import Progress, Study, Training
 from vzero_server.model.backbone import Backbone
 from vzero_server.types import FloatArray
 from vzero_train.data.outcomes import Outcomes

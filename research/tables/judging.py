@@ -13,14 +13,8 @@ from scipy.stats import rankdata
 from research.tables.study import Training
 from vzero_server.types import AnyFloatArray, FloatArray
 from vzero_train.data.questions import Question
-from vzero_train.evaluation.metrics import (
-    pair_credit,
-    prompt_pairs,
-)
-from vzero_train.evaluation.resampling import (
-    Interval,
-    Resampling,
-)
+from vzero_train.evaluation.metrics import pair_credit, prompt_pairs
+from vzero_train.evaluation.resampling import Interval, Resampling
 
 RESAMPLES = 1000
 

@@ -8,26 +8,14 @@ from typing import Any
 import numpy as np
 
 from research.tables.lineage_questions import lineages
-from research.tables.trial import (
-    Progress,
-    Trial,
-)
+from research.tables.trial import Progress, Trial
 from vzero_server.model.backbone import Backbone
 from vzero_train.data.earlier_steps import EarlierSteps
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.data.questions import Question
 from vzero_train.data.visits import visits
-from vzero_train.evaluation.baselines import (
-    ContextMean,
-    Estimator,
-    Head,
-    Neighbours,
-)
-from vzero_train.evaluation.evaluate import (
-    Answers,
-    ask_all,
-    judge,
-)
+from vzero_train.evaluation.baselines import ContextMean, Estimator, Head, Neighbours
+from vzero_train.evaluation.evaluate import Answers, ask_all, judge
 from vzero_train.evaluation.judgement import cell
 from vzero_train.evaluation.sequential import PreviousEpoch
 from vzero_train.reports import pages

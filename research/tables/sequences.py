@@ -9,10 +9,7 @@ import numpy.typing as npt
 
 from research.connectors.stages import TrainingStage
 from vzero_server.types import BoolArray, FloatArray
-from vzero_train.data.outcomes import (
-    Outcomes,
-    Pool,
-)
+from vzero_train.data.outcomes import Outcomes, Pool
 from vzero_train.data.questions import Question, ask
 
 _PARTS = ("context", "training", "validation", "test")

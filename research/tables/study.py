@@ -16,10 +16,7 @@ from research.connectors.head import pretrain_head
 from research.connectors.modules import make_connector
 from research.connectors.tabpfn_head import TabPFNConnectorHead, TabPFNStart
 from research.connectors.token_states import TokenStates, token_states
-from research.connectors.trainer import (
-    Check,
-    ConnectorTrainer,
-)
+from research.connectors.trainer import Check, ConnectorTrainer
 from research.tables.sequences import Sequences, divide
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.in_context_head import InContextHead

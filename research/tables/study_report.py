@@ -11,10 +11,7 @@ import numpy as np
 import torch
 
 from research.tables.judging import Figure, by_source
-from research.tables.study import (
-    Study,
-    Training,
-)
+from research.tables.study import Study, Training
 from vzero_train.evaluation.judgement import cell
 
 METRICS = {"intra_auc": "Intra AUC", "pair_accuracy": "Pair. Acc.", "lead": "AUC lead of ours"}

@@ -27,12 +27,7 @@ from vzero_train.evaluation.baselines import (
     LogisticRegression,
     Neighbours,
 )
-from vzero_train.evaluation.evaluate import (
-    Answers,
-    Report,
-    ask_all,
-    judge,
-)
+from vzero_train.evaluation.evaluate import Answers, Report, ask_all, judge
 from vzero_train.evaluation.judgement import cell
 from vzero_train.evaluation.sequential import (
     BufferedNeighbours,

@@ -25,14 +25,8 @@ from vzero_train.evaluation.baselines import (
     LogisticRegression,
     Neighbours,
 )
-from vzero_train.evaluation.evaluate import (
-    ask_all,
-    judge,
-)
-from vzero_train.evaluation.sequential import (
-    StepwiseRetrain,
-    VanillaValueModel,
-)
+from vzero_train.evaluation.evaluate import ask_all, judge
+from vzero_train.evaluation.sequential import StepwiseRetrain, VanillaValueModel
 from vzero_train.reports import pages
 
 NAME = "table2"

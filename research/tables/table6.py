@@ -9,11 +9,7 @@ from research.connectors.config import load_connector_config
 from research.connectors.tabpfn_head import TabPFNStart
 from research.tables import study_report
 from research.tables.judging import judged
-from research.tables.study import (
-    Progress,
-    Study,
-    Training,
-)
+from research.tables.study import Progress, Study, Training
 from vzero_server.model.backbone import Backbone
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.reports import pages

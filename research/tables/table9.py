@@ -6,10 +6,7 @@ from typing import Any
 import numpy as np
 
 from research.tables.stages import strict_generalisation
-from research.tables.trial import (
-    Progress,
-    Trial,
-)
+from research.tables.trial import Progress, Trial
 from vzero_server.model.backbone import Backbone
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.data.questions import Question
@@ -20,10 +17,7 @@ from vzero_train.evaluation.baselines import (
     LogisticRegression,
     Neighbours,
 )
-from vzero_train.evaluation.evaluate import (
-    ask_all,
-    judge,
-)
+from vzero_train.evaluation.evaluate import ask_all, judge
 from vzero_train.evaluation.judgement import cell
 from vzero_train.reports import pages
 

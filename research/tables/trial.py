@@ -20,16 +20,8 @@ from vzero_train.data.columns import Columns
 from vzero_train.data.features import prompt_features
 from vzero_train.data.outcomes import Outcomes
 from vzero_train.data.questions import Question, ask
-from vzero_train.evaluation.baselines import (
-    Estimator,
-    Head,
-    PromptDifficulty,
-)
-from vzero_train.evaluation.evaluate import (
-    Answers,
-    Report,
-    judge,
-)
+from vzero_train.evaluation.baselines import Estimator, Head, PromptDifficulty
+from vzero_train.evaluation.evaluate import Answers, Report, judge
 from vzero_train.evaluation.judgement import cell
 from vzero_train.reports import pages
 

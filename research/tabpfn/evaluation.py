@@ -11,15 +11,9 @@ from vzero_server.paper.tabpfn import TabPFNHead
 from vzero_server.paper.tabpfn_file import TabPFNFile
 from vzero_server.types import AnyFloatArray
 from vzero_train.data.questions import Question
-from vzero_train.evaluation.baselines import (
-    Estimator,
-    LogisticRegression,
-)
+from vzero_train.evaluation.baselines import Estimator, LogisticRegression
 from vzero_train.evaluation.metrics import auc
-from vzero_train.evaluation.resampling import (
-    Interval,
-    Resampling,
-)
+from vzero_train.evaluation.resampling import Interval, Resampling
 
 _ASKED = 128
 _EDGE = 1e-6

@@ -8,10 +8,7 @@ a synthetic policy (``synthetic``) that looks at the factors and at the columns.
 import numpy as np
 
 from vzero_server.types import Float32Array
-from vzero_train.training.synthetic import (
-    random_skill,
-    unit,
-)
+from vzero_train.training.synthetic import random_skill, unit
 
 _SUCCESS = 0.5
 _MOST_FACTORS = 24

@@ -12,11 +12,7 @@ from research.connectors.modules import CONNECTORS
 from research.connectors.objectives import Objective
 from research.connectors.stages import TrainingStage
 from research.connectors.token_states import TokenStates
-from research.connectors.trainer import (
-    Check,
-    ConnectorTrainer,
-    intra_auc,
-)
+from research.connectors.trainer import Check, ConnectorTrainer, intra_auc
 from vzero_server.model.in_context_head import InContextHead
 from vzero_train.data.outcomes import Pool
 from vzero_train.data.questions import Question

@@ -1,12 +1,7 @@
 import pytest
 import torch
 
-from research.connectors.objectives import (
-    LOSSES,
-    Objective,
-    rank_across_loss,
-    soft_entropy_loss,
-)
+from research.connectors.objectives import LOSSES, Objective, rank_across_loss, soft_entropy_loss
 from tests.training.test_losses import BIAS, LOGITS, REWARDS, entropy, softplus
 from vzero_train.training.losses import rank_loss
 

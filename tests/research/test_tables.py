@@ -14,12 +14,7 @@ from research.tables.__main__ import main as tables
 from tests.training.commands import RECIPE, document, run
 from tests.training.made_up import made_up_outcomes
 from vzero_server.model.backbone import Backbone
-from vzero_server.model.checkpoint import (
-    SHIPPED,
-    BackboneSpec,
-    load_checkpoint,
-    save_checkpoint,
-)
+from vzero_server.model.checkpoint import SHIPPED, BackboneSpec, load_checkpoint, save_checkpoint
 
 
 def test_folds(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,17 +9,8 @@ import torch
 
 import vzero
 from research.connectors.tabpfn_head import TabPFNConnectorHead, TabPFNStart
-from research.connectors.trainer import (
-    Check,
-    ConnectorTrainer,
-)
-from tests.research.test_connector import (
-    CONFIG,
-    HIDDEN,
-    make_outcomes,
-    make_states,
-    make_trainer,
-)
+from research.connectors.trainer import Check, ConnectorTrainer
+from tests.research.test_connector import CONFIG, HIDDEN, make_outcomes, make_states, make_trainer
 from tests.tiny_qwen import save_tiny_qwen
 from tests.tiny_tabpfn import save_tiny_tabpfn
 from tests.training.interrupted import Stopped, stop_at

@@ -4,10 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vzero_train.data.outcomes import (
-    Outcomes,
-    Pool,
-)
+from vzero_train.data.outcomes import Outcomes, Pool
 
 
 def made_up_outcomes(

@@ -14,12 +14,7 @@ from vzero_train.evaluation.baselines import (
     Neighbours,
     PromptDifficulty,
 )
-from vzero_train.evaluation.evaluate import (
-    Answers,
-    ask_all,
-    evaluate,
-    judge,
-)
+from vzero_train.evaluation.evaluate import Answers, ask_all, evaluate, judge
 from vzero_train.evaluation.lineup import NAMES, Lineup
 from vzero_train.evaluation.metrics import auc
 from vzero_train.evaluation.sequential import (

@@ -10,12 +10,7 @@ from pyarrow import parquet
 
 from tests.training.commands import document, run, write
 from tests.training.made_up import made_up_outcomes
-from vzero_server.model.checkpoint import (
-    SHIPPED,
-    BackboneSpec,
-    load_checkpoint,
-    save_checkpoint,
-)
+from vzero_server.model.checkpoint import SHIPPED, BackboneSpec, load_checkpoint, save_checkpoint
 
 
 def test_eval_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +67,7 @@ def test_eval_for_a_person(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
         ({}, ("--estimators", "oracle"), "--estimators: no 'oracle'; there are icl, "),
         ({}, ("--hold-out", "mmlu"), "--hold-out: no 'mmlu'; there are b"),
         ({}, ("--hold-out", "b"), "holds no other benchmarks"),
-        ({}, ("--sizes", "many"), "--sizes: 'many' is no context size"),
+        ({}, ("--sizes", "many"), "--sizes: 'many' is not a context size"),
         ({}, ("--only", "table1"), "No such option: --only"),
         ({}, ("--backbone", "no/such/model"), "backbone"),
         ({}, ("--checkpoint", "none.safetensors"), "none.safetensors: no such file"),

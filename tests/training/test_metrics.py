@@ -15,10 +15,7 @@ from vzero_train.evaluation.metrics import (
     prompt_pairs,
     weighted_auc,
 )
-from vzero_train.evaluation.resampling import (
-    Interval,
-    Resampling,
-)
+from vzero_train.evaluation.resampling import Interval, Resampling
 
 TENTHS = st.integers(0, 10).map(lambda tenth: tenth / 10)
 

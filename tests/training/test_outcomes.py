@@ -5,11 +5,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from vzero_train.data.outcomes import (
-    OutcomesError,
-    load_outcomes,
-    pools,
-)
+from vzero_train.data.outcomes import OutcomesError, load_outcomes, pools
 
 BENCHMARKS = 4
 

@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from vzero.cli import main
-from vzero_train.data.fleet import (
-    Fleet,
-    FleetError,
-    fleet_of,
-)
-from vzero_train.data.outcomes import (
-    OutcomesError,
-    load_outcomes,
-)
+from vzero_train.data.fleet import Fleet, FleetError, fleet_of
+from vzero_train.data.outcomes import OutcomesError, load_outcomes
 from vzero_train.evaluation.factorisation import Factorisation
 from vzero_train.evaluation.frontier import Frontier
 from vzero_train.evaluation.routers import (

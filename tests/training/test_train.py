@@ -9,9 +9,7 @@ from pyarrow import parquet
 
 from tests.training.commands import RECIPE, document, run
 from vzero_server.model.backbone import Backbone
-from vzero_server.model.checkpoint import (
-    load_checkpoint,
-)
+from vzero_server.model.checkpoint import load_checkpoint
 from vzero_train.cli import heads
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def state_of(path: Path) -> Path:
-    """Where the unfinished training of a checkpoint is kept."""
+    """Return the file of the unfinished training of a checkpoint."""
     return path.with_suffix(".state.pt")
 
 
@@ -29,13 +29,13 @@ def state_of(path: Path) -> Path:
 def followed(
     what: str, steps: int, quiet: bool, tensorboard: Path | None
 ) -> Iterator[Callable[[int, float], None]]:
-    """What a training calls after every step: it moves a bar and writes the loss down.
+    """Yield the function that a training calls after every step; it reports progress and loss.
 
     Args:
-        what: Beside the bar.
-        steps: There are.
-        quiet: No bar.
-        tensorboard: Folder for the losses, if they are to be kept.
+        what: Text beside the progress bar.
+        steps: Steps of the whole training.
+        quiet: Show no progress bar.
+        tensorboard: Folder for TensorBoard event files; None writes none.
     """
     with ExitStack() as stack:
         report = stack.enter_context(progress(what, quiet))
@@ -54,14 +54,16 @@ def followed(
 
 
 def check_state(path: Path, resume: bool) -> None:
-    """See that an interrupted training is only gone on with when that is asked for.
+    """Check that an interrupted training is only continued on request.
 
     Raises:
-        BadInput: There is one, and it is not.
+        BadInput: There is a saved state, and ``resume`` is false.
     """
     state = state_of(path)
     if state.is_file() and not resume:
-        raise BadInput(f"{state} is of an interrupted training: add --resume, or remove it")
+        raise BadInput(
+            f"{state} is the state of an interrupted training: add --resume, or remove the file"
+        )
 
 
 def train(
@@ -75,21 +77,21 @@ def train(
     fold: str | None = None,
     tensorboard: Path | None = None,
 ) -> str:
-    """Train a head, or go on with it, write its checkpoint, and return the fingerprint.
+    """Train a head or continue its training, write its checkpoint and return the fingerprint.
 
     Args:
-        path: Checkpoint to write. Its state beside it is read if it is there, and removed
-            when the checkpoint is written.
-        recipe: How to train. Its folds are not looked at.
-        outcomes: To learn from.
-        columns: Of all prompts.
-        backbone: What encoded them.
+        path: Checkpoint to write. A state beside it is resumed, and removed when the checkpoint
+            is written.
+        recipe: How to train; its folds are ignored.
+        outcomes: Training outcomes.
+        columns: Features of all prompts.
+        backbone: The encoder of the prompts.
         setup: Device, and whether to show progress.
-        fold: Fold that ``outcomes`` lacks; the checkpoint names it.
-        tensorboard: Folder for the losses.
+        fold: Fold that ``outcomes`` lacks; recorded in the checkpoint.
+        tensorboard: Folder for TensorBoard event files; None writes none.
 
     Raises:
-        BadInput: No pool of outcomes is large enough, or the state is of another recipe.
+        BadInput: No pool of outcomes is large enough, or the state belongs to another recipe.
     """
     from vzero_server.model.checkpoint import BackboneSpec, save_checkpoint
     from vzero_server.model.prompt_encoder import LAYERS
@@ -125,28 +127,29 @@ def train(
 
 
 def check(path: Path, checkpoint: "Checkpoint", recipe: "Recipe", outcomes: "Outcomes") -> None:
-    """Check that a head was trained by this recipe on outcomes like these.
+    """Check that a head was trained with this recipe on as many outcomes.
 
     Raises:
-        BadInput: It was not.
+        BadInput: The recipe or the number of outcomes differs.
     """
-    found = checkpoint.training
-    if found.get("recipe") != asdict(recipe.trainer) or found.get("outcomes") != len(outcomes):
+    training = checkpoint.training
+    same_recipe = training.get("recipe") == asdict(recipe.trainer)
+    if not same_recipe or training.get("outcomes") != len(outcomes):
         raise BadInput(f"{path} is of another recipe or other outcomes: remove it, or change --out")
 
 
 def seeded(recipe: "Recipe", seed: int | None) -> "Recipe":
-    """The recipe with another seed, if one is given."""
+    """Return the recipe with this seed; the recipe itself for None."""
     if seed is None:
         return recipe
     return replace(recipe, trainer=replace(recipe.trainer, seed=seed))
 
 
 def fold_of(recipe: "Recipe", name: str, outcomes: "Outcomes") -> list[str]:
-    """The benchmarks of a fold.
+    """Return the benchmarks of a fold.
 
     Raises:
-        BadInput: The recipe has no such fold, or the outcomes none of its benchmarks.
+        BadInput: The recipe has no such fold, or the outcomes have none of its benchmarks.
     """
     if name not in recipe.folds:
         known = ", ".join(recipe.folds) or "none"
@@ -158,7 +161,7 @@ def fold_of(recipe: "Recipe", name: str, outcomes: "Outcomes") -> list[str]:
 
 
 def _provenance(recipe: "Recipe", outcomes: "Outcomes") -> dict[str, Any]:
-    """What the recipe says of its data, as far as these outcomes are of it."""
+    """Return sources and licences of the recipe that apply to these outcomes."""
     sources = [str(name) for name in np.unique(outcomes.source) if name]
     licences = recipe.provenance.get("licences", {})
     known = {name: licences[name] for name in sources if name in licences}
@@ -172,7 +175,7 @@ def _name(backbone: "Backbone") -> str:
 
 
 def device_of(name: str) -> str:
-    """A torch device; ``auto`` is CUDA where there is one."""
+    """Return a torch device; ``auto`` is CUDA if available, else the CPU."""
     import torch
 
     if name == "auto":

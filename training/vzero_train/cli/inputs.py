@@ -1,4 +1,4 @@
-"""Files and lists given on the command line, checked."""
+"""Reading and checking of files and lists named on the command line."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def outcomes_of(path: Path) -> "Outcomes":
-    """Read outcomes.
+    """Read an outcomes file.
 
     Raises:
         BadInput: The file cannot be used.
@@ -26,7 +26,7 @@ def outcomes_of(path: Path) -> "Outcomes":
 
 
 def recipe_of(path: Path | None) -> "Recipe":
-    """Read a recipe; by default the shipped one.
+    """Read a recipe; None reads the shipped one.
 
     Raises:
         BadInput: The file cannot be used.
@@ -40,32 +40,32 @@ def recipe_of(path: Path | None) -> "Recipe":
         raise BadInput(str(error)) from error
 
 
-def listed(given: Sequence[str] | None) -> list[str]:
-    """The items of a repeatable option whose values may be lists with commas."""
-    return [item.strip() for text in given or () for item in text.split(",") if item.strip()]
+def listed(values: Sequence[str] | None) -> list[str]:
+    """Return the items of a repeatable option, whose values may be comma-separated lists."""
+    return [item.strip() for text in values or () for item in text.split(",") if item.strip()]
 
 
-def chosen(given: Sequence[str] | None, known: Sequence[str], option: str) -> list[str]:
-    """The items of an option that names some of what is known; all by default.
+def chosen(values: Sequence[str] | None, known: Sequence[str], option: str) -> list[str]:
+    """Return the items of an option, all of which must be known; all known ones by default.
 
     Raises:
         BadInput: An item is unknown.
     """
-    items = listed(given)
+    items = listed(values)
     for item in items:
         if item not in known:
             raise BadInput(f"{option}: no {item!r}; there are {', '.join(known)}")
     return items or list(known)
 
 
-def numbers(given: Sequence[str] | None, default: Sequence[int], option: str) -> list[int]:
-    """The items of an option as whole numbers from 0 to 2,048.
+def numbers(values: Sequence[str] | None, default: Sequence[int], option: str) -> list[int]:
+    """Return the items of an option as context sizes from 0 to 2,048.
 
     Raises:
-        BadInput: An item is none.
+        BadInput: An item is not such a number.
     """
-    items = listed(given)
+    items = listed(values)
     for item in items:
         if not (item.isascii() and item.isdigit() and int(item) <= 2048):
-            raise BadInput(f"{option}: {item!r} is no context size from 0 to 2048")
+            raise BadInput(f"{option}: {item!r} is not a context size from 0 to 2048")
     return [int(item) for item in items] or list(default)

@@ -1,4 +1,4 @@
-"""What ``vzero eval`` prints for a person."""
+"""Tables that ``vzero eval`` prints."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from vzero_train.evaluation.judgement import Judgement
 
-# Where nobody watches, tables must not be cut to the width of a terminal.
+# Width of tables in a file or a pipe, where they must not be truncated.
 _WIDTH = 160
 
 _FIGURES = ("AUC", "pairwise accuracy", "of one policy", "MSE", "ECE")
@@ -31,13 +31,13 @@ def show(judgement: "Judgement") -> None:
         figures.add_row(*line)
     _print(figures)
     leads = _table(
-        f"N = {judgement.size}: rank correlations of (value - reward); leads of {JUDGED}, paired",
+        f"N = {judgement.size}: rank correlations of (value - reward); paired leads of {JUDGED}",
         ("estimator", *_RESIDUALS, "AUC lead", "pairwise lead", "MSE lead"),
     )
     residuals = rows(judgement.reports, [COLUMNS[name] for name in _RESIDUALS])
     for report, line in zip(judgement.reports, residuals, strict=True):
-        found = [report.leads.get(name) for name in ("auc", "pairwise", "mse")]
-        cells = ["" if lead is None else cell(lead) for lead in found]
+        leads_of_report = [report.leads.get(name) for name in ("auc", "pairwise", "mse")]
+        cells = ["" if lead is None else cell(lead) for lead in leads_of_report]
         leads.add_row(*line, *cells)
     _print(leads)
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """An outcomes file, a head that fits the backbone, and what both read of the prompts."""
+class Evaluated:
+    """Outcomes, the head to evaluate on them, and the features of their prompts."""
 
     outcomes: "Outcomes"
     checkpoint: "Checkpoint"
@@ -27,15 +27,15 @@ class Judged:
 
 @dataclass(frozen=True)
 class Setup:
-    """What all evaluations are given.
+    """Models and settings of an evaluation or a training.
 
     Attributes:
         backbone: Name of the backbone.
         device: Torch device, or ``auto``.
         checkpoint: File of a head; None for the shipped one.
         cache: Folder of encoded prompts.
-        seed: Of all draws.
-        quiet: No progress, and JSON instead of tables.
+        seed: Seed of all random draws.
+        quiet: Show no progress, and print JSON instead of tables.
     """
 
     backbone: str = "packaged"
@@ -49,7 +49,7 @@ class Setup:
         """Load the backbone.
 
         Raises:
-            BadInput: There is none of this name, or its files are no model.
+            BadInput: There is no backbone of this name, or its files are not a model.
         """
         from vzero_server.model.backbone import Backbone, BackboneError
 
@@ -80,8 +80,8 @@ class Setup:
             vectors = prompt_features(outcomes.texts, encoder, cache=self.cache, progress=report)
         return Columns.of(vectors, encoder)
 
-    def judged(self, path: Path) -> Judged:
-        """Read outcomes, load the head, encode the prompts.
+    def load(self, path: Path) -> Evaluated:
+        """Read outcomes, load the head and encode the prompts.
 
         Raises:
             BadInput: One of them cannot be used, or the head was made for another backbone.
@@ -92,4 +92,4 @@ class Setup:
         backbone = self.load_backbone()
         head = self.load_head(backbone)
         encoder = PromptEncoder(backbone, head.backbone.layers)
-        return Judged(outcomes, head, self.encode(outcomes, encoder))
+        return Evaluated(outcomes, head, self.encode(outcomes, encoder))

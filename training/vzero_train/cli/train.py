@@ -63,18 +63,18 @@ def train(
     stem = config.stem if config is not None else "icl-minilm"
     path = out / f"{stem}{f'-without-{fold}' if fold else ''}.safetensors"
     heads.check_state(path, resume)
-    given = outcomes_of(file)
-    training = given
+    outcomes = outcomes_of(file)
+    training = outcomes
     if fold is not None:
         from vzero_train.data.splits import unseen_everything
 
-        training = unseen_everything(given, heads.fold_of(recipe, fold, given)).train
+        training = unseen_everything(outcomes, heads.fold_of(recipe, fold, outcomes)).train
         if not len(training):
             raise BadInput(f"--fold: nothing is left to train on without {fold!r}")
     loaded_backbone = setup.load_backbone()
     from vzero_server.model.prompt_encoder import LAYERS, PromptEncoder
 
-    columns = setup.encode(given, PromptEncoder(loaded_backbone, LAYERS))
+    columns = setup.encode(outcomes, PromptEncoder(loaded_backbone, LAYERS))
     fingerprint = heads.train(
         path,
         recipe,

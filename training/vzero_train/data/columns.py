@@ -1,4 +1,4 @@
-"""What baselines and the head read of prompts, taken apart once."""
+"""Feature columns of prompts, separated for baselines and the head."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -19,7 +19,7 @@ class Columns:
     Attributes:
         embeddings: Pooled embeddings of length 1, ``[P, d]``.
         text: Standardised text statistics, ``[P, 32]``, the log of the length first.
-        features: What the head reads, ``[P, columns]``.
+        features: Features of the head, ``[P, columns]``.
     """
 
     embeddings: Float32Array
@@ -28,7 +28,7 @@ class Columns:
 
     @classmethod
     def of(cls, vectors: Features, encoder: PromptEncoder) -> Self:
-        """Take the encoder's vectors ``[P, encoder.columns]`` apart."""
+        """Separate the vectors of the encoder, ``[P, encoder.columns]``."""
         pooled = vectors[:, : encoder.pooled].astype(np.float32)
         text = vectors[:, -len(NAMES) :].astype(np.float32)
         return cls(

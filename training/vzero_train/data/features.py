@@ -1,4 +1,4 @@
-"""Features of prompts, computed once and kept in a file."""
+"""Features of prompts, computed once and cached in a file."""
 
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -20,27 +20,27 @@ def prompt_features(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """What a server would know of prompts: ``[len(texts), encoder.columns]``.
+    """Compute the features of prompts as a server does, ``[len(texts), encoder.columns]``.
 
-    The first ``encoder.pooled`` columns are the embedding; a head reads the others.
+    The first ``encoder.pooled`` columns are the embedding; the others are features of the head.
 
     Args:
         texts: Prompts.
         encoder: The frozen encoder.
-        cache: Folder to keep them in, under a hash of the texts and the encoder.
-        progress: Called with the prompts done and their number.
+        cache: Folder that keeps the features under a hash of texts and encoder.
+        progress: Called with the number of encoded prompts and of all prompts.
     """
     digest = sha256(encoder.fingerprint.encode())
     for text in texts:
         digest.update(sha256(text.encode("utf-8", "surrogatepass")).digest())
-    kept = cache / f"features-{digest.hexdigest()[:16]}.npy" if cache else None
-    if kept is not None and kept.is_file():
-        loaded: Features = np.load(kept)
+    cached = cache / f"features-{digest.hexdigest()[:16]}.npy" if cache else None
+    if cached is not None and cached.is_file():
+        loaded: Features = np.load(cached)
         return loaded
     features = _computed(texts, encoder, progress)
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.save(kept, features)
+    if cached is not None:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        np.save(cached, features)
     return features
 
 
@@ -50,9 +50,9 @@ def _computed(
     prompts = encoder.tokenize(texts)
     features: Features = np.empty((len(texts), encoder.columns), np.float16)
     done = 0
-    for chosen in length_batches([len(prompt) for prompt in prompts], _BATCH_TOKENS):
-        features[chosen] = encoder.embed([prompts[index] for index in chosen])
-        done += len(chosen)
+    for batch in length_batches([len(prompt) for prompt in prompts], _BATCH_TOKENS):
+        features[batch] = encoder.embed([prompts[index] for index in batch])
+        done += len(batch)
         if progress:
             progress(done, len(prompts))
     return features

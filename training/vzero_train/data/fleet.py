@@ -1,4 +1,4 @@
-"""Policies that were all tried on the same prompts: what routers choose among."""
+"""Fleets: policies with outcomes on the same prompts, from which routers choose."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -24,12 +24,12 @@ class Fleet:
 
     Attributes:
         texts: The prompts, ``[n]``.
-        benchmarks: Where each comes from, ``[n]``.
+        benchmarks: Their benchmarks, ``[n]``.
         policies: Names, ``[P]``.
         rewards: In [0, 1], ``[n, P]``.
-        costs: What an attempt cost, ``[n, P]``, not negative; see ``unit``.
-        unit: What costs are: ``params_b x tokens`` (Eq. 56), ``tokens``, ``params_b`` or, where
-            nothing is known and all are 0, ``unknown``.
+        costs: Cost of an attempt, ``[n, P]``, not negative; see ``unit``.
+        unit: Unit of the costs: ``params_b x tokens`` (Eq. 56), ``tokens``, ``params_b``, or
+            ``unknown`` if all costs are unknown and 0.
     """
 
     texts: tuple[str, ...]
@@ -43,7 +43,7 @@ class Fleet:
         return len(self.texts)
 
     def sample(self, prompts: int, rng: np.random.Generator) -> Self:
-        """A fleet of at most so many of the prompts, drawn at random."""
+        """Return the fleet on at most ``prompts`` of the prompts, drawn at random."""
         if len(self) <= prompts:
             return self
         kept = np.sort(rng.permutation(len(self))[:prompts])
@@ -57,19 +57,19 @@ class Fleet:
 
 
 def fleet_of(outcomes: Outcomes, *, sized: bool = False) -> Fleet:
-    """The policies that were tried on nearly all prompts, on the prompts that all of them know.
+    """Return the policies that were tried on nearly all prompts, on the prompts they share.
 
-    Of a policy with steps the last one counts, of a prompt that stands in several benchmarks
-    the first. Policies that know less than nine prompts of ten are left out.
+    Only the last step of a policy counts, and only the first benchmark of a prompt. Policies
+    with outcomes of fewer than nine prompts in ten are left out.
 
     An attempt costs its tokens times the policy's size (Eq. 56) if all sizes are known, else
-    its tokens: sizes that are known for some would compare parameters with nothing. Where the
-    tokens of an attempt are unknown, all attempts of a policy cost the mean of those that are
-    known; where they are unknown of a whole policy, the size alone counts.
+    its tokens: costs with and without sizes cannot be compared. If the tokens of an attempt are
+    unknown, all attempts of the policy cost the mean of its known ones; if they are unknown for
+    a whole policy, the size alone counts.
 
     Args:
-        outcomes: Of one source.
-        sized: Only policies of known size.
+        outcomes: Outcomes of one source.
+        sized: Use only policies of known size.
 
     Raises:
         FleetError: Fewer than two policies, or fewer than 64 prompts, are left.
@@ -78,22 +78,22 @@ def fleet_of(outcomes: Outcomes, *, sized: bool = False) -> Fleet:
         known = outcomes.params is not None and np.isfinite(outcomes.params)
         outcomes = outcomes.where(np.broadcast_to(known, outcomes.reward.shape))
     names, policy = np.unique(outcomes.policy, return_inverse=True)
-    cells = np.full((len(outcomes.texts), len(names)), -1)
-    # Later rows overwrite earlier ones: the last step first in importance, then the first row.
+    row_of = np.full((len(outcomes.texts), len(names)), -1)
+    # Later rows overwrite earlier ones: the last step wins, and of its rows the first.
     order = np.lexsort((-np.arange(len(outcomes)), outcomes.step))
-    cells[outcomes.prompt[order], policy[order]] = order
-    last = np.array([outcomes.step[policy == one].max() for one in range(len(names))])
-    cells[(cells >= 0) & (outcomes.step[cells] < last)] = -1
-    tried = (cells >= 0).sum(0)
-    full = tried >= _COVERAGE * (cells >= 0).any(1).sum()
-    prompts = np.flatnonzero((cells[:, full] >= 0).all(1))
+    row_of[outcomes.prompt[order], policy[order]] = order
+    last = np.array([outcomes.step[policy == number].max() for number in range(len(names))])
+    row_of[(row_of >= 0) & (outcomes.step[row_of] < last)] = -1
+    tried = (row_of >= 0).sum(0)
+    full = tried >= _COVERAGE * (row_of >= 0).any(1).sum()
+    prompts = np.flatnonzero((row_of[:, full] >= 0).all(1))
     if full.sum() < 2 or len(prompts) < _FEWEST_PROMPTS:
         raise FleetError(
             f"{int(full.sum())} policies were tried on nine prompts of ten, and "
-            f"{len(prompts) if full.any() else 0} prompts by all of them; routing takes two "
+            f"{len(prompts) if full.any() else 0} prompts by all of them; routing needs two "
             f"policies and {_FEWEST_PROMPTS} prompts"
         )
-    rows = cells[np.ix_(prompts, np.flatnonzero(full))]
+    rows = row_of[np.ix_(prompts, np.flatnonzero(full))]
     costs, unit = _costs(outcomes, rows)
     return Fleet(
         texts=tuple(outcomes.texts[prompt] for prompt in prompts),
@@ -106,7 +106,7 @@ def fleet_of(outcomes: Outcomes, *, sized: bool = False) -> Fleet:
 
 
 def _costs(outcomes: Outcomes, rows: IntArray) -> tuple[FloatArray, str]:
-    """What attempts cost, ``[n, P]``, and in which unit."""
+    """Return the costs of attempts, ``[n, P]``, and their unit."""
     tokens, sizes = _amounts(outcomes.tokens, rows), _amounts(outcomes.params, rows)
     counted = bool(np.isfinite(tokens).any(0).all())
     sized = bool(np.isfinite(sizes).any(0).all())

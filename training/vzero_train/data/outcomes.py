@@ -1,4 +1,4 @@
-"""Recorded outcomes of many policies on many prompts: what a head is trained on."""
+"""Recorded outcomes of many policies on many prompts, read from Parquet."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ StringArray = npt.NDArray[np.str_]
 
 
 class OutcomesError(Exception):
-    """A file of outcomes cannot be used."""
+    """An outcomes file cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Outcomes:
         texts: Distinct prompts.
         prompt: Index into ``texts``.
         policy: Name of the policy.
-        benchmark: Where the prompt comes from; empty if unknown.
-        source: Who recorded it; empty if unknown.
-        step: Training step of the policy; -1 where it has none.
+        benchmark: Benchmark of the prompt; empty if unknown.
+        source: Origin of the outcome; empty if unknown.
+        step: Training step of the policy; -1 if it has none.
         reward: Mean reward in [0, 1].
-        rollouts: How many attempts the reward is the mean of; 1 if unknown.
-        tokens: Mean tokens of an attempt, NaN where unknown; None if nothing is known.
-        params: Billions of parameters of the policy, alike.
+        rollouts: Number of attempts behind the mean reward; 1 if unknown.
+        tokens: Mean tokens of an attempt, NaN where unknown; None if unknown everywhere.
+        params: Billions of parameters of the policy, NaN where unknown; None likewise.
     """
 
     texts: tuple[str, ...]
@@ -52,7 +52,7 @@ class Outcomes:
         return len(self.reward)
 
     def where(self, kept: BoolArray) -> "Outcomes":
-        """The rows for which ``kept`` is true; ``texts`` stay as they are."""
+        """Return the rows for which ``kept`` is true; ``texts`` are unchanged."""
         return Outcomes(
             self.texts,
             self.prompt[kept],
@@ -67,16 +67,16 @@ class Outcomes:
         )
 
     def difficulty(self) -> FloatArray:
-        """Mean reward of every prompt over all rows, ``[len(texts)]`` (Eq. 25); 0 without rows."""
+        """Return the mean reward of every prompt, ``[len(texts)]`` (Eq. 25); 0 without rows."""
         size = len(self.texts)
         sums = np.bincount(self.prompt, weights=self.reward, minlength=size)
         means: FloatArray = sums / np.bincount(self.prompt, minlength=size).clip(1)
         return means
 
     def noise(self) -> float:
-        """MSE of the exact chances of success against these rewards; NaN if it is unknown.
+        """Return the MSE of the exact success rates against these rewards; NaN if unknown.
 
-        The variance of a mean of n rollouts, p (1 - p) / n, estimated by r (1 - r) / (n - 1)
+        It is the variance of a mean of n rollouts, p (1 - p) / n, estimated by r (1 - r) / (n - 1)
         where n is at least 2.
         """
         several = self.rollouts > 1
@@ -88,12 +88,12 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Pool:
-    """Outcomes one context can be drawn from: one policy at one step, each prompt once.
+    """Outcomes of one policy at one step, each prompt once; a context is drawn from them.
 
     Attributes:
         policy: Name of the policy.
-        step: Training step; -1 where it has none.
-        benchmark: Benchmark, or ``source/*`` where all of a source are mixed.
+        step: Training step; -1 if it has none.
+        benchmark: Benchmark, or ``source/*`` if all benchmarks of a source are mixed.
         prompt: Prompt indices, ``[n]``.
         reward: Mean rewards in [0, 1], ``[n]``.
     """
@@ -109,17 +109,17 @@ class Pool:
 
     @property
     def success_rate(self) -> float:
-        """Share of rewards of at least one half."""
+        """The share of rewards of at least one half."""
         return float((self.reward >= 0.5).mean())
 
 
 def load_outcomes(path: Path) -> Outcomes:
-    """Read a Parquet file of outcomes with the columns of ``REQUIRED`` and maybe of ``OPTIONAL``.
+    """Read a Parquet file with the columns of ``REQUIRED`` and optionally of ``OPTIONAL``.
 
     Raises:
-        OutcomesError: The file is missing, unreadable or empty, lacks a column, or a column
-            holds what it must not: a reward that is NaN or outside [0, 1], a prompt that is
-            missing or no text, fewer than one rollout, a negative cost or size.
+        OutcomesError: The file is missing, unreadable or empty, lacks a column, or has an invalid
+            value: a reward that is NaN or outside [0, 1], a prompt that is missing or not text,
+            fewer than one rollout, a negative cost or size.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -146,7 +146,7 @@ def load_outcomes(path: Path) -> Outcomes:
     if (rollouts < 1).any():
         row = int((rollouts < 1).argmax())
         raise OutcomesError(f"{path}: n_rollouts {rollouts[row]:g} of row {row} is below 1")
-    # Not an array of strings: its rows would all be as wide as the longest prompt.
+    # An array of strings would make every row as wide as the longest prompt.
     prompts = _text(path, table, "prompt").combine_chunks().dictionary_encode()
     outcomes = Outcomes(
         texts=tuple(prompts.dictionary.to_pylist()),
@@ -164,8 +164,8 @@ def load_outcomes(path: Path) -> Outcomes:
 
 
 def pools(outcomes: Outcomes, min_rows: int = 60) -> list[Pool]:
-    """All pools of at least ``min_rows``: per benchmark, and mixed per source of several."""
-    found = [
+    """Return all pools of at least ``min_rows``: by benchmark, and by source if it has several."""
+    all_pools = [
         *_grouped(outcomes, outcomes.benchmark, str, min_rows),
         *_grouped(
             outcomes,
@@ -175,7 +175,7 @@ def pools(outcomes: Outcomes, min_rows: int = 60) -> list[Pool]:
             mixed=True,
         ),
     ]
-    return sorted(found, key=lambda pool: (pool.benchmark, pool.policy, pool.step))
+    return sorted(all_pools, key=lambda pool: (pool.benchmark, pool.policy, pool.step))
 
 
 def _grouped(
@@ -234,17 +234,17 @@ def _numbers(path: Path, table: Any, name: str, missing: float) -> IntArray | Fl
 
 
 def _amounts(path: Path, table: Any, name: str) -> Float32Array | None:  # noqa: ANN401
-    """A column of numbers that are not negative, NaN where there is none; None without any."""
+    """Return a column of non-negative numbers, NaN where missing; None if all are missing."""
     amounts = _numbers(path, table, name, missing=np.nan).astype(np.float32)
     wrong = (amounts < 0.0) | np.isinf(amounts)
     if wrong.any():
         row = int(wrong.argmax())
-        raise OutcomesError(f"{path}: {name} {amounts[row]:g} of row {row} is no amount")
+        raise OutcomesError(f"{path}: {name} {amounts[row]:g} of row {row} is not an amount")
     return None if np.isnan(amounts).all() else amounts
 
 
 def _strings(path: Path, table: Any, name: str) -> StringArray:  # noqa: ANN401
-    """A column of names; empty where there is none."""
+    """Return a column of names, empty where missing."""
     if name not in table.column_names:
         return np.full(table.num_rows, "", dtype=np.str_)
     values = _text(path, table, name).to_pylist()
@@ -252,7 +252,7 @@ def _strings(path: Path, table: Any, name: str) -> StringArray:  # noqa: ANN401
 
 
 def _text(path: Path, table: Any, name: str) -> Any:  # noqa: ANN401
-    """A column of text, complete if it is required."""
+    """Return a column of text, without gaps if it is required."""
     import pyarrow as pa
 
     column = table[name]

@@ -1,4 +1,4 @@
-"""What a value model is judged by: a context of one policy, and queries it has not seen."""
+"""Questions: a context of one policy, and queries with their observed rewards."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from vzero_server.types import Float32Array, IntArray
 from vzero_train.data.outcomes import Pool
 
-# A pool with almost only successes or failures ranks nothing.
+# A pool of almost only successes or failures cannot be ranked.
 _RATES = (0.03, 0.97)
 
 
@@ -19,14 +19,14 @@ class Question:
 
     Attributes:
         policy: Name of the policy.
-        step: Its training step; -1 where it has none.
-        benchmark: Where the prompts come from.
+        step: Its training step; -1 if it has none.
+        benchmark: Benchmark of the prompts.
         context: Prompt indices, ``[N]``.
         context_rewards: Rewards in [0, 1], ``[N]``.
         queries: Prompt indices, ``[Q]``; none of them is in the context.
-        rewards: What came true, in [0, 1], ``[Q]``.
-        ages: How old each row of the context is, in rows, ``[N]``; None if all are of the
-            question's own step.
+        rewards: Observed rewards of the queries in [0, 1], ``[Q]``.
+        ages: Age of each context row, in rows, ``[N]``; None if all are of the step of the
+            question.
     """
 
     policy: str
@@ -48,10 +48,10 @@ def draw_questions(
     most_queries: int = 384,
     fewest_queries: int = 64,
 ) -> list[Question]:
-    """Draw contexts at random and ask for the rest of their pools.
+    """Draw contexts at random; the queries are the rest of their pools.
 
-    Every benchmark gets about the same number of questions: pools are drawn once each where
-    there are more than ``per_benchmark``, and up to three times where there are fewer.
+    Every benchmark gets about the same number of questions: each pool is drawn once if there are
+    more than ``per_benchmark`` pools, and up to three times if there are fewer.
     """
     by_benchmark: dict[str, list[Pool]] = defaultdict(list)
     for pool in pools:
@@ -59,11 +59,11 @@ def draw_questions(
         if large and _RATES[0] < pool.success_rate < _RATES[1]:
             by_benchmark[pool.benchmark].append(pool)
     questions = []
-    for _, found in sorted(by_benchmark.items()):
-        chosen = rng.permutation(len(found))[:per_benchmark]
+    for _, pools_of_benchmark in sorted(by_benchmark.items()):
+        chosen = rng.permutation(len(pools_of_benchmark))[:per_benchmark]
         repeats = min(3, max(1, per_benchmark // len(chosen)))
         for index in np.repeat(chosen, repeats):
-            question = _question(found[index], context, most_queries, rng)
+            question = _question(pools_of_benchmark[index], context, most_queries, rng)
             success = question.rewards >= 0.5
             if success.any() and not success.all():
                 questions.append(question)
@@ -71,7 +71,7 @@ def draw_questions(
 
 
 def ask(context: Pool, test: Pool, size: int, rng: np.random.Generator) -> Question:
-    """Draw a context of ``size`` rows, or all there are, and ask for the whole test pool."""
+    """Draw a context of at most ``size`` rows; the queries are the whole test pool."""
     read = rng.permutation(len(context))[:size]
     return Question(
         policy=test.policy,

@@ -22,35 +22,35 @@ def unseen_everything(
 ) -> Split:
     """Hold out benchmarks, policies and prompts at once.
 
-    The test rows are those of held-out policies on held-out benchmarks. Trained on is what
-    shares no policy, no prompt and no benchmark with them.
+    The test rows are those of held-out policies on held-out benchmarks. The training rows share
+    no policy, no prompt and no benchmark with them.
 
     Args:
         outcomes: All outcomes.
-        benchmarks: Held-out benchmarks. Name all that share a family (every GSM8K): the same
-            prompt must not stand on both sides under another name.
-        share: Share of policies that are held out, drawn at random. Policies that are known
-            from the held-out benchmarks only are held out besides.
-        seed: Of the draw.
+        benchmarks: Held-out benchmarks. Name all of a family (every GSM8K), so that no prompt is
+            on both sides under two names.
+        share: Share of policies to hold out, drawn at random. Policies with outcomes on held-out
+            benchmarks only are held out as well.
+        seed: Seed of the draw.
     """
     held = np.isin(outcomes.benchmark, list(benchmarks))
     policies = np.unique(outcomes.policy)
     rng = np.random.default_rng(seed)
     drawn = rng.choice(policies, int(share * len(policies)), replace=False)
     only = np.setdiff1d(outcomes.policy[held], outcomes.policy[~held])
-    theirs = np.isin(outcomes.policy, np.union1d(drawn, only))
-    seen = ~held & ~theirs & ~_prompts_of(outcomes, held)
-    return Split(outcomes.where(seen), outcomes.where(held & theirs))
+    held_policies = np.isin(outcomes.policy, np.union1d(drawn, only))
+    seen = ~held & ~held_policies & ~_prompts_of(outcomes, held)
+    return Split(outcomes.where(seen), outcomes.where(held & held_policies))
 
 
 def unseen_benchmarks(outcomes: Outcomes, benchmarks: Collection[str]) -> Split:
-    """Hold out benchmarks: judged are all policies on them; no prompt of theirs is trained on."""
+    """Hold out benchmarks, and their prompts wherever they occur; policies are on both sides."""
     held = np.isin(outcomes.benchmark, list(benchmarks))
     return Split(outcomes.where(~_prompts_of(outcomes, held)), outcomes.where(held))
 
 
 def _prompts_of(outcomes: Outcomes, rows: BoolArray) -> BoolArray:
-    """True where a row's prompt is also the prompt of one of ``rows``."""
+    """Return where the prompt of a row is also the prompt of one of ``rows``."""
     held = np.zeros(len(outcomes.texts), dtype=bool)
     held[outcomes.prompt[rows]] = True
     return held[outcomes.prompt]

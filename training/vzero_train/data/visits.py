@@ -12,19 +12,19 @@ MIXED = "*"
 
 
 def visits(outcomes: Outcomes) -> list[Pool]:
-    """All outcomes of each policy at each step, whatever their benchmarks; each prompt once."""
+    """Return the outcomes of each policy at each step, of all benchmarks; each prompt once."""
     return [pool_of(outcomes, policy, rows) for policy, steps in runs(outcomes) for rows in steps]
 
 
 def runs(outcomes: Outcomes) -> Iterator[tuple[str, list[IntArray]]]:
-    """Every policy with the rows of each of its steps, in order; each prompt once per step."""
+    """Yield every policy with the rows of each of its steps, in order; a prompt once per step."""
     for policy in np.unique(outcomes.policy):
         rows = np.flatnonzero(outcomes.policy == policy)
         steps = []
         for step in np.unique(outcomes.step[rows]):
-            at = rows[outcomes.step[rows] == step]
-            _, first = np.unique(outcomes.prompt[at], return_index=True)
-            steps.append(at[np.sort(first)])
+            step_rows = rows[outcomes.step[rows] == step]
+            _, first = np.unique(outcomes.prompt[step_rows], return_index=True)
+            steps.append(step_rows[np.sort(first)])
         yield str(policy), steps
 
 

@@ -1,4 +1,4 @@
-"""What a practitioner would try first, behind one interface."""
+"""Baseline estimators of success rates."""
 
 import warnings
 from typing import Protocol, Self
@@ -12,15 +12,15 @@ from vzero_train.data.questions import Question
 
 _STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 _PENALTIES = (1e2, 1e3, 1e4, 1e5)
-# A prompt that very many policies were asked says little more than one that some were.
+# The mean reward of a prompt gains little from more policies than this.
 _MOST_WEIGHT = 30
 
 
 class Estimator(Protocol):
-    """Answers a question: how likely is success on each query?"""
+    """Estimates the probability of success on each query of a question."""
 
     def __call__(self, question: Question) -> AnyFloatArray:
-        """Probabilities in [0, 1], ``[queries]``."""
+        """Return probabilities in [0, 1], ``[queries]``."""
 
 
 class ContextMean:
@@ -38,7 +38,7 @@ class Neighbours:
         self._embeddings, self._k = embeddings, k
 
     def __call__(self, question: Question) -> AnyFloatArray:
-        """See ``Estimator``; of a small context a quarter are neighbours."""
+        """See ``Estimator``; k is a quarter of a small context."""
         size = len(question.context)
         if size == 0:
             return np.full(len(question.queries), 0.5)
@@ -53,17 +53,17 @@ class Neighbours:
 
 
 class LogisticRegression:
-    """On columns of a prompt; strength of regularisation chosen inside the context.
+    """Logistic regression on columns; the regularisation is chosen within the context.
 
-    With embeddings it is the strong practical baseline; with the log of the prompt's length as
-    its only column it is the weakest one worth naming.
+    On embeddings it is the strong practical baseline, on the log of the prompt's length alone
+    the weakest baseline.
     """
 
     def __init__(self, columns: AnyFloatArray) -> None:
         self._columns = columns
 
     def __call__(self, question: Question) -> AnyFloatArray:
-        """See ``Estimator``; the context mean where all labels are equal."""
+        """See ``Estimator``; the context mean if all labels are equal."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression as Fixed
         from sklearn.linear_model import LogisticRegressionCV as Chosen
@@ -86,21 +86,21 @@ class LogisticRegression:
 
 
 class PromptDifficulty:
-    """Difficulty of a prompt under the policies of a training set, whoever asks.
+    """Mean reward of a prompt over the policies of a training set, for any context.
 
-    The part a reward model plays in the paper: it sees the prompt and not the context.
+    It corresponds to the reward model of the paper: it reads the prompt and not the context.
     """
 
     def __init__(self, values: AnyFloatArray) -> None:
-        """Take the value of each prompt, ``[prompts]``; see ``fit`` and ``cross_fit``."""
+        """Store the value of each prompt, ``[prompts]``; see ``fit`` and ``cross_fit``."""
         self._values = values
 
     @classmethod
     def fit(cls, columns: AnyFloatArray, prompts: IntArray, rewards: AnyFloatArray) -> Self:
-        """Ridge regression of mean rewards on columns of prompts.
+        """Fit a ridge regression of mean rewards on columns of prompts.
 
         Args:
-            columns: Of all prompts, ``[prompts, columns]``.
+            columns: Features of all prompts, ``[prompts, columns]``.
             prompts: Index of the prompt of each training outcome, ``[n]``.
             rewards: Their rewards, ``[n]``.
         """
@@ -117,17 +117,17 @@ class PromptDifficulty:
         folds: int = 5,
         seed: int = 0,
     ) -> Self:
-        """The same where no outcomes are set aside: no prompt's own rewards enter its value.
+        """Fit by folds, so that the rewards of a prompt do not enter its own value.
 
-        The value of a prompt comes from a regression on the prompts of the other folds, the
-        judged policy's among them: more than a model that has not met the policy would know.
+        The value of a prompt comes from a regression on the prompts of the other folds, which
+        include outcomes of the judged policy.
 
         Args:
             columns: As for ``fit``.
             prompts: As for ``fit``.
             rewards: As for ``fit``.
-            folds: Parts of the prompts.
-            seed: Of the parts.
+            folds: Number of parts of the prompts.
+            seed: Seed of the parts.
         """
         known = np.random.default_rng(seed).permutation(np.unique(prompts))
         values = np.full(len(columns), float(np.mean(rewards)))
@@ -143,7 +143,7 @@ class PromptDifficulty:
 
 
 class Head:
-    """The in-context head on cached features; it reads the ages of rows where there are any."""
+    """The in-context head on cached features; it reads the ages of rows if there are any."""
 
     def __init__(self, head: InContextHead, features: AnyFloatArray) -> None:
         self._head, self._features = head.eval(), features
@@ -167,14 +167,14 @@ class Head:
 
 
 def context_mean(question: Question) -> float:
-    """Mean reward of a question's context; one half where it is empty."""
+    """Return the mean reward of a context; one half if it is empty."""
     return float(question.context_rewards.mean()) if len(question.context) else 0.5
 
 
 def _ridge(
     columns: AnyFloatArray, prompts: IntArray, rewards: AnyFloatArray, known: IntArray
 ) -> AnyFloatArray:
-    """Values of all prompts, learned from the mean rewards of ``known`` ones."""
+    """Return values of all prompts, learned from the mean rewards of ``known`` ones."""
     from sklearn.linear_model import RidgeCV
 
     counts = np.bincount(prompts, minlength=len(columns))[known]

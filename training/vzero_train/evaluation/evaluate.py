@@ -1,4 +1,4 @@
-"""Estimators against the same questions, with bootstrap intervals."""
+"""Estimators compared on the same questions, with bootstrap intervals."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,25 +11,19 @@ from scipy.stats import rankdata
 from vzero_server.types import AnyFloatArray, FloatArray
 from vzero_train.data.questions import Question
 from vzero_train.evaluation.baselines import Estimator
-from vzero_train.evaluation.metrics import (
-    pair_credit,
-    prompt_pairs,
-)
-from vzero_train.evaluation.resampling import (
-    Interval,
-    Resampling,
-)
+from vzero_train.evaluation.metrics import pair_credit, prompt_pairs
+from vzero_train.evaluation.resampling import Interval, Resampling
 
 LEADS = {"auc": 1.0, "pairwise": 1.0, "pairwise_lineage": 1.0, "mse": -1.0, "ece": -1.0}
-"""Figures that are compared, and whether more is better."""
+"""Figures that are compared: 1 if higher is better, -1 if lower is."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Questions and what every estimator answered.
+    """Questions, and the values of every estimator.
 
     Attributes:
-        questions: As asked.
+        questions: The questions.
         values: By estimator, an array ``[queries]`` for each question.
     """
 
@@ -37,7 +31,7 @@ class Answers:
     values: Mapping[str, Sequence[AnyFloatArray]]
 
     def where(self, kept: Callable[[Question], bool]) -> "Answers":
-        """The answers to some of the questions."""
+        """Return the answers to the questions for which ``kept`` is true."""
         chosen = [index for index, question in enumerate(self.questions) if kept(question)]
         return Answers(
             [self.questions[index] for index in chosen],
@@ -46,7 +40,7 @@ class Answers:
 
     @classmethod
     def joined(cls, several: Sequence["Answers"]) -> "Answers":
-        """The answers of the same estimators to all questions of several."""
+        """Concatenate answers of the same estimators."""
         return cls(
             [question for one in several for question in one.questions],
             {
@@ -63,15 +57,15 @@ class Report:
     Attributes:
         name: The estimator.
         auc: Intra-context AUC, mean over contexts weighted by queries.
-        pairwise: Pairwise accuracy: the same prompt under two checkpoints, in the right order?
-        pairwise_lineage: The same, over pairs of checkpoints of one policy.
+        pairwise: Pairwise accuracy: share of pairs of checkpoints in the right order for a prompt.
+        pairwise_lineage: The same for pairs of checkpoints of one policy.
         mse: Mean squared error against the rewards.
         ece: Expected calibration error of all values together.
         with_prior: Spearman correlation of (value - reward) with the context's mean reward
             (Eq. 26).
         with_difficulty: The same with the prompt's mean reward over all policies (Eq. 27).
-        leads: By how much the judged estimator is better than this one, paired, by figure of
-            ``LEADS``; positive is better. Empty for the judged one.
+        leads: Paired lead of the judged estimator over this one, by figure of ``LEADS``; positive
+            is better. Empty for the judged one.
     """
 
     name: str
@@ -85,7 +79,7 @@ class Report:
     leads: Mapping[str, Interval]
 
     def document(self) -> dict[str, Any]:
-        """The report as JSON values; NaN becomes None."""
+        """Return the report as JSON values; NaN becomes None."""
         figures = {name: value for name, value in vars(self).items() if name != "leads"}
         return {
             **{
@@ -106,7 +100,7 @@ def ask_all(
     Args:
         estimators: By name.
         questions: Of any policies and steps.
-        progress: Called with the questions answered and their number.
+        progress: Called with the number of answered questions and of all.
     """
     values: dict[str, list[AnyFloatArray]] = {name: [] for name in estimators}
     for done, question in enumerate(questions, start=1):
@@ -126,19 +120,19 @@ def judge(
     resamples: int = 2000,
     seed: int = 0,
 ) -> list[Report]:
-    """Figures and intervals of all estimators.
+    """Compute figures and intervals of all estimators.
 
-    What is resampled are clusters of one policy on one benchmark, which share prompts and a
-    policy and are not independent; or, with ``by_prompt``, prompts with all that was asked
-    about them, where there are few policies. Pairs of checkpoints are resampled by prompt.
+    The bootstrap resamples clusters of one policy on one benchmark, whose rows are not
+    independent. With ``by_prompt``, for few policies, it resamples prompts with all their rows.
+    Pairs of checkpoints are resampled by prompt.
 
     Args:
-        answers: To questions at one context size.
+        answers: Answers to questions of one context size.
         judged: Name of the estimator the others are compared with.
         difficulty: Mean reward of every prompt over the test policies, ``[prompts]``.
         by_prompt: See above.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
+        resamples: Number of resamples of the bootstrap.
+        seed: Seed of the bootstrap.
     """
     sheet = _Sheet(answers.questions, difficulty, by_prompt, resamples, seed)
     figures = {
@@ -146,12 +140,15 @@ def judge(
         for name, given in answers.values.items()
     }
     reports = []
-    for name, own in figures.items():
+    for name, replicates_by_name in figures.items():
         leads = {}
         if name != judged and judged in figures:
             best = figures[judged]
-            leads = {key: Interval.of(sign * (best[key] - own[key])) for key, sign in LEADS.items()}
-        intervals = {key: Interval.of(replicates) for key, replicates in own.items()}
+            leads = {
+                key: Interval.of(sign * (best[key] - replicates_by_name[key]))
+                for key, sign in LEADS.items()
+            }
+        intervals = {key: Interval.of(replicates) for key, replicates in replicates_by_name.items()}
         reports.append(Report(name=name, leads=leads, **intervals))
     return reports
 
@@ -166,7 +163,7 @@ def evaluate(
     resamples: int = 2000,
     seed: int = 0,
 ) -> list[Report]:
-    """Ask every estimator every question, and judge; see ``judge``."""
+    """Ask every estimator every question, and compute the reports; see ``judge``."""
     return judge(
         ask_all(estimators, questions),
         judged,
@@ -178,7 +175,7 @@ def evaluate(
 
 
 class _Sheet:
-    """All queries of all questions in one column, and what does not depend on the estimator."""
+    """All queries of all questions in one column, prepared once for all estimators."""
 
     def __init__(
         self,
@@ -206,9 +203,9 @@ class _Sheet:
         self._by_pair = Resampling(prompts[left], resamples=resamples, seed=seed)
 
     def figures(self, values: FloatArray) -> dict[str, FloatArray]:
-        """Replicates of all figures of a report."""
+        """Return replicates of all figures of a report."""
         residuals = rankdata(values - self._rewards)
-        nothing = np.full(len(self._rows.mean(values)), np.nan)
+        missing = np.full(len(self._rows.mean(values)), np.nan)
         return {
             "auc": self._rows.mean_auc(self._rewards, values, self._contexts),
             "pairwise": self._pairwise(values, np.ones(len(self._of_one))),
@@ -216,7 +213,7 @@ class _Sheet:
             "mse": self._rows.mean((values - self._rewards) ** 2),
             "ece": self._rows.calibration_error(self._rewards, values),
             "with_prior": self._rows.correlation(residuals, self._prior),
-            "with_difficulty": nothing
+            "with_difficulty": missing
             if self._difficulty is None
             else self._rows.correlation(residuals, self._difficulty),
         }

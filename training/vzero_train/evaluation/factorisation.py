@@ -14,7 +14,7 @@ _WIDTHS = (8, 32)
 _DECAYS = (1e-2, 1.0)
 _RATE = 1e-2
 _EPOCHS, _BATCH = 30, 64
-# Share of the known prompts on which the width, the decay and the number of epochs are chosen.
+# Share of the known prompts that choose the width, the decay and the number of epochs.
 _VALIDATION = 0.2
 
 
@@ -23,11 +23,11 @@ class Factorisation:
 
     The logit of success is a linear function of u_p * (W e(x)), element by element. As in
     EmbedLLM all policies share W and the classifier; the width, the weight decay and the number
-    of epochs are chosen on a fifth of the known prompts, then all are learned from.
+    of epochs are chosen on a fifth of the known prompts; then it is trained on all of them.
     """
 
     def __init__(self, embeddings: AnyFloatArray) -> None:
-        """Take embeddings of all prompts, ``[prompts, d]``, of length 1."""
+        """Store embeddings of all prompts, ``[prompts, d]``, of length 1."""
         scale = embeddings.shape[1] ** 0.5
         self._columns = torch.from_numpy((embeddings * scale).astype(np.float32))
 
@@ -52,7 +52,7 @@ class Factorisation:
         return self._values(model, task.asked)
 
     def _epochs(self, model: "_Model", task: Task, decay: float, epochs: int) -> Iterator[int]:
-        """Train, and stop after every epoch to be looked at."""
+        """Train, and yield the number of each finished epoch."""
         generator = torch.Generator().manual_seed(task.seed)
         optimiser = torch.optim.AdamW(model.parameters(), lr=_RATE, weight_decay=decay)
         columns = self._columns[torch.from_numpy(task.known)]
@@ -89,7 +89,7 @@ class _Model(nn.Module):
                 layer.bias.zero_()
 
     def forward(self, columns: Tensor) -> Tensor:
-        """Logits ``[n, P]`` of columns ``[n, d]``."""
+        """Return logits ``[n, P]`` of columns ``[n, d]``."""
         products = self.prompts(columns).unsqueeze(1) * self.policies
         logits: Tensor = self.classifier(products).squeeze(-1) + self.ability
         return logits

@@ -1,9 +1,9 @@
-"""What a router reaches at what cost: the figures the field reports.
+"""The frontier of reward against cost of a router, and the figures that benchmarks report.
 
-A router that is swept over its preference gives points (mean cost, mean reward). Between two of
-them any point of the chord is within reach, by tossing a coin for each prompt, and whoever may
-spend more need not: so what counts is the least concave function above the points that never
-falls (RouterBench's non-decreasing convex hull).
+A sweep over the preference gives points (mean cost, mean reward). A router that chooses at random
+between two of them reaches every point of the chord, and higher cost need not be spent. The
+frontier is therefore the least non-decreasing concave function above the points (RouterBench's
+non-decreasing convex hull).
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from vzero_server.types import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """A concave function of the cost that never falls, constant after its last vertex.
+    """A non-decreasing concave function of the cost, constant after its last vertex.
 
     Attributes:
         costs: Of the vertices, rising, ``[v]``.
@@ -30,7 +30,7 @@ class Frontier:
 
     @classmethod
     def of(cls, costs: npt.ArrayLike, rewards: npt.ArrayLike) -> Self:
-        """The hull above points, ``[m]`` each, m at least 1."""
+        """Return the frontier of points, ``[m]`` each, m at least 1."""
         points = sorted(zip(_floats(costs), _floats(rewards), strict=True))
         vertices: list[tuple[float, float]] = []
         for cost, reward in points:
@@ -38,24 +38,24 @@ class Frontier:
                 continue
             if vertices and cost == vertices[-1][0]:
                 vertices.pop()
-            # A vertex on or below the chord from its predecessor to the new point goes.
+            # Drop vertices on or below the chord from their predecessor to the new point.
             while len(vertices) > 1 and _turns_up(vertices[-2], vertices[-1], (cost, reward)):
                 vertices.pop()
             vertices.append((cost, reward))
         return cls(*np.array(vertices).T)
 
     def reward_at(self, cost: float) -> float:
-        """The highest mean reward for this mean cost; that of the first vertex below it."""
+        """Return the highest mean reward for this mean cost; that of the first vertex below it."""
         return float(np.interp(cost, self.costs, self.rewards))
 
     def cost_of(self, reward: float) -> float:
-        """The lowest mean cost for this mean reward; NaN if it is out of reach."""
+        """Return the lowest mean cost for this mean reward; NaN if it is out of reach."""
         if reward > self.rewards[-1]:
             return float("nan")
         return float(np.interp(reward, self.rewards, self.costs))
 
     def mean_reward(self, lowest: float, highest: float) -> float:
-        """Mean over costs between two: RouterBench's AIQ. At one cost, the reward there."""
+        """Return the mean reward between two costs: RouterBench's AIQ."""
         if not highest > lowest:
             return self.reward_at(lowest)
         inner = self.costs[(self.costs > lowest) & (self.costs < highest)]
@@ -66,19 +66,19 @@ class Frontier:
     def threshold(
         self, share: float, weak: tuple[float, float], strong: tuple[float, float]
     ) -> float:
-        """RouteLLM's CPT for any fleet: how much of a cost gap recovers a share of a reward gap.
+        """Return RouteLLM's CPT for any fleet: the share of a cost gap for a share of a reward gap.
 
         With two policies of constant cost it is the least share of calls to the strong one.
 
         Args:
-            share: Of the gap in reward, in [0, 1].
+            share: Share of the gap in reward, in [0, 1].
             weak: Mean cost and reward of the cheapest policy.
-            strong: Those of the best one.
+            strong: Mean cost and reward of the best policy.
 
         Returns:
             At most 1 if the strong policy itself is on the frontier or below it; below 0 if
-            choosing by prompt is cheaper than the cheapest policy. NaN if so much is out of
-            reach, or there is no gap.
+            choosing by prompt is cheaper than the cheapest policy. NaN if the reward
+            is out of reach, or there is no gap.
         """
         gap, spent = strong[1] - weak[1], strong[0] - weak[0]
         if not (gap > 0.0 and spent > 0.0):

@@ -1,4 +1,4 @@
-"""The judgement of estimators on outcomes: at several context sizes, in tables and as JSON."""
+"""Estimators evaluated at several context sizes, as tables and as JSON."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,17 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from vzero_train.data.outcomes import (
-    Outcomes,
-    pools,
-)
+from vzero_train.data.outcomes import Outcomes, pools
 from vzero_train.data.questions import Question, draw_questions
-from vzero_train.evaluation.evaluate import (
-    Answers,
-    Report,
-    ask_all,
-    judge,
-)
+from vzero_train.evaluation.evaluate import Answers, Report, ask_all, judge
 from vzero_train.evaluation.lineup import JUDGED, NAMES, Lineup
 from vzero_train.evaluation.resampling import Interval
 
@@ -34,7 +26,7 @@ COLUMNS = {
     "residual with prior": "with_prior",
     "with difficulty": "with_difficulty",
 }
-"""Figures of a report by the title of their column."""
+"""Figures of a report by the titles of their columns."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +35,8 @@ class Judgement:
 
     Attributes:
         size: Rows of a context, N.
-        contexts: How many were asked.
-        queries: How many values were judged, per estimator.
+        contexts: Number of contexts.
+        queries: Number of values per estimator.
         reports: One per estimator.
     """
 
@@ -55,13 +47,13 @@ class Judgement:
 
     @classmethod
     def of(cls, size: int, answers: Answers, outcomes: Outcomes, *, seed: int = 0) -> "Judgement":
-        """Judge answers; the difficulty of prompts is that of ``outcomes``."""
+        """Evaluate answers; the difficulty of prompts is taken from ``outcomes``."""
         reports = judge(answers, JUDGED, difficulty=outcomes.difficulty(), seed=seed)
         queries = sum(len(question.queries) for question in answers.questions)
         return cls(size, len(answers.questions), queries, tuple(reports))
 
     def document(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the reports as JSON values."""
         return {
             "size": self.size,
             "contexts": self.contexts,
@@ -71,10 +63,10 @@ class Judgement:
 
 
 def questions_of(outcomes: Outcomes, size: int, seed: int = 0) -> list[Question]:
-    """Questions at one context size, on every benchmark and mixed; none if pools are too small."""
+    """Return questions of one context size, by benchmark and mixed; none if pools are too small."""
     rng = np.random.default_rng([seed, size])
-    found = pools(outcomes, size + FEWEST_QUERIES)
-    return draw_questions(found, size, rng, fewest_queries=FEWEST_QUERIES)
+    large_pools = pools(outcomes, size + FEWEST_QUERIES)
+    return draw_questions(large_pools, size, rng, fewest_queries=FEWEST_QUERIES)
 
 
 def judgements(
@@ -85,14 +77,14 @@ def judgements(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Judgement]:
-    """Judge a line-up at every context size for which there are outcomes enough.
+    """Evaluate a line-up at every context size for which there are enough outcomes.
 
     Args:
-        lineup: What is judged, and on what.
+        lineup: Estimators and outcomes.
         names: Estimators, of ``lineup.NAMES``.
         sizes: Rows of a context.
-        seed: Of all draws.
-        progress: Called with the questions answered and their number, size by size.
+        seed: Seed of all draws.
+        progress: Called with the number of answered questions and of all, size by size.
     """
     estimators = lineup.estimators(names)
     for size in sizes:
@@ -103,14 +95,14 @@ def judgements(
 
 
 def rows(reports: Sequence[Report], figures: Sequence[str]) -> list[list[str]]:
-    """Cells of a table: the estimator's name and its figures with their intervals."""
+    """Return rows of a table: names of estimators, and figures with their intervals."""
     return [
         [report.name, *(cell(getattr(report, figure)) for figure in figures)] for report in reports
     ]
 
 
 def cell(interval: Interval | None, digits: int = 3) -> str:
-    """An estimate with its interval, or a dash where there is none."""
+    """Format an estimate with its interval; a dash if there is none."""
     if interval is None or not np.isfinite(interval.estimate):
         return "-"
     estimate, low, high = (

@@ -1,4 +1,4 @@
-"""Every estimator by the name people type, made for one outcomes file."""
+"""The estimators that ``vzero eval outcomes`` compares, by name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,7 @@ from vzero_train.evaluation.baselines import (
     Neighbours,
     PromptDifficulty,
 )
-from vzero_train.evaluation.sequential import (
-    PreviousEpoch,
-    StepwiseRetrain,
-    VanillaValueModel,
-)
+from vzero_train.evaluation.sequential import PreviousEpoch, StepwiseRetrain, VanillaValueModel
 
 NAMES = (
     "icl",
@@ -32,22 +28,22 @@ NAMES = (
     "vanilla-value-model",
     "step-wise-retrain",
 )
-"""What can be asked for, the judged one first."""
+"""Names of the estimators, the judged one first."""
 
 JUDGED = NAMES[0]
 
 
 @dataclass(frozen=True)
 class Lineup:
-    """What estimators are made of.
+    """The parts that estimators are built from.
 
     Attributes:
-        columns: Of all prompts.
+        columns: Features of all prompts.
         head: The in-context head, in evaluation mode.
-        earlier_steps: What is known of policies at earlier steps.
-        training: Outcomes for what learns across policies; None where none are set aside.
-        judged: Outcomes that are judged.
-        seed: Of what is random.
+        earlier_steps: Outcomes of policies by step.
+        training: Outcomes for estimators that learn across policies; None if none are set aside.
+        judged: Outcomes of the evaluation.
+        seed: Seed of all draws.
     """
 
     columns: Columns
@@ -58,7 +54,7 @@ class Lineup:
     seed: int = 0
 
     def estimators(self, names: Sequence[str] = NAMES) -> dict[str, Estimator]:
-        """The estimators of these names, in this order.
+        """Return the estimators of these names, in this order.
 
         Raises:
             ValueError: A name that is not in ``NAMES``.
@@ -89,8 +85,8 @@ class Lineup:
         raise ValueError(f"no estimator {name!r}; there are {', '.join(NAMES)}")
 
     def _difficulty(self) -> PromptDifficulty:
-        wide, given = self.columns.wide, self.training
-        if given is not None:
-            return PromptDifficulty.fit(wide, given.prompt, given.reward)
+        wide, training = self.columns.wide, self.training
+        if training is not None:
+            return PromptDifficulty.fit(wide, training.prompt, training.reward)
         judged = self.judged
         return PromptDifficulty.cross_fit(wide, judged.prompt, judged.reward, seed=self.seed)

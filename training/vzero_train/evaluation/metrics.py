@@ -1,4 +1,4 @@
-"""How good values are (section 5.4 of the paper)."""
+"""Measures of the quality of values (section 5.4 of the paper)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +11,14 @@ SUCCESS = 0.5
 
 
 def auc(rewards: npt.ArrayLike, values: npt.ArrayLike) -> float:
-    """Intra-context AUC of one context: how often a success is valued above a failure.
+    """Compute the AUC within a context: the share of pairs whose success has the higher value.
 
     Args:
         rewards: Observed avg@n, ``[m]``, in [0, 1]; a success is at least ½.
         values: Estimates, ``[m]``. Equal ones count half.
 
     Returns:
-        In [0, 1]; NaN when all are successes, or none.
+        In [0, 1]; NaN if all or none are successes.
     """
     success = np.asarray(rewards) >= SUCCESS
     good, poor = int(success.sum()), int((~success).sum())
@@ -29,7 +29,7 @@ def auc(rewards: npt.ArrayLike, values: npt.ArrayLike) -> float:
 
 
 def weighted_auc(rewards: npt.ArrayLike, values: npt.ArrayLike, weights: FloatArray) -> FloatArray:
-    """The AUC of one context under many weightings of its queries.
+    """Compute the AUC of one context under many weightings of its queries.
 
     Args:
         rewards: As for ``auc``, ``[m]``.
@@ -37,7 +37,7 @@ def weighted_auc(rewards: npt.ArrayLike, values: npt.ArrayLike, weights: FloatAr
         weights: ``[r, m]``, not negative.
 
     Returns:
-        ``[r]``; NaN where all the weight lies on successes, or none.
+        ``[r]``; NaN where all or none of the weight is on successes.
     """
     values = np.asarray(values, np.float64)
     order = np.argsort(values, kind="stable")

@@ -6,10 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vzero_server.types import FloatArray, IntArray
-from vzero_train.evaluation.metrics import (
-    auc,
-    weighted_auc,
-)
+from vzero_train.evaluation.metrics import auc, weighted_auc
 
 # More clusters than this are thrown together at random, which keeps the intervals honest and
 # the memory bounded.

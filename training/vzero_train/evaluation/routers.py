@@ -1,8 +1,8 @@
-"""What others would route with, behind one interface.
+"""Baseline routers.
 
-All read the same rewards of the whole fleet on the same prompts and say how likely each policy
-is to succeed on each other prompt. What they are free to choose, they choose inside these
-prompts, by cross-validation on the squared error over all policies.
+All read the same rewards of the whole fleet on the known prompts, and estimate the success rate of
+each policy on the other prompts. Free parameters are chosen by cross-validation on the known
+prompts, by the squared error over all policies.
 
 Shapes: N prompts whose rewards are known, P policies, Q prompts to route.
 """
@@ -24,13 +24,13 @@ _FOLDS = 5
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a router is given.
+    """The input of a router.
 
     Attributes:
         known: Prompt indices, ``[N]``.
-        rewards: Of every policy on them, ``[N, P]``.
+        rewards: Rewards of every policy on them, ``[N, P]``.
         asked: Prompt indices, ``[Q]``, none of them known.
-        seed: Of what is random.
+        seed: Seed of all draws.
     """
 
     known: IntArray
@@ -40,14 +40,14 @@ class Task:
 
 
 class Router(Protocol):
-    """Values prompts under every policy of a fleet."""
+    """Estimates the success rates of all policies of a fleet."""
 
     def __call__(self, task: Task) -> FloatArray:
-        """Values in [0, 1], ``[Q, P]``."""
+        """Return values in [0, 1], ``[Q, P]``."""
 
 
 class BestSingle:
-    """One policy for all prompts: every policy's mean reward, whatever the prompt."""
+    """One policy for all prompts: the mean reward of every policy, for any prompt."""
 
     def __call__(self, task: Task) -> FloatArray:
         """See ``Router``."""
@@ -55,7 +55,7 @@ class BestSingle:
 
 
 class Chance:
-    """Values drawn at random: what routing without knowledge comes to."""
+    """Random values: routing without information."""
 
     def __call__(self, task: Task) -> FloatArray:
         """See ``Router``."""
@@ -64,10 +64,10 @@ class Chance:
 
 
 class Oracle:
-    """Values that are what came true."""
+    """Values that equal the observed rewards."""
 
     def __init__(self, rewards: FloatArray) -> None:
-        """Take the rewards of all prompts, ``[prompts, P]``."""
+        """Store the rewards of all prompts, ``[prompts, P]``."""
         self._rewards = rewards
 
     def __call__(self, task: Task) -> FloatArray:
@@ -79,7 +79,7 @@ class NearestPrompts:
     """Mean rewards of the k nearest prompts; k by leave-one-out."""
 
     def __init__(self, embeddings: AnyFloatArray) -> None:
-        """Take embeddings of all prompts, ``[prompts, d]``, of length 1."""
+        """Store embeddings of all prompts, ``[prompts, d]``, of length 1."""
         self._embeddings = embeddings
 
     def __call__(self, task: Task) -> FloatArray:
@@ -95,14 +95,14 @@ class NearestPrompts:
 
 
 class Clusters:
-    """Mean rewards within the cluster of a prompt (k-means), as Avengers route.
+    """Mean rewards within the cluster of a prompt (k-means), as in Avengers.
 
-    Each cluster's mean is drawn towards the policy's mean by one row, so that an empty one has a
-    value.
+    The mean of each cluster is shrunk towards that of the policy by one row, so that empty clusters
+    have a value.
     """
 
     def __init__(self, embeddings: AnyFloatArray) -> None:
-        """Take embeddings of all prompts, ``[prompts, d]``, of length 1."""
+        """Store embeddings of all prompts, ``[prompts, d]``, of length 1."""
         self._embeddings = embeddings
 
     def __call__(self, task: Task) -> FloatArray:
@@ -128,10 +128,10 @@ class Clusters:
 
 
 class Regressions:
-    """A logistic regression on embeddings for each policy, each regularised by its own choice."""
+    """A logistic regression on embeddings per policy, each with its own regularisation."""
 
     def __init__(self, embeddings: AnyFloatArray) -> None:
-        """Take embeddings of all prompts, ``[prompts, d]``, of length 1."""
+        """Store embeddings of all prompts, ``[prompts, d]``, of length 1."""
         self._estimator = LogisticRegression(embeddings)
 
     def __call__(self, task: Task) -> FloatArray:
@@ -154,7 +154,7 @@ class Regressions:
 
 
 def _cross_validated(task: Task, router: Callable[[Task], FloatArray]) -> float:
-    """Squared error of a router on the known prompts, each asked while it is left out."""
+    """Return the cross-validated squared error of a router on the known prompts."""
     count = len(task.known)
     parts = np.array_split(np.random.default_rng(task.seed).permutation(count), _FOLDS)
     total = 0.0
@@ -168,7 +168,7 @@ def _cross_validated(task: Task, router: Callable[[Task], FloatArray]) -> float:
 def _running_means(
     similarity: AnyFloatArray, rewards: FloatArray, most: int
 ) -> Callable[[int], FloatArray]:
-    """Mean rewards of the k most similar rows, for any k up to ``most``."""
+    """Return a function of k: mean rewards of the k most similar rows, k at most ``most``."""
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :most]
 
     def of(k: int) -> FloatArray:

@@ -1,8 +1,8 @@
-"""Routers judged on a fleet: swept over the preference, with bootstrap intervals.
+"""Routers evaluated on a fleet over a sweep of preferences, with bootstrap intervals.
 
-Prompts are drawn, and splits, since it is chance too which prompts were known. A prompt's
-outcomes under all policies are drawn together, in every split and for every router alike, so that
-differences between routers are paired.
+The bootstrap draws prompts and splits, since the choice of the known prompts is random as well. The
+outcomes of a prompt under all policies are drawn together, in every split and for every router
+alike, so that differences between routers are paired.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +17,7 @@ from vzero_server.types import FloatArray, IntArray
 from vzero_train.data.fleet import Fleet
 from vzero_train.evaluation.frontier import Frontier
 from vzero_train.evaluation.resampling import Interval
-from vzero_train.evaluation.routers import (
-    Router,
-    Task,
-)
+from vzero_train.evaluation.routers import Router, Task
 
 BETAS: tuple[float, ...] = (
     0.0,
@@ -41,7 +38,7 @@ FIGURES = {
 """Titles of the figures of a ``Report``, in order."""
 
 PAPER_BETAS: tuple[float, ...] = (0.0, *(float(x) for x in BETAS[9:42:4]), 1.0)
-"""Those of the paper's mode, which reads every context again for each."""
+"""Preferences of the paper's mode, which reads every context again for each of them."""
 
 Scorer = Callable[[Task, FloatArray, Sequence[float]], FloatArray]
 """Scores ``[b, Q, P]`` of a task, normalised costs ``[P]`` and preferences ``[b]``."""
@@ -49,7 +46,7 @@ Scorer = Callable[[Task, FloatArray, Sequence[float]], FloatArray]
 
 @dataclass(frozen=True, eq=False)
 class Routed:
-    """What routers chose for the asked prompts of one split.
+    """The choices of routers for the asked prompts of one split.
 
     Attributes:
         task: The split.
@@ -62,10 +59,10 @@ class Routed:
 
 @dataclass(frozen=True)
 class Report:
-    """How good a router is; means over splits.
+    """Figures of a router; means over splits.
 
     Attributes:
-        name: Of the router.
+        name: Name of the router.
         figures: By the names of ``FIGURES``.
         leads: AIQ of each judged router less that of this one.
         curve: Mean cost and mean reward at each preference, ``[b]`` pairs.
@@ -77,7 +74,7 @@ class Report:
     curve: tuple[tuple[float, float], ...]
 
     def document(self) -> dict[str, Any]:
-        """As JSON values; None where a figure does not exist."""
+        """Return the report as JSON values; undefined figures are None."""
         return {
             "name": self.name,
             **{name: _plain(figure) for name, figure in self.figures.items()},
@@ -87,7 +84,7 @@ class Report:
 
 
 def splits_of(fleet: Fleet, rows: int, splits: int, seed: int = 0) -> list[Task]:
-    """Splits into ``rows`` known prompts and the others, which are asked."""
+    """Return random splits into ``rows`` known prompts and the others, which are asked."""
     tasks = []
     for split in range(splits):
         order = np.random.default_rng([seed, split]).permutation(len(fleet))
@@ -105,7 +102,7 @@ class Sweep:
 
 
 def decomposed(router: Router) -> Sweep:
-    """Values first, then cost: one reading for all preferences."""
+    """Return a sweep that predicts values once and combines them with costs."""
 
     def scores(task: Task, cost: FloatArray, betas: Sequence[float]) -> FloatArray:
         return decomposed_scores(router(task), cost, betas)
@@ -119,7 +116,7 @@ def route(
     sweeps: Mapping[str, Sweep],
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Routed]:
-    """Have every router choose a policy for every asked prompt, at every preference."""
+    """Choose a policy for every asked prompt, with every router and preference."""
     routed = []
     for done, task in enumerate(tasks):
         cost = normalised_costs(fleet.costs[task.known].mean(0).tolist())
@@ -143,46 +140,50 @@ def judge(
     resamples: int = 500,
     seed: int = 0,
 ) -> list[Report]:
-    """Figures of all routers, with 95 % intervals over prompts and splits.
+    """Compute figures of all routers, with 95 % intervals over prompts and splits.
 
     Args:
-        fleet: What was routed to.
-        routed: What was chosen, split by split.
-        judged: Routers whose leads are wanted.
-        oracle: Router that gaps are measured to.
-        resamples: Of the bootstrap.
-        seed: Of its draws.
+        fleet: The fleet.
+        routed: Choices by split.
+        judged: Routers whose leads are computed.
+        oracle: Router to which gaps are measured.
+        resamples: Number of resamples of the bootstrap.
+        seed: Seed of its draws.
     """
     rng = np.random.default_rng(seed)
     weights = _draws(len(fleet), resamples, rng)
     shares = _draws(len(routed), resamples, rng) / len(routed)
     names = list(routed[0].picks)
-    found = {name: {figure: np.zeros(resamples + 1) for figure in FIGURES} for name in names}
+    replicates_of = {
+        name: {figure: np.zeros(resamples + 1) for figure in FIGURES} for name in names
+    }
     curves = {name: np.zeros((len(picks), 2)) for name, picks in routed[0].picks.items()}
-    for one, share in zip(routed, shares.T, strict=True):
-        sample = _Sample.of(fleet, one.task, weights)
-        points = {name: sample.points(fleet, picks) for name, picks in one.picks.items()}
+    for choices, share in zip(routed, shares.T, strict=True):
+        sample = _Sample.of(fleet, choices.task, weights)
+        points = {name: sample.points(fleet, picks) for name, picks in choices.picks.items()}
         for name, (costs, rewards) in points.items():
             curves[name] += np.stack([costs[0], rewards[0]], axis=1) / len(routed)
             for figure, replicates in _figures(sample, costs, rewards).items():
-                found[name][figure] += replicates * share
-    for figures in found.values():
-        best = found[oracle]
+                replicates_of[name][figure] += replicates * share
+    for figures in replicates_of.values():
+        best = replicates_of[oracle]
         figures["to_oracle"] = best["aiq"] - figures["aiq"]
         figures["gap"] = best["accuracy"] - figures["accuracy"]
     return [
         Report(
             name=name,
             figures={figure: Interval.of(values) for figure, values in figures.items()},
-            leads={one: Interval.of(found[one]["aiq"] - figures["aiq"]) for one in judged},
+            leads={
+                rival: Interval.of(replicates_of[rival]["aiq"] - figures["aiq"]) for rival in judged
+            },
             curve=tuple((float(cost), float(reward)) for cost, reward in curves[name]),
         )
-        for name, figures in found.items()
+        for name, figures in replicates_of.items()
     ]
 
 
 def _draws(count: int, resamples: int, rng: np.random.Generator) -> FloatArray:
-    """How often each of ``count`` things is drawn, ``[1 + resamples, count]``: first once each."""
+    """Return counts of draws, ``[1 + resamples, count]``; the first row is all ones."""
     drawn = rng.multinomial(count, np.full(count, 1.0 / count), size=resamples)
     return np.concatenate([np.ones((1, count)), drawn.astype(np.float64)])
 
@@ -193,7 +194,7 @@ class _Sample:
 
     Attributes:
         asked: Prompts, ``[Q]``.
-        shares: Of each prompt in each resample, ``[S, Q]``; rows sum to 1.
+        shares: Share of each prompt in each resample, ``[S, Q]``; rows sum to 1.
         costs: Mean cost of each policy, ``[S, P]``.
         rewards: Mean reward of each, ``[S, P]``.
         best: The policy with the highest mean reward on the known prompts.
@@ -218,28 +219,28 @@ class _Sample:
         )
 
     def points(self, fleet: Fleet, picks: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Mean costs and mean rewards, ``[S, b]`` each, of choices ``[b, Q]``."""
+        """Return mean costs and mean rewards, ``[S, b]`` each, of choices ``[b, Q]``."""
         costs = fleet.costs[self.asked, picks]
         rewards = fleet.rewards[self.asked, picks]
         return self.shares @ costs.T, self.shares @ rewards.T
 
 
 def _figures(sample: _Sample, costs: FloatArray, rewards: FloatArray) -> dict[str, FloatArray]:
-    """Replicates, ``[S]``, of what one router reaches by itself."""
+    """Return replicates, ``[S]``, of the figures of one router."""
     rows = []
-    for own_costs, own_rewards, of_costs, of_rewards in zip(
+    for router_costs, router_rewards, policy_costs, policy_rewards in zip(
         costs, rewards, sample.costs, sample.rewards, strict=True
     ):
-        cheapest, best = int(of_costs.argmin()), sample.best
-        weak = (float(of_costs[cheapest]), float(of_rewards[cheapest]))
-        strong = (float(of_costs[best]), float(of_rewards[best]))
-        # Whoever can route can send everything to the cheapest, or to the best.
-        frontier = Frontier.of([weak[0], *own_costs], [weak[1], *own_rewards])
+        cheapest, best = int(policy_costs.argmin()), sample.best
+        weak = (float(policy_costs[cheapest]), float(policy_rewards[cheapest]))
+        strong = (float(policy_costs[best]), float(policy_rewards[best]))
+        # Any router can send all prompts to the cheapest or to the best policy.
+        frontier = Frontier.of([weak[0], *router_costs], [weak[1], *router_rewards])
         full = Frontier.of([*frontier.costs, strong[0]], [*frontier.rewards, strong[1]])
         rows.append(
             (
-                frontier.mean_reward(weak[0], float(of_costs.max())),
-                own_rewards[-1],
+                frontier.mean_reward(weak[0], float(policy_costs.max())),
+                router_rewards[-1],
                 full.threshold(0.5, weak, strong),
                 full.threshold(0.8, weak, strong),
                 full.cost_of(strong[1]) / strong[0] if strong[0] else np.nan,

@@ -9,18 +9,14 @@ from vzero_server.types import AnyFloatArray
 from vzero_train.data.earlier_steps import EarlierSteps
 from vzero_train.data.outcomes import Pool
 from vzero_train.data.questions import Question
-from vzero_train.evaluation.baselines import (
-    Neighbours,
-    context_mean,
-)
+from vzero_train.evaluation.baselines import Neighbours, context_mean
 from vzero_train.evaluation.value_network import ValueNetwork
 
 
 class PreviousEpoch:
-    """The reward of the same prompt at the policy's last visit to it.
+    """The reward of the same prompt at its last step under the policy.
 
-    A prompt that the policy was not seen on before gets the mean of the context; the paper
-    leaves it out.
+    A prompt without earlier outcomes gets the mean of the context; the paper excludes it.
     """
 
     def __init__(self, earlier_steps: EarlierSteps) -> None:
@@ -36,10 +32,10 @@ class PreviousEpoch:
 
 
 class BufferedNeighbours:
-    """kNN-contextual: the k nearest among the newest outcomes, whatever step they are of.
+    """kNN-contextual: the k nearest among the newest outcomes of any step.
 
-    The buffer is first in, first out (Eq. 52). Newest are the outcomes of the question's own
-    context, before them the visits of earlier steps.
+    The buffer is first in, first out (Eq. 52). The newest outcomes are those of the context of
+    the question; those of earlier steps precede them.
     """
 
     def __init__(
@@ -73,10 +69,9 @@ class BufferedNeighbours:
 class VanillaValueModel:
     """A value model coupled to one policy and trained incrementally along its steps.
 
-    Before the policy's first step it is trained on a cold start; after each step it is trained
-    on for some epochs on what was visited there. So the values of a step come from the steps
-    before: it lags behind the policy, as in PPO. Of a policy without a past, it learns from
-    the question's context.
+    It is trained on a cold start before the first step of the policy, and for some epochs on the
+    outcomes of each step. So the values of a step come from the steps before: they lag behind
+    the policy, as in PPO. For a policy without earlier outcomes it learns from the context.
     """
 
     def __init__(
@@ -88,14 +83,14 @@ class VanillaValueModel:
         epochs: int = 5,
         seed: int = 0,
     ) -> None:
-        """Prepare; a policy's model is trained when it is first asked for.
+        """Initialize; the model of a policy is trained on first use.
 
         Args:
-            columns: Of all prompts, ``[prompts, columns]``.
-            earlier_steps: What each policy visited.
+            columns: Features of all prompts, ``[prompts, columns]``.
+            earlier_steps: Outcomes of policies by step.
             cold_start: Outcomes of each policy at its first step.
-            epochs: Of the cold start and of each step.
-            seed: Of every model.
+            epochs: Epochs on the cold start and on each step.
+            seed: Seed of every model.
         """
         self._columns, self._earlier_steps = columns, earlier_steps
         self._cold_start = cold_start or {}
@@ -112,7 +107,7 @@ class VanillaValueModel:
         return self._values[question.policy][known][question.queries]
 
     def _train(self, policy: str) -> None:
-        """Values of all prompts after the cold start, and after each step."""
+        """Compute values of all prompts after the cold start, and after each step."""
         network = ValueNetwork(self._columns, seed=self._seed)
         everything = np.arange(len(self._columns))
         if policy in self._cold_start:

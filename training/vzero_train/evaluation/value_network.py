@@ -16,17 +16,17 @@ class ValueNetwork:
     """One hidden layer from columns of a prompt to its value.
 
     The recipe is that of the paper's vanilla value model (section 5.3): mean squared error
-    against the rewards, batches of 32, epoch by epoch. There the whole language model is
-    trained, at 1e-5; here the backbone is frozen and only this network learns, at ``rate``.
+    against the rewards, batches of 32, epoch by epoch. The paper trains the whole
+    language model at 1e-5; here the backbone is frozen and only this network learns, at ``rate``.
     """
 
     def __init__(self, columns: AnyFloatArray, *, rate: float = 1e-3, seed: int = 0) -> None:
         """Start from random weights.
 
         Args:
-            columns: Of all prompts, ``[prompts, columns]``, of about unit variance.
+            columns: Features of all prompts, ``[prompts, columns]``, of about unit variance.
             rate: Learning rate of AdamW.
-            seed: Of weights and of the order of outcomes.
+            seed: Seed of the weights and of the order of outcomes.
         """
         self._columns = torch.from_numpy(np.asarray(columns, dtype=np.float32))
         self._generator = torch.Generator().manual_seed(seed)
@@ -43,7 +43,7 @@ class ValueNetwork:
         )
 
     def train(self, pool: Pool, epochs: int = 5, batch: int = 32) -> None:
-        """Learn from outcomes, on top of what was learned before."""
+        """Continue training on these outcomes."""
         prompts = torch.from_numpy(pool.prompt)
         rewards = torch.from_numpy(np.asarray(pool.reward, dtype=np.float32))
         for _ in range(epochs):
@@ -56,7 +56,7 @@ class ValueNetwork:
 
     @torch.inference_mode()
     def __call__(self, prompts: IntArray) -> AnyFloatArray:
-        """Values in [0, 1] of prompts, ``[len(prompts)]``."""
+        """Return values in [0, 1] of prompts, ``[len(prompts)]``."""
         values: AnyFloatArray = self._values(torch.from_numpy(prompts)).double().numpy()
         return values
 

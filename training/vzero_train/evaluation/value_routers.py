@@ -1,4 +1,4 @@
-"""Routing with the in-context head: a context of its own for every policy of the fleet.
+"""Routers that use the in-context head, with one context per policy of the fleet.
 
 Shapes: N prompts whose rewards are known, P policies, Q prompts to route, b preferences.
 """
@@ -17,22 +17,22 @@ from vzero_train.evaluation.routers import Task
 
 
 class Contexts:
-    """The head on the prompts of an outcomes file, all policies on the same context prompts.
+    """The head on the prompts of an outcomes file; all policies share the context prompts.
 
-    Every policy has a context of its own, as on a server, and no policy knows an asked prompt:
-    what peers earned on it, which the server uses where it can, does not exist here.
+    Every policy has its own context, as on a server. No policy has outcomes of an asked prompt, so
+    there is no evidence of peers.
     """
 
     def __init__(self, head: InContextHead, features: AnyFloatArray) -> None:
-        """Read all prompts once: features ``[prompts, columns]``."""
+        """Read the features of all prompts, ``[prompts, columns]``, once."""
         self._head = head.eval()
         with torch.inference_mode():
             self._rows = self._head.rows(torch.from_numpy(features.astype(np.float32)))
-        # Several routers ask the same of every split.
+        # Several routers read the same contexts of every split.
         self._last: tuple[Task, tuple[FloatArray, FloatArray, FloatArray]] | None = None
 
     def of_task(self, task: Task) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """``logits`` of a split."""
+        """Return ``logits`` of a split."""
         if self._last is None or self._last[0] is not task:
             self._last = task, self.logits(task.known, task.rewards, task.asked)
         return self._last[1]
@@ -41,7 +41,7 @@ class Contexts:
     def logits(
         self, known: IntArray, labels: FloatArray, asked: IntArray
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Logits of the known prompts left out ``[N, P]``, of the asked ones, and offsets ``[P]``.
+        """Return leave-one-out logits ``[N, P]``, logits of asked prompts, and offsets ``[P]``.
 
         Args:
             known: Prompt indices, ``[N]``.
@@ -60,7 +60,7 @@ class Contexts:
 
 
 class InContext:
-    """Every policy valued by itself, as ``Predict`` does."""
+    """Every policy by itself, as ``Predict`` does."""
 
     def __init__(self, contexts: Contexts) -> None:
         self._contexts = contexts
@@ -73,15 +73,15 @@ class InContext:
 
 
 class Jointly:
-    """Policies read together, as the server ranks prompts that nobody tried.
+    """Policies calibrated jointly, as the server ranks prompts without outcomes.
 
-    What a server knows of the fleet is all there is: the contexts' own prompts.
+    The calibration reads the context prompts only.
     """
 
     def __init__(
         self, contexts: Contexts, embeddings: AnyFloatArray, counts: Sequence[int] = CLUSTER_COUNTS
     ) -> None:
-        """Take embeddings of all prompts, ``[prompts, d]``, and numbers of cells."""
+        """Store embeddings of all prompts, ``[prompts, d]``, and numbers of k-means clusters."""
         self._contexts = contexts
         self._embeddings = embeddings
         self._counts = counts
@@ -102,7 +102,7 @@ class Relabelled:
         self._contexts = contexts
 
     def __call__(self, task: Task, cost: FloatArray, betas: Sequence[float]) -> FloatArray:
-        """Scores ``[b, Q, P]`` for normalised costs ``[P]``; reads every context b times."""
+        """Return scores ``[b, Q, P]`` for normalised costs ``[P]``; reads every context b times."""
         scores = np.empty((len(betas), len(task.asked), len(cost)))
         for number, beta in enumerate(betas):
             relabellings = [Relabelling.of(beta, policy_cost) for policy_cost in cost]

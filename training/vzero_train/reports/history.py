@@ -14,16 +14,9 @@ from vzero_server.types import AnyFloatArray, FloatArray
 from vzero_server.values.history import DEVIATIONS, SHARED, Dynamics, fit
 from vzero_server.values.visits import Visits
 from vzero_train.data.outcomes import Outcomes
-from vzero_train.evaluation.history import (
-    CONTEXT,
-    Turn,
-    turns,
-)
+from vzero_train.evaluation.history import CONTEXT, Turn, turns
 from vzero_train.evaluation.judgement import cell
-from vzero_train.evaluation.resampling import (
-    Interval,
-    Resampling,
-)
+from vzero_train.evaluation.resampling import Interval, Resampling
 from vzero_train.progress import StageProgress
 from vzero_train.reports.pages import markdown, stem
 

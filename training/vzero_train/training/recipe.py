@@ -14,10 +14,7 @@ from vzero_server.model.in_context_head import InContextHead
 from vzero_server.model.prompt_encoder import LAYERS
 from vzero_server.model.text_columns import NAMES
 from vzero_server.types import AnyFloatArray
-from vzero_train.data.outcomes import (
-    Outcomes,
-    pools,
-)
+from vzero_train.data.outcomes import Outcomes, pools
 from vzero_train.training.projection import feature_groups, fit_projection
 from vzero_train.training.settings import checked, read_toml, types_of
 from vzero_train.training.trainer import Trainer, TrainerConfig

@@ -47,13 +47,13 @@ def history(
 
     setup = Setup(backbone, device, checkpoint, cache, seed, quiet=as_json)
     started = time.monotonic()
-    given = setup.judged(file or zoo())
+    loaded = setup.load(file or zoo())
     with stages(setup.quiet) as report:
         try:
             document = history.run(
-                given.outcomes,
-                given.checkpoint,
-                given.columns.features,
+                loaded.outcomes,
+                loaded.checkpoint,
+                loaded.columns.features,
                 out,
                 label=file.stem if file is not None else "",
                 seed=setup.seed,

@@ -63,33 +63,33 @@ def outcomes(
     started = time.monotonic()
     names = chosen(estimators, NAMES, "--estimators")
     wanted = numbers(sizes, SIZES, "--sizes")
-    given = setup.judged(file)
-    judged, training = given.outcomes, None
+    loaded = setup.load(file)
+    judged, training = loaded.outcomes, None
     benchmarks = listed(hold_out)
     if benchmarks:
-        known = [str(name) for name in np.unique(judged.benchmark)]
-        chosen(hold_out, known, "--hold-out")
+        names_in_file = [str(name) for name in np.unique(judged.benchmark)]
+        chosen(hold_out, names_in_file, "--hold-out")
         split = unseen_benchmarks(judged, benchmarks)
         judged, training = split.test, split.train
         if not len(training):
             raise BadInput(f"--hold-out: {file} holds no other benchmarks to learn from")
     lineup = Lineup(
-        given.columns,
-        given.checkpoint.head,
+        loaded.columns,
+        loaded.checkpoint.head,
         EarlierSteps(visits(judged)),
         judged,
         training,
         seed=setup.seed,
     )
-    found = []
+    results = []
     with progress("contexts judged", setup.quiet) as report:
         for judgement in judgements(
             lineup, names=names, sizes=wanted, seed=setup.seed, progress=report
         ):
-            found.append(judgement)
+            results.append(judgement)
             if not setup.quiet:
                 output.show(judgement)
-    if not found:
+    if not results:
         least = min(wanted)
         raise BadInput(
             f"{file}: no policy has the {least + FEWEST_QUERIES} outcomes of one benchmark and "
@@ -101,16 +101,16 @@ def outcomes(
                 "outcomes": {"file": str(file), **_described(judged)},
                 "head": {
                     "file": str(setup.checkpoint or "shipped"),
-                    "fingerprint": given.checkpoint.fingerprint,
+                    "fingerprint": loaded.checkpoint.fingerprint,
                 },
                 "held_out": benchmarks,
                 "seed": setup.seed,
                 "seconds": round(time.monotonic() - started, 1),
-                "sizes": [judgement.document() for judgement in found],
+                "sizes": [judgement.document() for judgement in results],
             }
         )
         return
-    missing = [str(size) for size in wanted if size not in {one.size for one in found}]
+    missing = [str(size) for size in wanted if size not in {result.size for result in results}]
     if missing:
         printed.line(f"No policy has outcomes enough for N = {', '.join(missing)}.")
     noise = judged.noise()

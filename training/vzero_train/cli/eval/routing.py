@@ -76,15 +76,15 @@ def routing(
     setup = Setup(backbone, device, checkpoint, cache, seed, quiet=as_json)
     names = chosen(estimators, routing.NAMES, "--estimators")
     wanted = numbers(sizes, (512,), "--sizes")
-    given = file or zoo()
-    outcomes = outcomes_of(given)
+    path = file or zoo()
+    outcomes = outcomes_of(path)
     if source is not None:
         chosen([source], [str(name) for name in np.unique(outcomes.source)], "--source")
         outcomes = outcomes.where(outcomes.source == source)
     try:
         fleet = fleet_of(outcomes, sized=sized)
     except FleetError as error:
-        raise BadInput(f"{given}: {error}") from error
+        raise BadInput(f"{path}: {error}") from error
     fleet = fleet.sample(prompts, np.random.default_rng([setup.seed, 0]))
     for size in wanted:
         if not _LEAST_KNOWN <= size <= len(fleet) - FEWEST_ASKED:
@@ -114,7 +114,7 @@ def routing(
         command = " ".join(
             [
                 "vzero eval routing",
-                *([given.name] if file else []),
+                *([path.name] if file else []),
                 *(["--sized"] if sized else []),
                 *(f"{name} {value}" for name, value in options.items() if value is not None),
             ]
@@ -137,4 +137,4 @@ def routing(
         if not setup.quiet:
             output.plain(*routing.lines(reports))
     if setup.quiet:
-        printed.document({"outcomes": str(given), "sizes": documents})
+        printed.document({"outcomes": str(path), "sizes": documents})
