@@ -109,6 +109,18 @@ def test_bad_settings_are_named(field: str, settings: dict[str, object]) -> None
     assert [name for name, _ in caught.value.violations] == [field]
 
 
+def test_read_options_are_checked_and_passed_on(shared_server: LocalServer) -> None:
+    with Client(shared_server.address) as client:
+        with pytest.raises(TypeError, match="'with_peer'"):
+            Budget(client, "budget-options", with_peer=False)  # type: ignore[call-arg]
+        with pytest.raises(InvalidArgument, match="as_of_step"):
+            Budget(client, "budget-options", as_of_step=-1)
+        budget = Budget(client, "budget-options", timeout=30.0, min_version=30, with_peers=False)
+        with budget.reporting():
+            report_outcomes(budget)
+            assert budget.divide(SUMS, 80).values is not None
+
+
 def test_rejected_calls_raise(shared_server: LocalServer) -> None:
     with Client(shared_server.address) as client:
         budget = Budget(client, "budget-refused", minimum=8, timeout=30.0)

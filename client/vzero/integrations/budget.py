@@ -6,15 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from vzero._checks import check_name
 from vzero._messages.allocate import check_objective
+from vzero._options import ReadOptions, write_options
 from vzero.client import Client
 from vzero.errors import InvalidArgument, NotFound, VzeroError
 from vzero.stream import Stream
+from vzero.v1 import value_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +55,9 @@ class Budget:
         objective: str = "EXPECTED",
         minimum: int = 2,
         maximum: int = 128,
-        with_peers: bool = True,
         spool_dir: str | Path | None = None,
         timeout: float = 5.0,
+        **options: Unpack[ReadOptions],
     ) -> None:
         """Check the arguments; nothing is sent.
 
@@ -65,12 +68,13 @@ class Budget:
                 ``NONZERO_GRADIENT``.
             minimum: Fewest rollouts of a prompt, >= 2: a group of one has no advantage.
             maximum: Most rollouts of a prompt, >= ``minimum``.
-            with_peers: Whether other policies of the server correct the values.
             spool_dir: Folder that keeps outcomes while the server is unreachable.
             timeout: Longest wait of the trainer for one call, seconds > 0.
+            **options: Read options of the allocations; see `ReadOptions`.
 
         Raises:
             InvalidArgument: An argument is out of range.
+            TypeError: An option is unknown.
         """
         if minimum < 2:
             raise InvalidArgument.of("minimum", f"must be at least 2, not {minimum}")
@@ -83,7 +87,8 @@ class Budget:
         self._client = client
         check_objective(objective)
         self._objective = objective
-        self._with_peers = with_peers
+        write_options("Budget", value_pb2.AllocateBudgetRequest(), options)
+        self._options = options
         self._spool_dir = spool_dir
         self._timeout = timeout
         self._stream: Stream | None = None
@@ -132,8 +137,8 @@ class Budget:
                 objective=self._objective,
                 minimum=self.minimum,
                 maximum=self.maximum,
-                with_peers=self._with_peers,
                 timeout=self._timeout,
+                **self._options,
             )
         except InvalidArgument:
             raise
