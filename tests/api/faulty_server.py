@@ -85,13 +85,13 @@ def _tokens(encoder: PromptEncoder, prompt: str) -> list[int]:
     return encoder.tokenize([prompt])[0].tokens
 
 
-def _encode(_: NearestNeighbours, window: Any) -> None:
+def _fit(_: NearestNeighbours, window: Any) -> None:
     _fail(REWARDS[HANG_CONTEXT] in window.rewards, HANG_CONTEXT)
 
 
-def _predict(_: NearestNeighbours, questions: Sequence[Any]) -> None:
+def _predict(_: NearestNeighbours, queries: Sequence[Any]) -> None:
     for how in (POISON_HEAD, HANG_HEAD):
-        _fail(any(REWARDS[how] in question.context.rewards for question in questions), how)
+        _fail(any(REWARDS[how] in query.context.window.rewards for query in queries), how)
 
 
 def _append(_: Any, __: str, policy_id: str, *___: Any) -> None:
@@ -125,7 +125,7 @@ if __name__ == "__main__":
     _before(TabPFNHead, "predict", _predict_crowded)
     _before(PromptEncoder, "tokenize", _tokenize)
     _before(PromptEncoder, "embed", _embed)
-    _before(NearestNeighbours, "encode", _encode)
+    _before(NearestNeighbours, "fit", _fit)
     _before(NearestNeighbours, "predict", _predict)
     _before(log, "append", _append)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

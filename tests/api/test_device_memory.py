@@ -58,7 +58,7 @@ def test_more_queries_than_fit_are_answered_in_pieces(
         for at in range(0, len(asked), CROWDED_QUERIES)
     ]
     np.testing.assert_allclose(together.mean, np.concatenate(few), atol=1e-5)
-    assert "out of memory; dropping kept contexts" in crowded.log.read_text()
+    assert "out of memory; dropping cached contexts" in crowded.log.read_text()
 
 
 def test_a_context_that_does_not_fit_is_read_once_there_is_room(client: vzero.Client) -> None:

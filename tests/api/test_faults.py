@@ -102,7 +102,7 @@ def test_a_stored_prompt_that_cannot_be_embedded_is_left_out(poisoned: Stubs, pr
     [
         ("p", HANG_TOKENISER, "tokenise"),
         ("p", HANG_DEVICE, "engine"),
-        (HANG_HEAD, "x", "head"),
+        (HANG_HEAD, "x", "estimator"),
         (HANG_CONTEXT, "x", "context"),
         (HANG_WRITER, None, "writer"),
         (KILL_WRITER, None, "writer"),
