@@ -228,20 +228,20 @@ def test_nothing_is_called_verified_without_a_checksum(
 
 
 @pytest.mark.parametrize(
-    ("setting", "content", "said"),
+    ("setting", "content", "message"),
     [
         ("tabpfn", "missing", "no such file or folder"),
-        ("tabpfn", "code", "could run code, and is refused"),
+        ("tabpfn", "code", "could run code and is refused"),
         ("tabpfn", "few columns", "at most 29 feature columns, the adapter makes 30"),
         ("tabpfn", "few rows", "setting context_rows: the head reads at most 31 rows, not 32"),
         ("tabpfn", "checksum", "wrong checksum"),
         ("adapter", "missing", "no such file or folder"),
-        ("adapter", "code", "could run code, and is refused"),
+        ("adapter", "code", "could run code and is refused"),
         ("adapter", "hidden", "reads token states of 24 columns; those of backbone"),
     ],
 )
 def test_what_cannot_be_loaded_is_named(
-    profile: Path, tmp_path: Path, setting: str, content: str, said: str
+    profile: Path, tmp_path: Path, setting: str, content: str, message: str
 ) -> None:
     path = tmp_path / "given.pt"
     value = str(path)
@@ -256,7 +256,7 @@ def test_what_cannot_be_loaded_is_named(
     elif content == "hidden":
         save_released_file(path, trained_adapter(replace(ADAPTER, hidden=24)))
     # What ``vzero serve`` prints in a line before it exits.
-    with pytest.raises((CheckpointError, WeightsError), match=said):
+    with pytest.raises((CheckpointError, WeightsError), match=message):
         load_all(settings_of(profile, tmp_path, **{setting: value}))
     assert not (tmp_path / "touched").exists()
 

@@ -154,8 +154,8 @@ def test_gradients_reach_every_parameter() -> None:
         ({"mask": torch.ones(2, 5)}, "mask must be boolean"),
         ({"mask": torch.zeros(2, 5, dtype=torch.bool)}, "no token"),
         ({"pooled": torch.zeros(1, 10)}, "pooled states must be"),
-        ({"pooled": torch.full((2, 10), math.nan)}, "pooled states hold NaN"),
-        ({"states": torch.full((2, 5, 10), math.inf)}, "token states hold NaN"),
+        ({"pooled": torch.full((2, 10), math.nan)}, "pooled states contain NaN"),
+        ({"states": torch.full((2, 5, 10), math.inf)}, "token states contain NaN"),
     ],
 )
 def test_bad_input_is_named(changes: dict[str, Tensor], named: str) -> None:
@@ -170,7 +170,7 @@ def test_bad_input_is_named(changes: dict[str, Tensor], named: str) -> None:
     [
         ({"queries": 0}, "queries must be"),
         ({"heads": 4}, "4 heads do not divide"),
-        ({"dropout": 1.0}, "dropout must lie"),
+        ({"dropout": 1.0}, "dropout must be"),
     ],
 )
 def test_bad_shapes_are_named(changes: dict[str, int], named: str) -> None:

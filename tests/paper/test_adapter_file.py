@@ -77,7 +77,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     adapter = trained_adapter()
     with torch.no_grad():
         adapter.proj_kv.weight[0, 0] = float("nan")
-    with pytest.raises(CheckpointError, match=r"adapter_layer.proj_kv.weight holds NaN"):
+    with pytest.raises(CheckpointError, match=r"adapter_layer.proj_kv.weight contains NaN"):
         read_adapter(save_released_file(tmp_path / "v0.pt", adapter))
 
 
@@ -88,14 +88,14 @@ def test_files_that_are_no_adapter_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"missing.safetensors: no such file"):
         read_adapter(tmp_path / "missing.safetensors")
     save_released_file(path, further=Evil(tmp_path / "touched"))
-    with pytest.raises(CheckpointError, match="could run code, and is refused"):
+    with pytest.raises(CheckpointError, match="could run code and is refused"):
         read_adapter(path)
     assert not (tmp_path / "touched").exists()
     torch.save({"model_state_dict": {"adapter_layer.static_queries": torch.zeros(3)}}, path)
-    with pytest.raises(CheckpointError, match="no adapter of the paper"):
+    with pytest.raises(CheckpointError, match="not an adapter of the paper"):
         read_adapter(path)
     torch.save({"model_state_dict": 3}, path)
-    with pytest.raises(CheckpointError, match="no tensors by name"):
+    with pytest.raises(CheckpointError, match="does not contain tensors by name"):
         read_adapter(path)
     tensors = torch.load(save_released_file(path), weights_only=True)["model_state_dict"]
     del tensors["adapter_layer.mha.in_proj_bias"]
@@ -117,7 +117,7 @@ def test_an_altered_file_of_ours_is_refused(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="not those its fingerprint was taken of"):
+    with pytest.raises(CheckpointError, match="altered: the weights do not match"):
         read_adapter(path)
     path.write_bytes(content[:200])
     with pytest.raises(CheckpointError, match="truncated"):

@@ -161,7 +161,7 @@ def test_a_kept_context_answers_as_the_joint_pass_in_half_precision(
 def test_members_read_a_context_together_or_one_by_one(
     tmp_path: Path, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vzero_server.paper.tabpfn._TOGETHER", together)
+    monkeypatch.setattr("vzero_server.paper.tabpfn._MAX_PASS_CELLS", together)
     head = head_of(tmp_path)
     rows, labels, queries = task(20, 5)
     context = head.encode(rows, labels)

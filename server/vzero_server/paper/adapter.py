@@ -1,28 +1,29 @@
-"""The Residual Query Adapter: token states of a prompt in, fixed feature columns out."""
+"""The Residual Query Adapter: computes features of a prompt from its token states."""
 
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 
-_SPREAD = 0.02  # standard deviation of queries at the start; the norm on them takes it out
+# Initial standard deviation of queries; layer normalisation removes it.
+_QUERY_STD = 0.02
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Shape of an adapter or of one of its alternatives.
+    """Shape of an adapter.
 
     Attributes:
         hidden: Columns of a token state.
-        queries: Static queries, K.
+        queries: Number of static queries, K.
         width: Columns of a query, e; a multiple of ``heads``.
-        heads: Attention heads.
-        bottleneck: Width inside the generator of query offsets.
-        dropout: Share of the bottleneck that is dropped while training, in [0, 1).
+        heads: Number of attention heads.
+        bottleneck: Hidden width of the generator of query offsets.
+        dropout: Dropout in the bottleneck during training, in [0, 1).
 
     Raises:
-        ValueError: A size that is no whole number or not positive, heads that do not divide
-            the width, or a dropout outside [0, 1).
+        ValueError: A size is not a positive integer, the heads do not divide the width, or the
+            dropout is outside [0, 1).
     """
 
     hidden: int
@@ -42,7 +43,7 @@ class AdapterConfig:
         if self.width % self.heads:
             raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
         if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout must lie in [0, 1), not {self.dropout}")
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
 
     @property
     def features(self) -> int:
@@ -55,12 +56,12 @@ RELEASED = AdapterConfig(hidden=1024, queries=168, width=6, heads=3)
 
 
 class ResidualQueryAdapter(nn.Module):
-    """Learned queries, shifted for each prompt, read the prompt's tokens (section 4.2, Eq. 4).
+    """Cross-attention of learned, prompt-specific queries to token states (section 4.2, Eq. 4).
 
-    ``Q = Q_static + G(h)``, ``z = MHA(norm(Q), norm(kv), kv)`` with ``kv`` a linear map of the
-    token states. Column k of z always answers query k, so that columns mean the same for every
-    prompt. The generator's last layer starts at zero: training begins with static queries.
-    Parameters are named as in the released checkpoint, below its ``adapter_layer.``.
+    ``Q = Q_static + G(h)``, ``z = MHA(norm(Q), norm(kv), kv)``, where ``kv`` is a linear map of the
+    token states. The columns of z belong to fixed queries, so they have the same meaning for every
+    prompt. The generator's last layer is initialised to zero: training starts from static queries.
+    Parameters have the names of the released checkpoint, without the prefix ``adapter_layer.``.
 
     Attributes:
         config: Shape of the adapter.
@@ -92,37 +93,44 @@ class ResidualQueryAdapter(nn.Module):
 
         Args:
             states: Token states of the backbone's last layer, ``[B, T, hidden]``.
-            mask: True where a token is real, ``[B, T]``; padding may stand on either side.
-            pooled: The state that stands for the whole prompt, ``[B, hidden]``.
+            mask: True for real tokens, ``[B, T]``; padding may be on either side.
+            pooled: Pooled state of each prompt, ``[B, hidden]``.
 
         Raises:
-            ValueError: Shapes that do not match, a mask that is not boolean, a prompt without
-                a token, or a real token or pooled state that is not finite.
+            ValueError: The shapes do not match, the mask is not boolean, a prompt has no token, or
+                a pooled state or the state of a real token is not finite.
         """
         check_prompts(self.config.hidden, states, mask, pooled)
         offsets = self.generator(pooled).view(-1, self.config.queries, self.config.width)
         tokens = project_tokens(self.proj_kv, states, mask)
-        read, _ = self.mha(
+        attended, _ = self.mha(
             self.ln_q(self.static_queries + offsets),
             self.ln_kv(tokens),
             tokens,
             key_padding_mask=~mask,
             need_weights=False,
         )
-        features: Tensor = read.flatten(1)
+        features: Tensor = attended.flatten(1)
         return features
 
 
 def new_queries(queries: int, width: int) -> nn.Parameter:
-    """Static queries ``[1, queries, width]`` before any training."""
-    return nn.Parameter(_SPREAD * torch.randn(1, queries, width))
+    """Randomly initialised static queries, ``[1, queries, width]``."""
+    return nn.Parameter(_QUERY_STD * torch.randn(1, queries, width))
 
 
 def check_prompts(hidden: int, states: Tensor, mask: Tensor, pooled: Tensor) -> None:
-    """See that the input of an adapter has its shape.
+    """Check the input of an adapter.
+
+    Args:
+        hidden: Columns of a token state.
+        states: Token states, ``[B, T, hidden]``.
+        mask: True for real tokens, ``[B, T]``.
+        pooled: Pooled states, ``[B, hidden]``.
 
     Raises:
-        ValueError: It has not; the message names what is wrong.
+        ValueError: A shape or type is wrong, a prompt has no token, or a pooled state is not
+            finite.
     """
     if states.dim() != 3 or states.shape[-1] != hidden:
         raise ValueError(f"token states must be [B, T, {hidden}], not {list(states.shape)}")
@@ -139,19 +147,19 @@ def check_prompts(hidden: int, states: Tensor, mask: Tensor, pooled: Tensor) -> 
     if not mask.any(1).all():
         raise ValueError("a prompt has no token: its mask is False everywhere")
     if not torch.isfinite(pooled).all():
-        raise ValueError("pooled states hold NaN or infinite values")
+        raise ValueError("pooled states contain NaN or infinite values")
 
 
 def project_tokens(projection: nn.Linear, states: Tensor, mask: Tensor) -> Tensor:
     """Keys and values ``[B, T, e]`` of token states ``[B, T, hidden]``, zero for padding.
 
-    Padding is zeroed, and not only masked in the attention: whatever stands there, NaN
-    included, would else reach the output as zero times NaN.
+    The attention mask alone is not enough: NaN in the padding would reach the output as zero
+    times NaN.
 
     Raises:
-        ValueError: A real token's state is not finite.
+        ValueError: The state of a real token is not finite.
     """
     tokens: Tensor = projection(states).masked_fill(~mask.unsqueeze(-1), 0.0)
     if not torch.isfinite(tokens).all():
-        raise ValueError("token states hold NaN or infinite values")
+        raise ValueError("token states contain NaN or infinite values")
     return tokens

@@ -1,4 +1,4 @@
-"""Prompts in, the adapter's feature columns out: the encoder of the paper."""
+"""The paper's encoder: feature vectors of prompts from a backbone and an adapter."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -11,40 +11,41 @@ from vzero_server.paper.adapter_file import AdapterFile
 from vzero_server.paper.token_backbone import TokenBackbone
 from vzero_server.types import Features
 
-_LARGEST = 6e4  # of float16
+# Bound of the features: the largest float16 is 65504.
+_LIMIT = 6e4
 
 
 class AdapterEncoder:
-    """Turns prompts into vectors of half-precision columns, in the steps of ``PromptEncoder``.
+    """Computes feature vectors of prompts in the steps of ``PromptEncoder``.
 
-    A vector holds the last token's state first, of length one, by which prompts are compared;
-    then the adapter's features, which the head reads (section 4.2).
+    The first ``pooled`` columns of a vector are the normalised state of the last token, by which
+    prompts are compared. The adapter's features follow, which the head reads (section 4.2).
 
     Attributes:
         pooled: Columns of the last token's state.
         features: Columns of the adapter, K * e.
-        columns: Columns in all.
-        fingerprint: Hex digest of all that determines a vector.
-        packs: A batch is padded to its longest prompt.
+        columns: Columns of a vector.
+        fingerprint: Hex digest of everything that determines a vector.
+        packs: Whether batches are computed without padding: never.
     """
 
     packs = False
 
     def __init__(self, backbone: TokenBackbone, file: AdapterFile, *, device: str = "cpu") -> None:
-        """Put an adapter on a backbone.
+        """Combine a backbone and an adapter.
 
         Args:
-            backbone: Gives the token states.
+            backbone: Backbone that computes the token states.
             file: The adapter.
             device: Torch device of both.
 
         Raises:
-            CheckpointError: The adapter was made for states of another size.
+            CheckpointError: The adapter expects token states of another size.
         """
-        reads = file.adapter.config.hidden
-        if reads != backbone.hidden:
+        expected = file.adapter.config.hidden
+        if expected != backbone.hidden:
             raise CheckpointError(
-                f"the adapter reads token states of {reads} columns; those of backbone "
+                f"the adapter reads token states of {expected} columns; those of backbone "
                 f"{backbone.name} have {backbone.hidden}"
             )
         self._backbone = backbone
@@ -52,19 +53,19 @@ class AdapterEncoder:
         self.pooled = backbone.hidden
         self.features = file.adapter.features
         self.columns = self.pooled + self.features
-        described = f"{backbone.fingerprint} {file.fingerprint} float16"
-        self.fingerprint = sha256(described.encode()).hexdigest()
+        description = f"{backbone.fingerprint} {file.fingerprint} float16"
+        self.fingerprint = sha256(description.encode()).hexdigest()
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
-        """The first step, in the order of the prompts; thread-safe."""
+        """Token ids of prompts; thread-safe."""
         return self._backbone.tokenize(prompts)
 
     @torch.inference_mode()
     def embed(self, prompts: Sequence[Sequence[int]]) -> Features:
-        """The second step, one batch: ``[len(prompts), columns]``, finite. Not thread-safe."""
+        """Feature vectors of one batch, ``[len(prompts), columns]``, finite; not thread-safe."""
         states, mask = self._backbone.states(prompts)
         last = states[:, -1]
-        features = self._adapter(states, mask, last).clamp(-_LARGEST, _LARGEST)
+        features = self._adapter(states, mask, last).clamp(-_LIMIT, _LIMIT)
         unit = torch.nn.functional.normalize(last, dim=-1)
         vectors: Features = torch.cat([unit, features], -1).half().cpu().numpy()
         return np.ascontiguousarray(vectors)

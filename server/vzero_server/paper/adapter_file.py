@@ -1,7 +1,7 @@
-"""Trained adapters on disk: the file of the paper's authors, and our own.
+"""Files of trained adapters: the format of the paper's authors, and safetensors.
 
-Theirs is a pickle of training, ours safetensors with a JSON header that says the shape. Both
-may hold the weights of the backbone beside those of the adapter.
+The authors' file is a pickle from training. The other format is safetensors with a JSON header
+that describes the shape. Both may contain weights of the backbone beside those of the adapter.
 """
 
 import json
@@ -24,19 +24,19 @@ ARCHITECTURE = "residual-dynamic-query"
 FORMAT = 1
 _KEY = "vzero"
 _ADAPTER, _BACKBONE = "adapter_layer.", "backbone."
-# How distributed training calls what it wraps.
+# Prefix of names that distributed training adds.
 _WRAPPER = "module."
 
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """An adapter and what came with it.
+    """An adapter, and the weights of a backbone from the same file.
 
     Attributes:
-        adapter: In evaluation mode.
+        adapter: The adapter, in evaluation mode.
         backbone: Weights of the backbone by name; empty if the file has none.
-        fingerprint: Hex digest of all weights, the adapter's in float32 as it computes; the
-            same for either kind of file.
+        fingerprint: Hex digest of all weights, those of the adapter in float32; the same for
+            both formats.
     """
 
     adapter: ResidualQueryAdapter
@@ -47,14 +47,14 @@ class AdapterFile:
     def of(
         cls, adapter: ResidualQueryAdapter, backbone: Mapping[str, Tensor] | None = None
     ) -> Self:
-        """An adapter, and what comes with it, to be written or served.
+        """Create the content of a file.
 
         Args:
-            adapter: It is put into evaluation mode.
-            backbone: Weights of the backbone by name, if they are not those of its folder.
+            adapter: The adapter; it is put into evaluation mode.
+            backbone: Weights of the backbone by name, if they differ from those of its folder.
         """
         backbone = backbone or {}
-        fingerprint = _fingerprint(_named(adapter, backbone), adapter.config)
+        fingerprint = _fingerprint(_named_tensors(adapter, backbone), adapter.config)
         return cls(adapter.eval(), backbone, fingerprint)
 
     def alone(self) -> Self:
@@ -63,51 +63,50 @@ class AdapterFile:
 
 
 def read_adapter(path: Path) -> AdapterFile:
-    """Read a file of either kind; ours ends in ``.safetensors``.
+    """Read a file of either format, by its suffix.
 
     Raises:
-        CheckpointError: The file is missing, truncated, altered, would run code to be read, or
-            holds no adapter.
+        CheckpointError: The file is missing, truncated or altered, is not an adapter, or would
+            run code when read.
     """
     if path.suffix == ".safetensors":
-        tensors, config = _ours(path)
+        tensors, config = _read_safetensors(path)
     else:
-        tensors, config = _theirs(path)
-    own = _below(_ADAPTER, tensors)
+        tensors, config = _read_pickle(path)
     adapter = ResidualQueryAdapter(config).eval().requires_grad_(False)
     try:
-        adapter.load_state_dict(own)
+        adapter.load_state_dict(_without_prefix(_ADAPTER, tensors))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{path}: the adapter has other tensors: {reason}") from error
     for name, tensor in adapter.state_dict().items():
         if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: {_ADAPTER}{name} holds NaN or infinite values")
-    return AdapterFile.of(adapter, _below(_BACKBONE, tensors))
+            raise CheckpointError(f"{path}: {_ADAPTER}{name} contains NaN or infinite values")
+    return AdapterFile.of(adapter, _without_prefix(_BACKBONE, tensors))
 
 
 def save_adapter(path: Path, file: AdapterFile) -> None:
-    """Write an adapter, and the backbone that came with it, as safetensors."""
-    tensors = _named(file.adapter, file.backbone)
+    """Write an adapter, and the weights of its backbone, as safetensors."""
+    tensors = _named_tensors(file.adapter, file.backbone)
     header = {
         "format": FORMAT,
         "architecture": {"name": ARCHITECTURE, **asdict(file.adapter.config)},
         "fingerprint": file.fingerprint,
     }
-    # Copied: tensors that share memory would be refused.
-    owned = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    save_file(owned, path, metadata={_KEY: json.dumps(header, sort_keys=True)})
+    # Copies: safetensors rejects tensors that share memory.
+    copies = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    save_file(copies, path, metadata={_KEY: json.dumps(header, sort_keys=True)})
 
 
 def save_released(path: Path, file: AdapterFile) -> None:
-    """Write an adapter as the authors' code reads it."""
-    tensors = _named(file.adapter, file.backbone)
+    """Write an adapter in the format of the authors' code."""
+    tensors = _named_tensors(file.adapter, file.backbone)
     config = file.adapter.config
     names = {"num_queries": config.queries, "embed_dim": config.width, "num_heads": config.heads}
     torch.save({"model_state_dict": tensors, "args": names}, path)
 
 
-def _ours(path: Path) -> tuple[dict[str, Tensor], AdapterConfig]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], AdapterConfig]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
@@ -116,25 +115,25 @@ def _ours(path: Path) -> tuple[dict[str, Tensor], AdapterConfig]:
             header = json.loads((file.metadata() or {})[_KEY])
         shape = dict(header["architecture"])
         if header["format"] != FORMAT or shape.pop("name") != ARCHITECTURE:
-            raise CheckpointError(f"{path}: no adapter of kind {ARCHITECTURE}, format {FORMAT}")
+            raise CheckpointError(f"{path}: not an adapter of kind {ARCHITECTURE}, format {FORMAT}")
         config, fingerprint = AdapterConfig(**shape), header["fingerprint"]
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: truncated, or no safetensors file ({error})") from error
+        raise CheckpointError(f"{path}: truncated or not a safetensors file ({error})") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its header is incomplete ({error!r})") from error
+        raise CheckpointError(f"{path}: the header is incomplete ({error!r})") from error
     if _fingerprint(tensors, config) != fingerprint:
-        raise CheckpointError(f"{path}: the weights are not those its fingerprint was taken of")
+        raise CheckpointError(f"{path}: altered: the weights do not match the fingerprint")
     return tensors, config
 
 
-def _theirs(path: Path) -> tuple[dict[str, Tensor], AdapterConfig]:
+def _read_pickle(path: Path) -> tuple[dict[str, Tensor], AdapterConfig]:
     content = load_pickled(path)
-    given = content.get("model_state_dict", content)
-    if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
-        raise CheckpointError(f"{path}: model_state_dict holds no tensors by name")
+    weights = content.get("model_state_dict", content)
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise CheckpointError(f"{path}: model_state_dict does not contain tensors by name")
     tensors = {
         name.removeprefix(_WRAPPER): tensor
-        for name, tensor in given.items()
+        for name, tensor in weights.items()
         if isinstance(tensor, Tensor)
     }
     tensors = {
@@ -146,24 +145,26 @@ def _theirs(path: Path) -> tuple[dict[str, Tensor], AdapterConfig]:
         bottleneck = tensors[_ADAPTER + "generator.0.weight"].shape[0]
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
-            f"{path}: no adapter of the paper: {_ADAPTER}static_queries, proj_kv or generator is "
-            f"missing or has another shape ({error})"
+            f"{path}: not an adapter of the paper: {_ADAPTER}static_queries, proj_kv or generator "
+            f"is missing or has another shape ({error})"
         ) from error
-    # The one number that no tensor tells.
-    named = content.get("args")
-    heads = named.get("num_heads") if isinstance(named, dict) else None
+    # No tensor shape determines the number of heads.
+    arguments = content.get("args")
+    heads = arguments.get("num_heads") if isinstance(arguments, dict) else None
     try:
         return tensors, AdapterConfig(hidden, queries, width, heads or RELEASED.heads, bottleneck)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: no adapter of the paper: {error}") from error
+        raise CheckpointError(f"{path}: not an adapter of the paper: {error}") from error
 
 
-def _named(adapter: ResidualQueryAdapter, backbone: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _named_tensors(
+    adapter: ResidualQueryAdapter, backbone: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     tensors = {_ADAPTER + name: tensor for name, tensor in adapter.state_dict().items()}
     return tensors | {_BACKBONE + name: tensor for name, tensor in backbone.items()}
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()

@@ -17,7 +17,7 @@ def convert_adapter(source: Path, target: Path, *, without_backbone: bool = Fals
         What was written.
 
     Raises:
-        CheckpointError: The source is missing or holds no adapter that can be read.
+        CheckpointError: The source is missing or not a readable adapter.
     """
     file = read_adapter(source)
     if without_backbone:

@@ -27,21 +27,21 @@ logger = logging.getLogger(__name__)
 
 NAME = "tabpfn"
 
-# Rewards from here on are labelled as successes (section 5.1).
+# Minimum reward of a success (section 5.1).
 _SUCCESS = 0.5
-# Cells (prompts times columns times members) up to which queries share a pass. A single query
-# may have more: the engine cuts long calls into pieces of some hundred prompts.
+# Maximum cells (prompts times columns times members) of a pass. A single query may have more: the
+# engine splits long calls into pieces of some hundred prompts.
 _BATCH_CELLS = 1 << 22
-# Contexts of one pass.
+# Maximum contexts of a pass.
 _BATCH_CONTEXTS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class TabPFNFittedContext:
-    """A context that TabPFN has read.
+    """A context cached by TabPFN.
 
     Attributes:
-        read: What TabPFN keeps of it.
+        read: Cache of TabPFN.
         kappa: Concentration of success rates around values.
     """
 
@@ -52,20 +52,20 @@ class TabPFNFittedContext:
 
     @property
     def nbytes(self) -> int:
-        """Memory it takes, in bytes."""
+        """Memory of the context, in bytes."""
         return self.read.nbytes
 
 
 class TabPFN:
-    """Values of TabPFN on the features of an adapter.
+    """Predicts values with TabPFN on the features of an adapter.
 
-    Rewards are turned into labels: success from 1/2 on. A context with one label only, or whose
-    prompts are all alike, teaches TabPFN nothing; its values are priors, from the context's mean.
-    Contexts with equally many rows share a pass.
+    Rewards of at least 1/2 count as successes, others as failures. TabPFN cannot learn from a
+    context of only successes or only failures, or with identical prompts; the values are then
+    priors, from the context's mean. Contexts of equal size share a pass.
 
-    The interval is that of the prompt's own success rate: its width comes from how far the success
-    rates of the context's prompts lie from the mean of their neighbours. If TabPFN predicts them
-    better than that, its intervals are too wide; ``benchmarks.tabpfn_intervals`` measures this.
+    The interval is that of the prompt's success rate. Its width comes from the distance between
+    the success rates of the context's prompts and the mean of their neighbours. If TabPFN predicts
+    them better than that, its intervals are too wide; ``benchmarks.tabpfn_intervals`` measures it.
     """
 
     name = NAME
@@ -81,17 +81,16 @@ class TabPFN:
         neighbours: int = 64,
         batch_cells: int = _BATCH_CELLS,
     ) -> None:
-        """Take a head into service.
+        """Set up the estimator.
 
         Args:
-            head: For the features of the encoder in use.
-            rows: Most rows of a context that it reads: the newest.
-            neighbours: See the class.
-            batch_cells: Cells up to which queries share a pass: prompts times columns times
-                members.
+            head: Head for the features of the encoder in use.
+            rows: Maximum rows of a context; the newest are used.
+            neighbours: Number of neighbours that determine the width of intervals.
+            batch_cells: Maximum cells of a pass: prompts times columns times members.
 
         Raises:
-            CheckpointError: The head was not trained for so many rows.
+            CheckpointError: ``rows`` is more than the head was trained for.
         """
         if rows > head.most_rows:
             raise CheckpointError(
@@ -104,19 +103,19 @@ class TabPFN:
         self._prior = Prior()
 
     def window_features(self, features: Features) -> Features:
-        """See ``Estimator``: the adapter's features, as they are."""
+        """See ``Estimator``; the adapter's features, unchanged."""
         return features
 
     def fit(self, window: ContextWindow) -> FittedContext:
-        """See ``Estimator``; a prior for a window that teaches TabPFN nothing."""
+        """See ``Estimator``; a prior if TabPFN cannot learn from the window."""
         count = min(self._rows, len(window))
         read = None
         if count:
             features = window.features[NAME]
-            labels = window.rewards[len(window) - count :] >= _SUCCESS
+            successes = window.rewards[len(window) - count :] >= _SUCCESS
             read = self._head.encode(
                 torch.from_numpy(features[len(features) - count :]).float(),
-                torch.from_numpy(labels).long(),
+                torch.from_numpy(successes).long(),
             )
         if read is None:
             return self._prior.fit(window)
@@ -128,14 +127,14 @@ class TabPFN:
 
     def predict(self, queries: Sequence[Query]) -> list[Values]:
         """See ``Estimator``."""
-        answers: dict[int, Values] = {}
+        predictions: dict[int, Values] = {}
         for position, query in enumerate(queries):
             if not isinstance(query.context, TabPFNFittedContext):
-                answers[position] = self._prior.predict([query])[0]
-        positions = [position for position in range(len(queries)) if position not in answers]
+                predictions[position] = self._prior.predict([query])[0]
+        positions = [position for position in range(len(queries)) if position not in predictions]
         for batch in self._batches(positions, queries):
-            most = max(len(queries[position]) for position in batch)
-            padded = np.zeros((len(batch), most, self._head.columns), np.float32)
+            longest = max(len(queries[position]) for position in batch)
+            padded = np.zeros((len(batch), longest, self._head.columns), np.float32)
             for padded_features, position in zip(padded, batch, strict=True):
                 features = queries[position].features
                 padded_features[: len(features)] = features[:, -self._head.columns :]
@@ -144,11 +143,11 @@ class TabPFN:
             for row, position in zip(predicted.double().cpu().numpy(), batch, strict=True):
                 query = queries[position]
                 kappas = np.full(len(query), query.context.kappa)
-                answers[position] = Values.around(row[: len(query)], kappas, NAME)
-        return [answers[position] for position in range(len(queries))]
+                predictions[position] = Values.around(row[: len(query)], kappas, NAME)
+        return [predictions[position] for position in range(len(queries))]
 
     def _batches(self, positions: Sequence[int], queries: Sequence[Query]) -> Iterator[list[int]]:
-        """Positions of queries that share a pass: of one shape, and of similar length."""
+        """Positions of queries that share a pass: of equal shape and similar length."""
         by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
         for position in positions:
             by_shape[queries[position].context.read.shape].append(position)
@@ -169,7 +168,7 @@ class TabPFN:
         embeddings = window.embeddings[window.embedded_rows - count :]
         neighbours = window.nearest(embeddings, min(self._neighbours + 1, len(window)))
         others = neighbours != newest[:, None]
-        # A row that is not among its own neighbours has a duplicate there, which counts for it.
+        # A row that is not among its own neighbours has a duplicate there, which takes its place.
         others[others.all(axis=1), 0] = False
         expected = (window.rewards[neighbours] * others).sum(axis=1) / others.sum(axis=1)
         kappa = concentration(

@@ -1,8 +1,8 @@
-"""The paper's head: TabPFN, called directly, so that every feature column reaches it.
+"""The paper's head: TabPFN, called directly so that it reads every feature column.
 
-The package's own scikit-learn interface hands each member of its ensemble at most 500 columns,
-and reads the context anew on every call. Here each member reads all columns that vary over the
-context, in an order of its own, and what it made of the context is kept.
+The scikit-learn interface of the package passes at most 500 columns to each member of the
+ensemble, and reads the context on every call. Here each member reads all columns that vary over
+the context, in its own order, and its cache of the context is kept.
 """
 
 from collections.abc import Sequence
@@ -13,26 +13,26 @@ import torch
 from torch import Tensor, nn
 
 from vzero_server.model.checkpoint import CheckpointError
-from vzero_server.paper.tabpfn_context import TabPFNContext, stacked, stored_as
+from vzero_server.paper.tabpfn_context import TabPFNContext, concatenate, convert_cache
 from vzero_server.paper.tabpfn_file import TabPFNFile
 
-# Cells (rows times columns) up to which the members read a context in one pass.
-_TOGETHER = 1 << 20
+# Maximum cells (rows times columns times members) of a context that all members read in one pass.
+_MAX_PASS_CELLS = 1 << 20
 
 
 class TabPFNHead(nn.Module):
     """An ensemble of passes through one frozen TabPFN (section 4.3).
 
     Members differ in the order of the columns. Their logits are divided by the temperature and
-    averaged, as the paper's authors do, or turned into probabilities first, as the package
-    ``tabpfn`` does unless told otherwise.
+    averaged, as by the paper's authors, or converted to probabilities before averaging, as by the
+    package ``tabpfn`` by default.
 
     Shapes: B contexts, N rows, M queries, C columns, E members.
 
     Attributes:
         net: The network.
         columns: Feature columns of a prompt, C.
-        most_rows: Rows of a context the network was trained for.
+        most_rows: Maximum rows of a context that the network was trained for.
     """
 
     def __init__(
@@ -47,20 +47,20 @@ class TabPFNHead(nn.Module):
         compute: torch.dtype = torch.float32,
         store: torch.dtype = torch.float32,
     ) -> None:
-        """Take a network into service.
+        """Set up the head.
 
         Args:
-            file: Its checkpoint.
+            file: Checkpoint of the network.
             columns: Feature columns of a prompt, C.
-            members: Passes that are averaged, E.
-            orders: The order of columns of each member, ``[E, C]``; shuffled, by default.
-            average_logits: Average before the softmax, not after it.
+            members: Number of passes that are averaged, E.
+            orders: Order of the columns of each member, ``[E, C]``; shuffled by default.
+            average_logits: Whether to average before the softmax rather than after it.
             device: Torch device.
             compute: Number format of the passes.
-            store: Number format of what is kept of a context.
+            store: Number format of cached contexts.
 
         Raises:
-            CheckpointError: The network was not trained for so many columns.
+            CheckpointError: There are more columns than the network was trained for.
         """
         super().__init__()
         if columns > file.most_columns:
@@ -83,48 +83,49 @@ class TabPFNHead(nn.Module):
 
     @property
     def members(self) -> int:
-        """Passes that are averaged, E."""
+        """Number of passes that are averaged, E."""
         return len(self._orders)
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Torch device of the network."""
         return self._orders.device
 
-    def forward(self, context: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
+    def forward(self, context: Tensor, successes: Tensor, queries: Tensor) -> Tensor:
         """Logits of both classes in one joint pass, through which gradients reach the features.
 
-        Nothing is kept, and constant columns stay: for training, and to check the rest by.
+        For training and as a reference in tests: uses no cache, and keeps constant columns.
 
         Args:
             context: Features of the rows, ``[B, N, C]``.
-            labels: 0 or 1, ``[B, N]``; each context has both.
+            successes: 0 or 1 per row, ``[B, N]``; each context has both.
             queries: Features of the queries, ``[B, M, C]``.
 
         Returns:
-            ``[B, M, 2]``, such that their softmax is the answer.
+            Logits ``[B, M, 2]``, whose softmax are the probabilities of failure and success.
         """
         features = torch.cat([context, queries], 1)[:, :, self._orders]
         rows = features.permute(1, 0, 2, 3).flatten(1, 2)
-        known = labels.to(rows.dtype).repeat_interleave(self.members, 0).T
+        targets = successes.to(rows.dtype).repeat_interleave(self.members, 0).T
         with self._precision():
-            out = self.net(rows, known, task_type="multiclass")
-        return self._averaged(out, len(context))
+            output = self.net(rows, targets, task_type="multiclass")
+        return self._averaged(output, len(context))
 
     @torch.inference_mode()
-    def encode(self, features: Tensor, labels: Tensor) -> TabPFNContext | None:
+    def encode(self, features: Tensor, successes: Tensor) -> TabPFNContext | None:
         """Read a context.
 
         Args:
-            features: Of its rows, ``[N, C]``, finite.
-            labels: 0 or 1, ``[N]``.
+            features: Features of its rows, ``[N, C]``, finite.
+            successes: 0 or 1 per row, ``[N]``.
 
         Returns:
-            What ``predict`` needs of it; None where there is nothing to learn from: rows of
-            one class only, or columns that are all constant.
+            The context for ``predict``; None if there is nothing to learn from: all rows are
+            successes, all are failures, or all columns are constant.
 
         Raises:
-            ValueError: More rows than the network was trained for, or other columns.
+            ValueError: There are more rows than the network was trained for, or the number of
+                columns is wrong.
         """
         if features.shape[1:] != (self.columns,):
             raise ValueError(f"features must be [N, {self.columns}], not {list(features.shape)}")
@@ -134,63 +135,63 @@ class TabPFNHead(nn.Module):
             )
         features = features.to(self.device, torch.float32)
         varies = (features != features[:1]).any(0)
-        if bool((labels == labels[:1]).all()) or not varies.any():
+        if bool((successes == successes[:1]).all()) or not varies.any():
             return None
-        # All orders lose the same columns, so that they stay equally long.
+        # Constant columns are removed from all orders, which keep equal lengths.
         columns = self._orders[varies[self._orders]].view(self.members, -1)
-        known = labels.to(self.device, torch.float32)[:, None]
-        count, wide = len(features), columns.shape[1]
-        step = self.members if self.members * count * wide <= _TOGETHER else 1
+        targets = successes.to(self.device, torch.float32)[:, None]
+        count, width = len(features), columns.shape[1]
+        step = self.members if self.members * count * width <= _MAX_PASS_CELLS else 1
         caches = []
-        for chosen in torch.split(columns, step):
-            rows = features[:, chosen]
+        for orders in torch.split(columns, step):
+            rows = features[:, orders]
             with self._precision():
                 _, cache = self.net(
                     rows,
-                    known.expand(-1, len(chosen)),
+                    targets.expand(-1, len(orders)),
                     task_type="multiclass",
                     return_kv_cache=True,
                 )
-            caches.append(stored_as(cache, self._store))
-        labels = known.expand(-1, self.members).contiguous()
-        return TabPFNContext(stacked(caches, keep=True), labels, columns)
+            caches.append(convert_cache(cache, self._store))
+        successes = targets.expand(-1, self.members).contiguous()
+        return TabPFNContext(concatenate(caches, copy=True), successes, columns)
 
     @torch.inference_mode()
     def predict(self, contexts: Sequence[TabPFNContext], queries: Tensor) -> Tensor:
-        """Probability of the class 1 of queries, ``[B, M]``.
+        """Probability of success of queries, ``[B, M]``.
 
         Args:
-            contexts: The contexts, of one ``shape``.
-            queries: Features of the queries of each, ``[B, M, C]``. Queries do not see each
-                other: those of a short list may be filled up with zeros.
+            contexts: Contexts of equal ``shape``.
+            queries: Features of the queries of each context, ``[B, M, C]``. Queries are
+                independent of each other, so short lists may be padded with zeros.
 
         Raises:
-            ValueError: Contexts of several shapes, or queries of another.
+            ValueError: The contexts have different shapes, or the shape of the queries is wrong.
         """
         if len({context.shape for context in contexts}) != 1:
-            raise ValueError("contexts that are answered from together must have one shape")
+            raise ValueError("contexts of one batch must have one shape")
         if queries.shape[0] != len(contexts) or queries.shape[2:] != (self.columns,):
             raise ValueError(
                 f"queries must be [{len(contexts)}, M, {self.columns}], not {list(queries.shape)}"
             )
         queries = queries.to(self.device, torch.float32)
         pairs = zip(queries, contexts, strict=True)
-        rows = torch.cat([own[:, context.columns] for own, context in pairs], 1)
+        rows = torch.cat([features[:, context.columns] for features, context in pairs], 1)
         with self._precision():
-            out = self.net(
+            output = self.net(
                 rows,
-                torch.cat([context.labels for context in contexts], 1),
+                torch.cat([context.successes for context in contexts], 1),
                 task_type="multiclass",
-                kv_cache=stacked([context.cache for context in contexts]),
+                kv_cache=concatenate([context.cache for context in contexts]),
                 x_is_test_only=True,
             )
-        probabilities: Tensor = self._averaged(out, len(contexts)).softmax(-1)[..., 1]
+        probabilities: Tensor = self._averaged(output, len(contexts)).softmax(-1)[..., 1]
         return probabilities
 
-    def _averaged(self, out: Tensor, contexts: int) -> Tensor:
-        """Logits ``[B, M, 2]`` of what the network says, ``[M, B * E, classes]``."""
-        logits = out[..., :2].float() / self._temperature
-        logits = logits.view(len(out), contexts, self.members, 2).permute(1, 2, 0, 3)
+    def _averaged(self, output: Tensor, contexts: int) -> Tensor:
+        """Ensemble logits ``[B, M, 2]`` from outputs of the network, ``[M, B * E, classes]``."""
+        logits = output[..., :2].float() / self._temperature
+        logits = logits.view(len(output), contexts, self.members, 2).permute(1, 2, 0, 3)
         if self._average_logits:
             return logits.mean(1)
         return logits.softmax(-1).mean(1).log()
