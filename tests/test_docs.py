@@ -5,6 +5,7 @@ import json
 import pkgutil
 import re
 import shlex
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,22 @@ def test_the_metrics_of_the_documents_are_those_of_a_server(shared_server: Local
     suffixes = r"_(?:bucket|count|sum)$"
     used = {re.sub(suffixes, "", name) for name in re.findall(r"vzero_\w+", text)}
     assert used <= exposed
+
+
+def test_the_layers_of_the_architecture_page_are_those_that_lint_checks() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = config["tool"]["importlinter"]["contracts"]
+    server = next(contract for contract in contracts if "of the server" in contract["name"])
+    checked = [
+        {name.removeprefix("vzero_server.") for name in layer.split(" | ")}
+        for layer in server["layers"]
+    ]
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = [
+        set(re.findall(r"│ (\w+)(?:/|\.py)", layer))
+        for layer in page.partition("┌")[2].partition("└")[0].split("├")
+    ]
+    assert drawn == checked[-len(drawn) :]
 
 
 def test_the_code_of_the_documents_runs(
