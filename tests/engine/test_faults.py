@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from tests.engine.estimators.test_batcher import Adder, ask, encoded, queries
+from tests.engine.estimators.test_batcher import Adder, ask, encoded, hold, queries
+from tests.waiting import settle
 from vzero_server.engine.embedding.batch_budget import PaddedBudget
 from vzero_server.engine.embedding.batcher import EmbeddingBatcher
 from vzero_server.engine.estimators.batcher import EstimatorBatcher
@@ -26,7 +27,7 @@ class Picky:
     release: threading.Event = field(default_factory=threading.Event)
 
     def tokenize(self, prompts: Sequence[str]) -> list[str]:
-        self.release.wait(10)
+        self.release.wait()
         if POISON in prompts:
             raise UnicodeError("a prompt the tokeniser cannot take")
         return list(prompts)
@@ -43,13 +44,13 @@ async def test_a_prompt_that_cannot_be_tokenised_fails_its_own_call_only() -> No
     picky, metrics = Picky(), Metrics()
     batcher = EmbeddingBatcher(picky, PaddedBudget(64), max_queued_prompts=1000, metrics=metrics)
     held = asyncio.create_task(batcher.embed(prompts("first")))
-    await asyncio.sleep(0.05)
+    await settle()
     texts = [f"good {i}" for i in range(100)]
     bad = asyncio.create_task(batcher.embed(prompts(POISON, *texts)))
-    await asyncio.sleep(0.05)
+    await settle()
     # These wait for prompts that came with the bad one, and for some of their own.
     others = [asyncio.create_task(batcher.embed(prompts(text, f"own {text}"))) for text in texts]
-    await asyncio.sleep(0.05)
+    await settle()
     picky.release.set()
     with pytest.raises(UnicodeError):
         await bad
@@ -65,7 +66,7 @@ async def test_prompts_of_callers_that_left_are_counted() -> None:
     picky, metrics = Picky(), Metrics()
     batcher = EmbeddingBatcher(picky, PaddedBudget(64), max_queued_prompts=1000, metrics=metrics)
     held = asyncio.create_task(batcher.embed(prompts("first")))
-    await asyncio.sleep(0.05)
+    await settle()
     late = asyncio.create_task(asyncio.wait_for(batcher.embed(prompts("late", "later")), 0.05))
     with pytest.raises(TimeoutError):
         await late
@@ -82,11 +83,10 @@ async def test_questions_of_callers_that_left_are_not_answered() -> None:
     """Cancelled or past their deadline: neither is computed."""
     adder, metrics = Adder(), Metrics()
     heads = EstimatorBatcher(metrics)
-    first = asyncio.create_task(ask(heads, encoded(0, adder), queries(1)))
-    await asyncio.sleep(0.05)
+    first = await hold(heads, adder)
     late = asyncio.create_task(asyncio.wait_for(ask(heads, encoded(1, adder), queries(5)), 0.05))
     cancelled = asyncio.create_task(ask(heads, encoded(2, adder), queries(6)))
-    await asyncio.sleep(0.05)
+    await settle()
     cancelled.cancel()
     with pytest.raises(TimeoutError):
         await late

@@ -178,9 +178,8 @@ async def test_later_calls_have_what_the_first_did_not_wait_for(
 ) -> None:
     async with fleet(tmp_path, tiny_model, head, peer_refresh=60.0) as engine:
         expected = await alone(engine, NEW)
-        async with asyncio.timeout(30):
-            while abs(await together(engine, NEW) - expected).max() < 0.05:
-                await asyncio.sleep(0.01)
+        while abs(await together(engine, NEW) - expected).max() < 0.05:
+            await asyncio.sleep(0.01)
         # What was fitted stands for a while, whatever is reported.
         for name in NAMES:
             await report(engine, name, " again", np.ones(1))

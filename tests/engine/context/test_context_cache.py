@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -11,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.clock import Clock
 from tests.outcomes import sums
+from tests.waiting import until
+from vzero_server.engine.context import context_cache
 from vzero_server.engine.context.context_cache import CachedContext, ContextCache
 from vzero_server.engine.context.window_cache import WindowCache
 from vzero_server.engine.embedding.batch_budget import PaddedBudget
@@ -37,8 +39,9 @@ class Read:
 
 @dataclass
 class Reader:
-    """An estimator that takes its time to read, and counts how often it does."""
+    """An estimator that takes its time to read, by the clock, and counts how often it does."""
 
+    clock: Clock
     seconds: float = 0.0
     reads: list[int] = field(default_factory=list)
     rows_needed: int | None = None
@@ -49,9 +52,7 @@ class Reader:
         return None
 
     def fit(self, window: ContextWindow) -> Read:
-        end = time.thread_time() + self.seconds
-        while time.thread_time() < end:
-            pass
+        self.clock.processor += self.seconds
         self.reads.append(window.version)
         return Read(len(window))
 
@@ -80,6 +81,14 @@ class Door:
         return await self.contexts.fit(policy, "icl", window, as_of_step=step)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which contexts grow old."""
+    clock = Clock()
+    monkeypatch.setattr(context_cache, "time", clock)
+    return clock
+
+
 @asynccontextmanager
 async def door(
     folder: Path, backbone: Backbone, reader: Reader, max_bytes: int = 1 << 20
@@ -101,7 +110,7 @@ async def door(
         max_bytes=1 << 20,
         worker=worker,
     )
-    prior = Reader()
+    prior = Reader(reader.clock)
     estimators = {"icl": reader}
     try:
         yield Door(
@@ -117,8 +126,10 @@ async def door(
         store.close()
 
 
-async def test_an_unchanged_context_is_read_once(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    reader = Reader(0.01)
+async def test_an_unchanged_context_is_read_once(
+    tmp_path: Path, tiny_backbone: Backbone, clock: Clock
+) -> None:
+    reader = Reader(clock, 0.01)
     async with door(tmp_path, tiny_backbone, reader) as it:
         await it.store.append("p", sums(10))
         found = await asyncio.gather(*(it.get() for _ in range(20)))
@@ -128,9 +139,9 @@ async def test_an_unchanged_context_is_read_once(tmp_path: Path, tiny_backbone: 
 
 
 async def test_one_that_is_cheap_to_read_is_always_the_newest(
-    tmp_path: Path, tiny_backbone: Backbone
+    tmp_path: Path, tiny_backbone: Backbone, clock: Clock
 ) -> None:
-    reader = Reader(0.0)
+    reader = Reader(clock, 0.0)
     async with door(tmp_path, tiny_backbone, reader) as it:
         for count in range(1, 6):
             await it.store.append("p", sums(10, start=10 * count))
@@ -138,53 +149,57 @@ async def test_one_that_is_cheap_to_read_is_always_the_newest(
 
 
 async def test_one_that_is_slow_to_read_is_not_read_for_every_outcome(
-    tmp_path: Path, tiny_backbone: Backbone
+    tmp_path: Path, tiny_backbone: Backbone, clock: Clock
 ) -> None:
-    reader = Reader(0.05)
+    reader = Reader(clock, 0.05)
     async with door(tmp_path, tiny_backbone, reader) as it:
         await it.store.append("p", sums(200))
         await it.get()
-        began = time.monotonic()
-        longest, version = 0.0, 200
-        while time.monotonic() - began < 1.5:
-            version = (await it.store.append("p", sums(1, start=version))).policy.version
-            asked = time.monotonic()
-            await it.get()
-            longest = max(longest, time.monotonic() - asked)
-        # Every 5 x 0.05 s, in the background: at most about six times, and nobody waited.
-        assert 2 <= len(reader.reads) <= 8
-        assert longest < 0.5
+        for version in range(201, 231):
+            policy = (await it.store.append("p", sums(1, start=version))).policy
+            clock.now += 0.05
+            # Nobody waits: there is a context to answer with.
+            assert it.contexts.ready(policy, "icl") is not None
+            await until(lambda: not it.contexts._fitting)
+        # Every 5 x 0.05 s, in the background.
+        assert reader.reads == [200, 206, 212, 218, 224, 230]
 
 
 async def test_after_a_pause_the_newest_version_is_waited_for(
-    tmp_path: Path, tiny_backbone: Backbone
+    tmp_path: Path, tiny_backbone: Backbone, clock: Clock
 ) -> None:
-    async with door(tmp_path, tiny_backbone, Reader(0.03)) as it:
+    async with door(tmp_path, tiny_backbone, Reader(clock, 0.03)) as it:
         await it.store.append("p", sums(200))
         await it.get()
         await it.store.append("p", sums(10, start=200))
         assert (await it.get()).summary.version == 200
-        await asyncio.sleep(0.4)
+        clock.now += 0.4
         assert (await it.get()).summary.version == 210
 
 
-async def test_who_names_a_version_gets_it_at_once(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    async with door(tmp_path, tiny_backbone, Reader(0.03)) as it:
+async def test_who_names_a_version_gets_it_at_once(
+    tmp_path: Path, tiny_backbone: Backbone, clock: Clock
+) -> None:
+    async with door(tmp_path, tiny_backbone, Reader(clock, 0.03)) as it:
         await it.store.append("p", sums(200))
         await it.get()
         await it.store.append("p", sums(10, start=200))
         assert (await it.get(min_version=210)).summary.version == 210
 
 
-async def test_a_small_one_is_always_the_newest(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    async with door(tmp_path, tiny_backbone, Reader(0.03)) as it:
+async def test_a_small_one_is_always_the_newest(
+    tmp_path: Path, tiny_backbone: Backbone, clock: Clock
+) -> None:
+    async with door(tmp_path, tiny_backbone, Reader(clock, 0.03)) as it:
         for count in range(1, 4):
             await it.store.append("p", sums(10, start=10 * count))
             assert (await it.get()).summary.version == 10 * count
 
 
-async def test_few_rows_are_read_by_the_prior(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    reader = Reader()
+async def test_few_rows_are_read_by_the_prior(
+    tmp_path: Path, tiny_backbone: Backbone, clock: Clock
+) -> None:
+    reader = Reader(clock)
     async with door(tmp_path, tiny_backbone, reader) as it:
         await it.store.append("p", sums(2))
         assert (await it.get()).estimator is not reader
@@ -192,15 +207,15 @@ async def test_few_rows_are_read_by_the_prior(tmp_path: Path, tiny_backbone: Bac
         assert (await it.get()).estimator is reader
 
 
-async def test_steps_are_kept_apart(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    async with door(tmp_path, tiny_backbone, Reader()) as it:
+async def test_steps_are_kept_apart(tmp_path: Path, tiny_backbone: Backbone, clock: Clock) -> None:
+    async with door(tmp_path, tiny_backbone, Reader(clock)) as it:
         await it.store.append("p", sums(30))
         assert (await it.get(step=1)).fitted.rows == 20
         assert (await it.get()).fitted.rows == 30
 
 
-async def test_memory_is_bounded(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    reader = Reader()
+async def test_memory_is_bounded(tmp_path: Path, tiny_backbone: Backbone, clock: Clock) -> None:
+    reader = Reader(clock)
     async with door(tmp_path, tiny_backbone, reader, max_bytes=5000) as it:
         for number in range(5):
             await it.store.append(f"p{number}", sums(10))
@@ -212,7 +227,7 @@ async def test_memory_is_bounded(tmp_path: Path, tiny_backbone: Backbone) -> Non
 
 
 async def test_a_reader_that_fails_fails_the_call_and_no_other(
-    tmp_path: Path, tiny_backbone: Backbone
+    tmp_path: Path, tiny_backbone: Backbone, clock: Clock
 ) -> None:
     class Failing(Reader):
         def fit(self, window: ContextWindow) -> Read:
@@ -221,15 +236,17 @@ async def test_a_reader_that_fails_fails_the_call_and_no_other(
                 raise ArithmeticError("not this time")
             return super().fit(window)
 
-    async with door(tmp_path, tiny_backbone, Failing()) as it:
+    async with door(tmp_path, tiny_backbone, Failing(clock)) as it:
         await it.store.append("p", sums(10))
         with pytest.raises(ArithmeticError):
             await it.get()
         assert (await it.get()).fitted.rows == 10
 
 
-async def test_dropped_contexts_are_read_again(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    reader = Reader()
+async def test_dropped_contexts_are_read_again(
+    tmp_path: Path, tiny_backbone: Backbone, clock: Clock
+) -> None:
+    reader = Reader(clock)
     async with door(tmp_path, tiny_backbone, reader) as engine:
         await engine.store.append("p", sums(3))
         kept = await engine.get()
@@ -241,9 +258,9 @@ async def test_dropped_contexts_are_read_again(tmp_path: Path, tiny_backbone: Ba
 
 
 async def test_a_context_too_large_to_keep_is_told_once(
-    tmp_path: Path, tiny_backbone: Backbone, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, tiny_backbone: Backbone, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reader = Reader()
+    reader = Reader(clock)
     async with door(tmp_path, tiny_backbone, reader, max_bytes=1500) as engine:
         await engine.store.append("p", sums(3))
         await engine.get()
@@ -253,7 +270,7 @@ async def test_a_context_too_large_to_keep_is_told_once(
 
 
 async def test_while_it_is_being_read_again_nobody_waits(
-    tmp_path: Path, tiny_backbone: Backbone
+    tmp_path: Path, tiny_backbone: Backbone, clock: Clock
 ) -> None:
     go_on = threading.Event()
 
@@ -262,18 +279,18 @@ async def test_while_it_is_being_read_again_nobody_waits(
 
         def fit(self, window: ContextWindow) -> Read:
             if self.reads:
-                go_on.wait(30.0)
+                go_on.wait()
             return super().fit(window)
 
-    async with door(tmp_path, tiny_backbone, Halted(0.05)) as it:
+    async with door(tmp_path, tiny_backbone, Halted(clock, 0.05)) as it:
         await it.store.append("p", sums(200))
         await it.get()
         await it.store.append("p", sums(10, start=200))
         # Due to be read again, but not yet too old.
-        await asyncio.sleep(0.3)
+        clock.now += 0.3
         assert (await it.get()).summary.version == 200
         # By now it would be too old, were it not being read.
-        await asyncio.sleep(0.3)
+        clock.now += 0.3
         assert (await it.get()).summary.version == 200
         go_on.set()
         assert (await it.get(min_version=210)).summary.version == 210

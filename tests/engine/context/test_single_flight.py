@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.waiting import settle, until
 from vzero_server.engine.context.single_flight import Job, SingleFlight
 from vzero_server.observability.liveness import Worker
 
@@ -40,47 +41,50 @@ async def test_callers_share_what_is_under_way(worker: Worker) -> None:
 
 async def test_what_nobody_waits_for_is_dropped_before_it_begins(worker: Worker) -> None:
     work, make, release = SingleFlight[str, int](worker), Maker(), threading.Event()
-    held = worker.submit(release.wait, 10)
+    held = worker.submit(release.wait)
     callers = [asyncio.create_task(work.get("a", make)) for _ in range(2)]
     late = asyncio.create_task(asyncio.wait_for(work.get("a", make), 0.05))
-    await asyncio.sleep(0.1)
     with pytest.raises(TimeoutError):
         await late
     for caller in callers:
         caller.cancel()
-    await asyncio.sleep(0.05)
+    await settle()
     release.set()
     held.result()
-    await asyncio.sleep(0.05)
+    # The worker has come to the end of its queue.
+    worker.submit(int).result()
+    await settle()
     assert (make.made, len(work)) == (0, 0)
 
 
 async def test_one_caller_that_stays_is_enough(worker: Worker) -> None:
     work, make, release = SingleFlight[str, int](worker), Maker(), threading.Event()
-    worker.submit(release.wait, 10)
+    worker.submit(release.wait)
     leaving, staying = (asyncio.create_task(work.get("a", make)) for _ in range(2))
-    await asyncio.sleep(0.05)
+    await settle()
     leaving.cancel()
-    await asyncio.sleep(0.05)
+    await settle()
     release.set()
     assert await staying == 1
 
 
 async def test_what_has_begun_is_finished(worker: Worker) -> None:
-    work, release, ended = SingleFlight[str, bool](worker), threading.Event(), threading.Event()
+    work = SingleFlight[str, bool](worker)
+    begun, release, ended = threading.Event(), threading.Event(), threading.Event()
 
     def long() -> bool:
-        release.wait(10)
+        begun.set()
+        release.wait()
         ended.set()
         return True
 
     caller = asyncio.create_task(work.get("a", lambda job: job.run(long)))
-    await asyncio.sleep(0.05)
+    await until(begun.is_set)
     caller.cancel()
-    await asyncio.sleep(0.05)
+    await settle()
     # Who comes now finds it under way.
     again = asyncio.create_task(work.get("a", lambda job: job.run(lambda: False)))
-    await asyncio.sleep(0.05)
+    await settle()
     release.set()
     assert await again
     assert ended.is_set()
@@ -88,12 +92,12 @@ async def test_what_has_begun_is_finished(worker: Worker) -> None:
 
 async def test_after_a_drop_it_is_started_anew(worker: Worker) -> None:
     work, make, release = SingleFlight[str, int](worker), Maker(), threading.Event()
-    worker.submit(release.wait, 10)
+    worker.submit(release.wait)
     leaving = asyncio.create_task(work.get("a", make))
-    await asyncio.sleep(0.05)
+    await settle()
     leaving.cancel()
     again = asyncio.create_task(work.get("a", make))
-    await asyncio.sleep(0.05)
+    await settle()
     release.set()
     assert await again == 1
 
@@ -105,8 +109,7 @@ async def test_a_refresh_is_wanted_though_nobody_waits(worker: Worker) -> None:
     leaving = asyncio.create_task(work.get("a", make))
     await asyncio.sleep(0)
     leaving.cancel()
-    while len(work):
-        await asyncio.sleep(0.01)
+    await until(lambda: len(work) == 0)
     assert make.made == 1
 
 

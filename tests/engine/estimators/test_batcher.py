@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +9,10 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from tests.clock import Clock
+from tests.waiting import settle, until
 from vzero_server.engine.context.context_cache import CachedContext
+from vzero_server.engine.estimators import batcher
 from vzero_server.engine.estimators.base import Correction, Query
 from vzero_server.engine.estimators.batcher import EstimatorBatcher
 from vzero_server.engine.estimators.window import ContextWindow, Summary
@@ -31,12 +33,13 @@ class Fitted:
 
 @dataclass(eq=False)
 class Adder:
-    """Its value of a query is the query plus the context, over 10,000."""
+    """Its value of a query is the query plus the context, over 10,000; waits for its release."""
 
     rows_needed: int | None = None
     name: str = "icl"
     corrections: Correction = Correction.NONE
     release: threading.Event = field(default_factory=threading.Event)
+    started: int = 0
     batches: list[list[int]] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
     most_inline: int = 0
@@ -48,7 +51,8 @@ class Adder:
         raise NotImplementedError
 
     def predict(self, queries: Sequence[Query]) -> list[Values]:
-        self.release.wait(10)
+        self.started += 1
+        self.release.wait()
         self.threads.append(threading.current_thread())
         self.batches.append([len(query) for query in queries])
         if any(query.context.number < 0 for query in queries):
@@ -61,6 +65,13 @@ class Adder:
     def answer(self, query: Query) -> Values:
         mean = (query.context.number + query.features[:, 0].astype(np.float64)) / 10_000
         return Values(mean, mean, np.ones(len(mean)), "icl")
+
+
+async def hold(heads: EstimatorBatcher, adder: Adder) -> "asyncio.Task[Values]":
+    """Start a call for one prompt and wait until the estimator, which is held, has it."""
+    call = asyncio.create_task(ask(heads, encoded(0, adder), queries(1)))
+    await until(lambda: adder.started == 1)
+    return call
 
 
 async def ask(heads: EstimatorBatcher, context: CachedContext, prompts: Features) -> Values:
@@ -86,10 +97,9 @@ async def heads() -> AsyncIterator[EstimatorBatcher]:
 
 async def test_calls_that_gather_share_a_batch(heads: EstimatorBatcher) -> None:
     adder = Adder()
-    first = asyncio.create_task(ask(heads, encoded(0, adder), queries(1)))
-    await asyncio.sleep(0.05)
+    first = await hold(heads, adder)
     rest = [asyncio.create_task(ask(heads, encoded(i, adder), queries(i))) for i in range(1, 9)]
-    await asyncio.sleep(0.05)
+    await settle()
     adder.release.set()
     await first
     for number, call in enumerate(rest, start=1):
@@ -124,12 +134,16 @@ async def test_a_long_call_is_answered_in_order(heads: EstimatorBatcher) -> None
     assert max(map(sum, adder.batches)) <= 1024
 
 
-async def test_a_short_call_overtakes_the_rest_of_a_long_one(heads: EstimatorBatcher) -> None:
+async def test_a_short_call_overtakes_the_rest_of_a_long_one(
+    heads: EstimatorBatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Both come at the same moment, by the clock of the queue.
+    monkeypatch.setattr(batcher, "time", Clock())
     adder = Adder()
     long = asyncio.create_task(ask(heads, encoded(0, adder), queries(2048)))
-    await asyncio.sleep(0.001)
+    await until(lambda: adder.started == 1)
     short = asyncio.create_task(ask(heads, encoded(1, adder), queries(1)))
-    await asyncio.sleep(0.05)
+    await settle()
     adder.release.set()
     await asyncio.gather(long, short)
     # Two pieces of the long call were taken before the short one came.
@@ -138,12 +152,11 @@ async def test_a_short_call_overtakes_the_rest_of_a_long_one(heads: EstimatorBat
 
 async def test_what_nobody_waits_for_is_not_computed(heads: EstimatorBatcher) -> None:
     adder = Adder()
-    first = asyncio.create_task(ask(heads, encoded(0, adder), queries(1)))
-    await asyncio.sleep(0.05)
+    first = await hold(heads, adder)
     leaving = asyncio.create_task(ask(heads, encoded(0, adder), queries(700)))
-    await asyncio.sleep(0.05)
+    await settle()
     leaving.cancel()
-    await asyncio.sleep(0)
+    await settle()
     adder.release.set()
     await first
     await ask(heads, encoded(0, adder), queries(2))
@@ -153,11 +166,10 @@ async def test_what_nobody_waits_for_is_not_computed(heads: EstimatorBatcher) ->
 
 async def test_a_question_that_fails_fails_alone(heads: EstimatorBatcher) -> None:
     adder = Adder()
-    first = asyncio.create_task(ask(heads, encoded(0, adder), queries(1)))
-    await asyncio.sleep(0.05)
+    first = await hold(heads, adder)
     good = asyncio.create_task(ask(heads, encoded(1, adder), queries(1)))
     bad = asyncio.create_task(ask(heads, encoded(-1, adder), queries(1)))
-    await asyncio.sleep(0.05)
+    await settle()
     adder.release.set()
     await asyncio.gather(first, good)
     with pytest.raises(ArithmeticError):
@@ -168,14 +180,11 @@ async def test_a_question_that_fails_fails_alone(heads: EstimatorBatcher) -> Non
 async def test_two_estimators_do_not_share_a_batch(heads: EstimatorBatcher) -> None:
     one, other = Adder(), Adder()
     other.release.set()
-    first = asyncio.create_task(ask(heads, encoded(0, one), queries(1)))
-    await asyncio.sleep(0.05)
+    first = await hold(heads, one)
     calls = [ask(heads, encoded(i, (one, other)[i % 2]), queries(1)) for i in range(4)]
     waiting = asyncio.gather(*calls)
-    await asyncio.sleep(0.05)
+    await settle()
     one.release.set()
-    began = time.monotonic()
     found = await asyncio.gather(first, waiting)
-    assert time.monotonic() - began < 5
     assert [values.mean[0] for values in found[1]] == [0, 1e-4, 2e-4, 3e-4]
     assert sum(map(len, other.batches)) == 2
