@@ -91,7 +91,7 @@ def cases(draw: st.DrawFn) -> tuple[list[float], Constraints]:
 
 @settings(max_examples=150, deadline=None)
 @given(cases(), st.sampled_from(Objective))
-def test_allocations_are_allowed_and_bounded_and_exact_ones_optimal(
+def test_allocations_are_allowed_bounded_and_if_exact_optimal(
     case: tuple[list[float], Constraints], objective: Objective
 ) -> None:
     rates, constraints = case
@@ -134,7 +134,9 @@ def test_greedy_is_not_optimal() -> None:
     st.integers(0, 3),
     st.floats(0, 1),
 )
-def test_the_paper_is_followed_step_by_step(rates: list[float], minimum: int, share: float) -> None:
+def test_greedy_equals_the_paper_step_by_step(
+    rates: list[float], minimum: int, share: float
+) -> None:
     least, most = minimum * len(rates), 40 * len(rates)
     constraints = Constraints(round(least + share * (most - least)), minimum, 40)
     solution = solved(rates, constraints, Objective.PAPER)
@@ -156,7 +158,7 @@ def test_large_batches_reach_the_bound(objective: Objective) -> None:
         assert solution.utility <= solution.upper_bound
 
 
-def test_tokens_are_counted_where_rollouts_cost_some() -> None:
+def test_token_costs_count_against_the_total() -> None:
     costs = np.array([100.0, 1000.0])
     constraints = Constraints(10_000, token_costs=costs, minimum=2, maximum=64)
     solution = solved([0.5, 0.5], constraints, Objective.UTILITY, exact=True)
@@ -176,7 +178,7 @@ def test_uncertain_prompts_are_not_skipped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("constraints", "field", "says"),
+    ("constraints", "field", "message"),
     [
         (Constraints(3), "total", "the minima alone take 4"),
         (Constraints(300), "total", "the maxima only take 256"),
@@ -193,13 +195,15 @@ def test_uncertain_prompts_are_not_skipped() -> None:
         (Constraints(5, token_costs=np.array([1.0, 2.5])), "total", "minima alone take 7"),
     ],
 )
-def test_what_cannot_be_met_is_named(constraints: Constraints, field: str, says: str) -> None:
-    with pytest.raises(AllocationError, match=says) as caught:
+def test_constraints_that_cannot_be_met_are_named(
+    constraints: Constraints, field: str, message: str
+) -> None:
+    with pytest.raises(AllocationError, match=message) as caught:
         solved([0.5, 0.5], constraints, Objective.UTILITY)
     assert caught.value.field == field
 
 
-def test_an_optimum_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exact_allocation_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(1)
     constraints = Constraints(64 * 4000, token_costs=generator.uniform(50, 900, 64))
     rates = generator.random(64).tolist()

@@ -3,7 +3,7 @@ import pytest
 from vzero_server.decisions.costs import expected_cost, normalised_costs
 
 
-def test_a_cost_is_a_price_times_tokens_or_what_was_observed() -> None:
+def test_an_expected_cost_is_price_times_tokens_or_the_observed_cost() -> None:
     assert expected_cost(7.0, 100.0, 3.0) == 700.0
     assert expected_cost(7.0, None, 3.0) is None
     assert expected_cost(None, 100.0, 3.0) == 3.0

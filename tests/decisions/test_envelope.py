@@ -8,7 +8,9 @@ from vzero_server.decisions.utility import utility
 
 
 @given(arrays.arrays(float, (4, 7), elements=st.floats(-10, 10)), st.integers(0, 5))
-def test_it_is_the_least_concave_function_above(utilities: np.ndarray, start: int) -> None:
+def test_the_envelope_is_the_least_concave_function_above(
+    utilities: np.ndarray, start: int
+) -> None:
     utilities = utilities.copy()
     utilities[0, start + 1 : 6] = -np.inf
     slopes = envelope_slopes(utilities, np.full(4, start))
@@ -28,7 +30,7 @@ def test_it_is_the_least_concave_function_above(utilities: np.ndarray, start: in
             assert abs(height - max(chords)) < 1e-8
 
 
-def test_the_utility_is_bridged_to_where_it_is_concave() -> None:
+def test_the_convex_part_of_the_utility_is_bridged() -> None:
     utilities = utility(np.array([0.05, 0.5]), 128)
     slopes = envelope_slopes(utilities, np.array([2, 2]))
     bridge = np.flatnonzero(slopes[0, 2:] == slopes[0, 2])

@@ -11,7 +11,7 @@ VALUES = np.array([[0.9, 0.6, 0.3], [0.2, 0.6, 0.7]])
 COSTS = [30.0, 10.0, 20.0]
 
 
-def test_preferences_move_from_the_cheapest_to_the_best() -> None:
+def test_higher_preferences_favour_success_over_cost() -> None:
     cost = normalised_costs(COSTS)
     scores = ranking.decomposed_scores(VALUES, cost, [0.0, 0.5, 1.0])
     ranked = ranking.rank(scores, cost, ranking.eligible(VALUES, COSTS))
@@ -21,14 +21,14 @@ def test_preferences_move_from_the_cheapest_to_the_best() -> None:
     assert ranked.order[1, 0].tolist() == [1, 0, 2]
 
 
-def test_of_equals_the_cheaper_comes_first() -> None:
+def test_equal_scores_are_ordered_by_cost() -> None:
     cost = normalised_costs(COSTS)
     scores = np.full((1, 1, 3), 0.5) + np.array([1e-15, 0.0, 2e-15])
     ranked = ranking.rank(scores, cost, np.ones((1, 3), np.bool_))
     assert ranked.order[0, 0].tolist() == [1, 2, 0]
 
 
-def test_what_does_not_pass_the_filters_comes_last_in_order() -> None:
+def test_policies_that_are_not_eligible_come_last() -> None:
     cost = normalised_costs(COSTS)
     scores = ranking.decomposed_scores(VALUES, cost, [1.0])
     passed = ranking.eligible(VALUES, COSTS, min_value=0.5, max_cost=25.0)

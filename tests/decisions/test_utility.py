@@ -13,7 +13,7 @@ A, B = np.array([0.2, 1.0, 3.0, 400.0]), np.array([5.0, 1.0, 0.7, 900.0])
 
 
 @pytest.mark.parametrize("rollouts", [0, 1, 2, 7, MAX_COUNT])
-def test_the_utility_is_the_expected_failures_beside_a_success(rollouts: int) -> None:
+def test_the_utility_is_the_expected_failures_in_groups_with_a_success(rollouts: int) -> None:
     """Eq. 44: the sum over groups with 1 to B - 1 successes."""
     successes = np.arange(1, rollouts)[:, None]
     expected = (binom.pmf(successes, rollouts, RATES) * (rollouts - successes)).sum(axis=0)
@@ -21,7 +21,7 @@ def test_the_utility_is_the_expected_failures_beside_a_success(rollouts: int) ->
 
 
 @pytest.mark.parametrize("rollouts", [0, 1, 2, 7, MAX_COUNT])
-def test_under_a_beta_distribution_it_is_that_of_beta_binomial_groups(rollouts: int) -> None:
+def test_the_expected_utility_is_that_of_beta_binomial_groups(rollouts: int) -> None:
     successes = np.arange(1, rollouts)[:, None]
     weights = betabinom.pmf(successes, rollouts, A, B)
     expected = (weights * (rollouts - successes)).sum(axis=0)
@@ -48,14 +48,14 @@ def test_a_gradient_needs_both_outcomes(rollouts: int) -> None:
 
 
 @pytest.mark.parametrize("objective", Objective)
-def test_tables_begin_at_zero_and_never_fall(objective: Objective) -> None:
+def test_tables_start_at_zero_and_never_decrease(objective: Objective) -> None:
     utilities = utility_table(objective, RATES, np.full(len(RATES), 3.0), MAX_COUNT)
     assert utilities.shape == (len(RATES), MAX_COUNT + 1)
     np.testing.assert_array_equal(utilities[:, :2], 0.0)
     assert (np.diff(utilities, axis=1) > -1e-12).all()
 
 
-def test_a_value_that_is_certain_is_a_success_rate() -> None:
+def test_a_certain_value_acts_as_a_success_rate() -> None:
     rates = np.array([0.1, 0.6])
     certain = np.full(2, 1e9)
     counts = np.arange(MAX_COUNT + 1)

@@ -52,13 +52,13 @@ def test_prompts_with_a_long_common_end_stay_apart(tiny_backbone: Backbone) -> N
     assert first != second
 
 
-def test_the_fingerprint_names_what_determines_an_embedding(tiny_model: Path) -> None:
+def test_the_fingerprint_depends_on_model_and_number_format(tiny_model: Path) -> None:
     same = Backbone.load(str(tiny_model)).fingerprint
     assert Backbone.load(str(tiny_model)).fingerprint == same
     assert Backbone.load(str(tiny_model), dtype="bfloat16").fingerprint != same
 
 
-def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match=str(tmp_path)):
         Backbone.load(str(tmp_path))
 
@@ -78,48 +78,48 @@ print(backbone.embed(backbone.tokenize(["no network"])).shape)
 
 
 @pytest.mark.parametrize("which", ["packaged", "folder"])
-def test_no_network_call_is_tried_for_local_files(which: str, tiny_model: Path) -> None:
+def test_local_files_need_no_network(which: str, tiny_model: Path) -> None:
     arguments = [] if which == "packaged" else [str(tiny_model)]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", _BLOCKED, *arguments], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("(1, ")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith("(1, ")
 
 
-def in_a_process(code: str, **environment: str) -> str:
-    """What a fresh process prints: hub settings are read once, at import."""
-    done = subprocess.run(
+def run_in_process(code: str, **environment: str) -> str:
+    """Output of a new process, because hub settings are read once, at import."""
+    process = subprocess.run(
         [sys.executable, "-c", "from vzero_server.model.backbone import *\n" + code],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
     )
-    return done.stdout
+    return process.stdout
 
 
-def test_a_model_of_the_hub_is_found_by_name_and_revision(tiny_model: Path, tmp_path: Path) -> None:
-    """The hub's own cache, filled as a download would, answers without a network."""
+def test_a_cached_hub_model_loads_by_name_and_revision(tiny_model: Path, tmp_path: Path) -> None:
+    """A filled cache of the hub needs no network."""
     revision = "0123456789abcdef0123456789abcdef01234567"
-    cached = tmp_path / "hub" / "models--somebody--tiny"
+    cached = tmp_path / "hub" / "models--owner--tiny"
     shutil.copytree(tiny_model, cached / "snapshots" / revision)
     (cached / "refs").mkdir()
     (cached / "refs" / "v1").write_text(revision)
-    code = "print(Backbone.load('somebody/tiny@v1').fingerprint)"
-    assert in_a_process(code, HF_HOME=str(tmp_path)).strip() == (
+    code = "print(Backbone.load('owner/tiny@v1').fingerprint)"
+    assert run_in_process(code, HF_HOME=str(tmp_path)).strip() == (
         Backbone.load(str(tiny_model)).fingerprint
     )
 
 
-def test_a_hub_name_out_of_reach_is_named(tmp_path: Path) -> None:
-    code = "try: Backbone.load('nobody/nothing@v1')\nexcept BackboneError as error: print(error)"
-    printed = in_a_process(code, HF_HOME=str(tmp_path))
-    assert "'nobody/nothing@v1' is neither a local folder nor a model on the hub" in printed
+def test_an_unreachable_hub_model_is_named(tmp_path: Path) -> None:
+    code = "try: Backbone.load('owner/missing@v1')\nexcept BackboneError as error: print(error)"
+    printed = run_in_process(code, HF_HOME=str(tmp_path))
+    assert "'owner/missing@v1' is neither a local folder nor a model on the hub" in printed
 
 
 @pytest.mark.skipif(not openvino.available(), reason="OpenVINO is not installed")
-def test_compiled_passes_give_the_same_numbers(packaged: Backbone) -> None:
+def test_openvino_gives_the_same_numbers(packaged: Backbone) -> None:
     prompts = ["What is 2 plus 3?", "a much longer prompt of many words " * 20, "x"]
     fast = Backbone.load(runtime="openvino")
     tokens = packaged.tokenize(prompts)
@@ -132,7 +132,7 @@ def test_compiled_passes_give_the_same_numbers(packaged: Backbone) -> None:
 
 
 @pytest.mark.skipif(not openvino.available(), reason="OpenVINO is not installed")
-def test_8_bit_weights_keep_the_meaning(
+def test_8_bit_weights_keep_embeddings_close(
     packaged: Backbone, capfd: pytest.CaptureFixture[str]
 ) -> None:
     prompts = ["What is 2 plus 3?", "Name a river in France.", "def f(x): return x + 1"]
@@ -144,12 +144,12 @@ def test_8_bit_weights_keep_the_meaning(
     assert capfd.readouterr().out == ""
 
 
-def test_8_bits_need_a_runtime_that_has_them() -> None:
+def test_8_bits_need_openvino() -> None:
     with pytest.raises(BackboneError, match="int8 needs runtime openvino"):
         Backbone.load(dtype="int8")
 
 
-def test_a_runtime_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_runtime_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino, "available", lambda: False)
     with pytest.raises(BackboneError, match=r"vzero\[openvino\]"):
         Backbone.load(runtime="openvino")

@@ -36,7 +36,7 @@ def rewrite(path: Path, **changes: object) -> None:
 
 
 @torch.inference_mode()
-def test_a_head_comes_back_as_it_was(path: Path) -> None:
+def test_a_head_is_restored_from_its_checkpoint(path: Path) -> None:
     checkpoint = load_checkpoint(path, backbone_sha256=BACKBONE.sha256)
     features, rewards = make_context(20)
     queries = make_context(4, seed=3)[0]
@@ -50,7 +50,7 @@ def test_a_head_comes_back_as_it_was(path: Path) -> None:
     assert not checkpoint.head.training
 
 
-def test_the_fingerprint_tells_weights_apart(path: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_weights(path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     given = save_checkpoint(other, make_head(1), backbone=BACKBONE, training={}, metrics={})
     assert given == load_checkpoint(other).fingerprint != load_checkpoint(path).fingerprint

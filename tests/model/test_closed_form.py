@@ -10,7 +10,7 @@ def make_problem(count: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
     return kernel, torch.randn(1, 1, count, dtype=torch.float64)
 
 
-def test_left_out_predictions_are_those_of_a_fit_without_the_row() -> None:
+def test_leave_one_out_predictions_equal_a_fit_without_the_row() -> None:
     kernel, targets = make_problem()
     noise = torch.full((1, 1), 0.3, dtype=torch.float64)
     mask = torch.ones(1, 12, dtype=torch.bool)
@@ -23,7 +23,7 @@ def test_left_out_predictions_are_those_of_a_fit_without_the_row() -> None:
         torch.testing.assert_close(loo_logits[0, 0, row], expected)
 
 
-def test_gradients_are_those_of_the_closed_form() -> None:
+def test_gradients_are_exact() -> None:
     kernel, targets = make_problem(6)
     noise = torch.full((1, 1), 0.3, dtype=torch.float64)
     mask = torch.arange(6).unsqueeze(0) < 5
@@ -43,7 +43,7 @@ def test_without_evidence_the_blend_is_the_prior() -> None:
     torch.testing.assert_close(weights, prior.expand(3, -1))
 
 
-def test_much_evidence_finds_the_useful_expert() -> None:
+def test_with_much_evidence_the_useful_expert_gets_the_weight() -> None:
     torch.manual_seed(0)
     skill, noise = torch.randn(1, 4000), torch.randn(1, 4000)
     success = (torch.rand(1, 4000) < torch.sigmoid(skill)).float()
@@ -58,8 +58,8 @@ def test_much_evidence_finds_the_useful_expert() -> None:
     assert weights[0, 1].abs() < 0.15
 
 
-def test_large_problems_are_solved_like_small_ones() -> None:
-    # More rows than are solved in one piece, and not a multiple of it.
+def test_large_problems_are_solved_exactly() -> None:
+    # More rows than the solver handles without splitting, and not a multiple.
     kernel, targets = make_problem(150)
     noise = torch.full((1, 1), 0.3, dtype=torch.float64)
     dual, loo_logits = fit_experts(kernel, targets, noise, torch.ones(1, 150, dtype=torch.bool))

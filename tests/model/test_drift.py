@@ -59,7 +59,7 @@ def test_padding_does_not_matter() -> None:
 
 @pytest.mark.parametrize("age", [0.0, 700.0])
 @torch.inference_mode()
-def test_one_moment_is_as_good_as_no_ages(head: InContextHead, age: float) -> None:
+def test_equal_ages_equal_no_ages(head: InContextHead, age: float) -> None:
     features, rewards, ages = learner(3.0)
     queries = make_context(8, 2)[0]
     same = head(features, rewards, queries, ages=torch.full_like(ages, age))
@@ -67,7 +67,7 @@ def test_one_moment_is_as_good_as_no_ages(head: InContextHead, age: float) -> No
 
 
 @torch.inference_mode()
-def test_a_policy_that_learns_is_valued_as_it_is_now(head: InContextHead) -> None:
+def test_values_of_a_learning_policy_follow_its_present_level(head: InContextHead) -> None:
     truth = torch.sigmoid(torch.tensor(1.5))
     known, unknown = [], []
     for seed in range(5):
@@ -79,7 +79,7 @@ def test_a_policy_that_learns_is_valued_as_it_is_now(head: InContextHead) -> Non
 
 
 @torch.inference_mode()
-def test_a_policy_that_stays_keeps_its_values(head: InContextHead) -> None:
+def test_ages_hardly_change_values_of_a_stable_policy(head: InContextHead) -> None:
     changes = []
     for seed in range(20):
         features, rewards, ages = learner(0.0, seed)
@@ -123,7 +123,7 @@ def test_contexts_with_and_without_drift_share_a_batch(head: InContextHead) -> N
     )
 
 
-def test_rows_left_out_are_those_of_a_fit_without_them() -> None:
+def test_leave_one_out_predictions_with_drift_equal_a_fit_without_the_row() -> None:
     _, rewards, ages = learner(3.0)
     targets, ages = (rewards[:, ::8] - 0.5).double(), ages[:, ::8].double()
     mask = torch.ones_like(targets, dtype=torch.bool)
@@ -141,7 +141,7 @@ def test_rows_left_out_are_those_of_a_fit_without_them() -> None:
 
 
 @pytest.mark.parametrize("age", [-1.0, float("nan"), float("inf")])
-def test_ages_must_be_possible(head: InContextHead, age: float) -> None:
+def test_ages_must_be_finite_and_not_negative(head: InContextHead, age: float) -> None:
     features, rewards = make_context(5)
     ages = torch.zeros(1, 5)
     ages[0, 3] = age

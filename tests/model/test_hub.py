@@ -29,27 +29,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[TinyHub]:
         yield running
 
 
-def test_a_source_is_a_path_or_of_the_hub(tmp_path: Path) -> None:
-    checksum = "0" * 64
-    assert Source.parse(str(tmp_path)).local == tmp_path
-    assert Source.parse("./not/there.pt").local == Path("not/there.pt")
-    assert Source.parse("~/x").local == Path.home() / "x"
-    assert Source.parse(f"{tmp_path}#{checksum}").checksum == checksum
-    source = Source.parse(f"some/body/deep/adapter.pt@v1#{checksum}")
-    assert (source.repository, source.path) == ("some/body", "deep/adapter.pt")
-    assert (source.revision, source.checksum, source.local) == ("v1", checksum, None)
-    assert Source.parse("some/body").revision == "main"
-
-
-@pytest.mark.parametrize(
-    "text", ["", "name", "some/body@", "some/body#123", "a b/c", "~nobody-of-that-name/x", "a\0b"]
-)
-def test_what_is_neither_is_named(text: str) -> None:
-    with pytest.raises(WeightsError):
-        Source.parse(text)
-
-
-def test_what_was_pulled_is_found_without_the_hub(hub: TinyHub, tmp_path: Path) -> None:
+def test_pulled_files_are_located_without_the_hub(hub: TinyHub, tmp_path: Path) -> None:
     whole, single = Source.parse("some/body"), Source.parse("some/body/deep/adapter.pt@v1")
     assert {file.path for file in pull(whole, tmp_path, endpoint=hub.url)} == {
         "config.json",
@@ -66,7 +46,7 @@ def test_what_was_pulled_is_found_without_the_hub(hub: TinyHub, tmp_path: Path) 
     assert hub.asked == []
 
 
-def test_what_is_there_is_not_fetched_again(hub: TinyHub, tmp_path: Path) -> None:
+def test_complete_files_are_not_fetched_again(hub: TinyHub, tmp_path: Path) -> None:
     source = Source.parse("some/body/deep/adapter.pt")
     first = pull(source, tmp_path, endpoint=hub.url)
     hub.asked.clear()
@@ -74,7 +54,9 @@ def test_what_is_there_is_not_fetched_again(hub: TinyHub, tmp_path: Path) -> Non
     assert not [path for path in hub.asked if "resolve" in path]
 
 
-def test_what_is_missing_is_named_with_its_command(hub: TinyHub, tmp_path: Path) -> None:
+def test_missing_files_are_named_with_the_command_to_fetch_them(
+    hub: TinyHub, tmp_path: Path
+) -> None:
     source = Source.parse("some/body")
     with pytest.raises(WeightsError, match="fetch it with vzero models pull 'some/body'"):
         locate(source, tmp_path)
@@ -105,7 +87,7 @@ def test_altered_files_are_refused(hub: TinyHub, tmp_path: Path) -> None:
         locate(source, tmp_path)
 
 
-def test_a_hub_that_does_not_deliver_is_named(hub: TinyHub, tmp_path: Path) -> None:
+def test_failed_downloads_are_named(hub: TinyHub, tmp_path: Path) -> None:
     def error(text: str) -> str:
         with pytest.raises(WeightsError) as raised:
             pull(Source.parse(text), tmp_path, endpoint=hub.url)
@@ -124,7 +106,7 @@ def test_a_hub_that_does_not_deliver_is_named(hub: TinyHub, tmp_path: Path) -> N
     assert "accept its licence first" in error("some/body")
 
 
-def test_a_hub_that_is_not_there_is_named(hub: TinyHub, tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_named(hub: TinyHub, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # without listening
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -132,7 +114,7 @@ def test_a_hub_that_is_not_there_is_named(hub: TinyHub, tmp_path: Path) -> None:
             pull(Source.parse("some/body"), tmp_path, endpoint=endpoint)
 
 
-def test_the_list_says_what_was_fetched(hub: TinyHub, tmp_path: Path) -> None:
+def test_the_manifest_lists_fetched_files(hub: TinyHub, tmp_path: Path) -> None:
     source = Source.parse("some/body@v1")
     pull(source, tmp_path, endpoint=hub.url)
     listed = json.loads((tmp_path / "some/body/v1/.vzero-files.json").read_text())
@@ -141,7 +123,7 @@ def test_the_list_says_what_was_fetched(hub: TinyHub, tmp_path: Path) -> None:
     assert listed["files"]["config.json"] == [2, sha256(b"{}").hexdigest()]
 
 
-def test_offline_nothing_is_asked(
+def test_offline_mode_sends_no_requests(
     hub: TinyHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OFFLINE, True)

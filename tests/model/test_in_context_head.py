@@ -82,7 +82,7 @@ def test_many_contexts_in_one_call_equal_each_alone(sizes: list[int], seed: int)
 
 
 @torch.inference_mode()
-def test_queries_do_not_see_each_other(head: InContextHead, queries: Tensor) -> None:
+def test_queries_are_independent(head: InContextHead, queries: Tensor) -> None:
     features, rewards = make_context(30)
     first = head(features, rewards, queries[:, :1])
     torch.testing.assert_close(
@@ -100,7 +100,7 @@ def test_any_number_of_rows(head: InContextHead, queries: Tensor, count: int) ->
 
 @pytest.mark.parametrize("reward", [0.0, 0.5, 1.0])
 @torch.inference_mode()
-def test_equal_labels_give_values_on_their_side(
+def test_equal_rewards_give_values_close_to_them(
     head: InContextHead, queries: Tensor, reward: float
 ) -> None:
     features, rewards = make_context(50)
@@ -110,7 +110,7 @@ def test_equal_labels_give_values_on_their_side(
 
 
 @torch.inference_mode()
-def test_duplicate_prompts_are_answered(head: InContextHead) -> None:
+def test_duplicate_prompts_get_their_mean_reward(head: InContextHead) -> None:
     features, _ = make_context(1)
     same = features.expand(1, 64, -1)
     rewards = (torch.arange(64) % 2).float().unsqueeze(0)
@@ -119,7 +119,7 @@ def test_duplicate_prompts_are_answered(head: InContextHead) -> None:
 
 
 @torch.inference_mode()
-def test_soft_labels_count_by_degree(head: InContextHead, queries: Tensor) -> None:
+def test_soft_rewards_give_less_extreme_values(head: InContextHead, queries: Tensor) -> None:
     features, rewards = make_context(60)
     soft = head(features, 0.5 + 0.4 * (rewards - 0.5), queries)
     hard = head(features, rewards, queries)
@@ -135,7 +135,7 @@ def test_features_must_be_finite(head: InContextHead, queries: Tensor, value: fl
 
 
 @pytest.mark.parametrize("value", [float("nan"), -0.1, 1.5])
-def test_rewards_must_lie_in_the_unit_interval(
+def test_rewards_must_be_in_the_unit_interval(
     head: InContextHead, queries: Tensor, value: float
 ) -> None:
     features, rewards = make_context(5)
@@ -158,7 +158,7 @@ def test_wrong_shapes_are_named(head: InContextHead, queries: Tensor) -> None:
 
 
 @torch.inference_mode()
-def test_an_encoded_context_can_be_taken_from_a_batch(head: InContextHead, queries: Tensor) -> None:
+def test_one_context_can_be_taken_from_a_batch(head: InContextHead, queries: Tensor) -> None:
     features, rewards = make_context(20)
     rows = head.rows(features)
     both = head.encode(rows.expand(2, -1, -1), torch.cat([rewards, 1.0 - rewards]))

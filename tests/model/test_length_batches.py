@@ -5,7 +5,7 @@ from vzero_server.model.length_batches import length_batches
 
 
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 100))
-def test_each_prompt_is_in_one_batch_and_none_could_take_the_next(
+def test_every_prompt_is_in_one_batch_and_batches_are_full(
     lengths: list[int], max_tokens: int
 ) -> None:
     batches = [batch.tolist() for batch in length_batches(lengths, max_tokens)]

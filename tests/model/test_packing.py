@@ -29,7 +29,7 @@ CONFIGS = [BertConfig, RobertaConfig, XLMRobertaConfig]
 
 
 def make_model(config: type[Any], tiny_model: Path, folder: Path, pooling: str = "mean") -> str:
-    """Save a random model of a kind, with the tokeniser of the tiny one."""
+    """Save a random model of some type, with the tokeniser of the tiny one."""
     parts = folder / "parts"
     tokenizer = AutoTokenizer.from_pretrained(str(tiny_model))
     tokenizer.save_pretrained(parts)
@@ -63,7 +63,7 @@ def with_padding(folder: str, tokens: list[list[int]]) -> tuple[torch.Tensor, to
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
 @pytest.mark.parametrize("config", CONFIGS)
-def test_packed_passes_give_the_numbers_of_padded_ones(
+def test_packed_batches_give_the_numbers_of_padded_ones(
     config: type[Any], pooling: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     folder = make_model(config, tiny_model, tmp_path, pooling)
@@ -77,22 +77,22 @@ def test_packed_passes_give_the_numbers_of_padded_ones(
     np.testing.assert_allclose(backbone.embed(tokens), backbone.states(tokens, LAYERS)[0])
 
 
-def test_a_prompt_does_not_see_its_neighbours(tiny_backbone: Backbone) -> None:
+def test_prompts_of_a_batch_are_independent(tiny_backbone: Backbone) -> None:
     assert tiny_backbone.packs
     tokens = tiny_backbone.tokenize(PROMPTS)
     alone = np.concatenate([tiny_backbone.embed([row]) for row in tokens])
     np.testing.assert_allclose(tiny_backbone.embed(tokens), alone, atol=1e-5)
 
 
-def test_bfloat16_packs_as_well(tiny_model: Path) -> None:
+def test_packing_supports_bfloat16(tiny_model: Path) -> None:
     half, full = Backbone.load(str(tiny_model), dtype="bfloat16"), Backbone.load(str(tiny_model))
     tokens = full.tokenize(PROMPTS)
     assert half.packs
     np.testing.assert_allclose(half.embed(tokens), full.embed(tokens), atol=0.05)
 
 
-def test_a_kind_that_reads_positions_elsewhere_is_padded(tiny_model: Path, tmp_path: Path) -> None:
-    """MPNet adds a bias for each distance between tokens, which packing would mix up."""
+def test_models_with_relative_positions_are_padded(tiny_model: Path, tmp_path: Path) -> None:
+    """MPNet adds a bias for each distance between tokens, which packing does not support."""
     folder = make_model(MPNetConfig, tiny_model, tmp_path)
     backbone = Backbone.load(folder)
     assert not backbone.packs
@@ -114,7 +114,7 @@ class Calls(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_pass_leaves_the_interpreter_alone(tiny_backbone: Backbone) -> None:
+def test_a_pass_makes_few_calls_from_python(tiny_backbone: Backbone) -> None:
     """Each call from Python takes the interpreter lock, which the server's threads share."""
     tokens = tiny_backbone.tokenize(PROMPTS)
     tiny_backbone.states(tokens, (0, 1))
@@ -126,7 +126,7 @@ def test_a_pass_leaves_the_interpreter_alone(tiny_backbone: Backbone) -> None:
     assert calls[0] == calls[1] < 30
 
 
-def test_a_pass_that_cannot_be_traced_is_run_as_it_is(
+def test_a_pass_that_cannot_be_traced_runs_untraced(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def with_a_constant(states: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

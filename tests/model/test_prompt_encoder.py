@@ -28,13 +28,13 @@ def test_a_vector_is_embedding_then_layers_then_text(
     np.testing.assert_allclose(vectors[:, -len(NAMES) :], text_columns(PROMPTS), rtol=1e-3)
 
 
-def test_the_company_a_prompt_keeps_does_not_change_its_vector(encoder: PromptEncoder) -> None:
+def test_a_vector_does_not_depend_on_its_batch(encoder: PromptEncoder) -> None:
     together = encoder.embed(encoder.tokenize(PROMPTS))
     alone = np.concatenate([encoder.embed(encoder.tokenize([prompt])) for prompt in PROMPTS])
     np.testing.assert_allclose(together, alone, atol=2e-3)
 
 
-def test_without_layers_there_is_the_embedding_alone(tiny_backbone: Backbone) -> None:
+def test_without_layers_a_vector_is_the_embedding(tiny_backbone: Backbone) -> None:
     encoder = PromptEncoder(tiny_backbone)
     assert encoder.embed(encoder.tokenize(PROMPTS)).shape == (3, DIMENSION)
 
@@ -44,7 +44,7 @@ def test_extreme_texts_stay_finite(encoder: PromptEncoder) -> None:
     assert np.isfinite(vectors).all()
 
 
-def test_the_fingerprint_names_layers_and_backbone(
+def test_the_fingerprint_depends_on_layers_and_backbone(
     encoder: PromptEncoder, tiny_backbone: Backbone
 ) -> None:
     assert PromptEncoder(tiny_backbone, (0, 1)).fingerprint == encoder.fingerprint

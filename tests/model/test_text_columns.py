@@ -19,7 +19,7 @@ def test_every_text_gives_finite_columns(prompts: list[str]) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["", "\ud800", "9" * 5000, "word " * 30_000, "\u0663\u0664"])
-def test_odd_texts_are_answered(prompt: str) -> None:
+def test_unusual_texts_give_finite_columns(prompt: str) -> None:
     assert np.isfinite(text_columns([prompt])).all()
 
 
@@ -38,7 +38,7 @@ def test_shares_are_of_characters() -> None:
     assert column("x + y = z", "operators") == pytest.approx(2 / 9)
 
 
-def test_a_shared_prefix_hides_nothing_at_the_end() -> None:
+def test_tail_columns_differ_after_a_shared_prefix() -> None:
     prefix = "An example that everyone shares. " * 200
     columns = text_columns([prefix + "What is 17 * 23?", prefix + "Who wrote Emma?"])
     tail = [i for i, name in enumerate(NAMES) if name.startswith("tail_")]
