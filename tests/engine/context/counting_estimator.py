@@ -1,11 +1,11 @@
-"""An estimator whose fits take as long as a test says, and are counted."""
+"""An estimator whose fits take as long as a test says, by its clock, and are counted."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from tests.clock import Clock
 from vzero_server.engine.estimators.base import Correction, Query
 from vzero_server.engine.estimators.window import ContextWindow
 from vzero_server.types import Features, Float32Array
@@ -33,10 +33,12 @@ class CountingEstimator:
     """An estimator that fits, but does not predict.
 
     Attributes:
+        clock: The clock that fits advance.
         seconds: Processor time of a fit.
         fits: Versions of the windows that were fitted.
     """
 
+    clock: Clock = field(default_factory=Clock)
     seconds: float = 0.0
     fits: list[int] = field(default_factory=list)
     rows_needed: int | None = None
@@ -47,9 +49,7 @@ class CountingEstimator:
         return None
 
     def fit(self, window: ContextWindow) -> CountedContext:
-        end = time.thread_time() + self.seconds
-        while time.thread_time() < end:
-            pass
+        self.clock.processor += self.seconds
         self.fits.append(window.version)
         return CountedContext(len(window), window.rewards)
 

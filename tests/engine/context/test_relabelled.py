@@ -129,7 +129,7 @@ async def test_policies_are_separate(tmp_path: Path, tiny_backbone: Backbone) ->
 
 
 async def test_concurrent_calls_share_one_fit(tmp_path: Path, tiny_backbone: Backbone) -> None:
-    async with relabelled_harness(tmp_path, tiny_backbone, CountingEstimator(0.01)) as harness:
+    async with relabelled_harness(tmp_path, tiny_backbone) as harness:
         await harness.store.append("p", sums(10))
         contexts = await asyncio.gather(*(harness.get(HALVED) for _ in range(9)))
         assert harness.estimator.fits == [10]

@@ -1,4 +1,4 @@
-"""Work shared by callers that come and go."""
+"""Jobs that several callers wait for, some of whom leave."""
 
 import asyncio
 import threading
@@ -13,54 +13,54 @@ from vzero_server.observability.liveness import Worker
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    made = Worker("test")
-    yield made
-    made.shutdown()
+    worker = Worker("test")
+    yield worker
+    worker.shutdown()
 
 
-class Maker:
-    """Makes its number on the worker, and counts how often it did."""
+class Counter:
+    """Returns, from the worker, how often it was called."""
 
     def __init__(self) -> None:
-        self.made = 0
+        self.calls = 0
 
     async def __call__(self, job: Job[int]) -> int:
-        return await job.run(self.make)
+        return await job.run(self.count)
 
-    def make(self) -> int:
-        self.made += 1
-        return self.made
-
-
-async def test_callers_share_what_is_under_way(worker: Worker) -> None:
-    work, make = SingleFlight[str, int](worker), Maker()
-    assert await asyncio.gather(*(work.get("a", make) for _ in range(9))) == [1] * 9
-    assert await work.get("a", make) == 2
-    assert len(work) == 0
+    def count(self) -> int:
+        self.calls += 1
+        return self.calls
 
 
-async def test_what_nobody_waits_for_is_dropped_before_it_begins(worker: Worker) -> None:
-    work, make, release = SingleFlight[str, int](worker), Maker(), threading.Event()
-    held = worker.submit(release.wait)
-    callers = [asyncio.create_task(work.get("a", make)) for _ in range(2)]
-    late = asyncio.create_task(asyncio.wait_for(work.get("a", make), 0.05))
+async def test_concurrent_callers_share_one_job(worker: Worker) -> None:
+    flights, counter = SingleFlight[str, int](worker), Counter()
+    assert await asyncio.gather(*(flights.get("a", counter) for _ in range(9))) == [1] * 9
+    assert await flights.get("a", counter) == 2
+    assert len(flights) == 0
+
+
+async def test_a_job_without_waiters_is_dropped_before_it_begins(worker: Worker) -> None:
+    flights, counter, release = SingleFlight[str, int](worker), Counter(), threading.Event()
+    blocking = worker.submit(release.wait)
+    callers = [asyncio.create_task(flights.get("a", counter)) for _ in range(2)]
+    late = asyncio.create_task(asyncio.wait_for(flights.get("a", counter), 0.05))
     with pytest.raises(TimeoutError):
         await late
     for caller in callers:
         caller.cancel()
     await settle()
     release.set()
-    held.result()
-    # The worker has come to the end of its queue.
+    blocking.result()
+    # The worker has reached the end of its queue.
     worker.submit(int).result()
     await settle()
-    assert (make.made, len(work)) == (0, 0)
+    assert (counter.calls, len(flights)) == (0, 0)
 
 
-async def test_one_caller_that_stays_is_enough(worker: Worker) -> None:
-    work, make, release = SingleFlight[str, int](worker), Maker(), threading.Event()
+async def test_a_job_runs_while_one_waiter_is_left(worker: Worker) -> None:
+    flights, counter, release = SingleFlight[str, int](worker), Counter(), threading.Event()
     worker.submit(release.wait)
-    leaving, staying = (asyncio.create_task(work.get("a", make)) for _ in range(2))
+    leaving, staying = (asyncio.create_task(flights.get("a", counter)) for _ in range(2))
     await settle()
     leaving.cancel()
     await settle()
@@ -68,56 +68,58 @@ async def test_one_caller_that_stays_is_enough(worker: Worker) -> None:
     assert await staying == 1
 
 
-async def test_what_has_begun_is_finished(worker: Worker) -> None:
-    work = SingleFlight[str, bool](worker)
+async def test_a_job_that_has_begun_is_finished_without_waiters(worker: Worker) -> None:
+    flights = SingleFlight[str, bool](worker)
     begun, release, ended = threading.Event(), threading.Event(), threading.Event()
 
-    def long() -> bool:
+    def slow() -> bool:
         begun.set()
         release.wait()
         ended.set()
         return True
 
-    caller = asyncio.create_task(work.get("a", lambda job: job.run(long)))
+    leaving = asyncio.create_task(flights.get("a", lambda job: job.run(slow)))
     await until(begun.is_set)
-    caller.cancel()
+    leaving.cancel()
     await settle()
-    # Who comes now finds it under way.
-    again = asyncio.create_task(work.get("a", lambda job: job.run(lambda: False)))
+    # A later caller joins it.
+    joining = asyncio.create_task(flights.get("a", lambda job: job.run(lambda: False)))
     await settle()
     release.set()
-    assert await again
+    assert await joining
     assert ended.is_set()
 
 
-async def test_after_a_drop_it_is_started_anew(worker: Worker) -> None:
-    work, make, release = SingleFlight[str, int](worker), Maker(), threading.Event()
+async def test_a_dropped_job_is_started_again_for_the_next_caller(worker: Worker) -> None:
+    flights, counter, release = SingleFlight[str, int](worker), Counter(), threading.Event()
     worker.submit(release.wait)
-    leaving = asyncio.create_task(work.get("a", make))
+    leaving = asyncio.create_task(flights.get("a", counter))
     await settle()
     leaving.cancel()
-    again = asyncio.create_task(work.get("a", make))
+    returning = asyncio.create_task(flights.get("a", counter))
     await settle()
     release.set()
-    assert await again == 1
+    assert await returning == 1
 
 
-async def test_a_refresh_is_wanted_though_nobody_waits(worker: Worker) -> None:
-    work, make = SingleFlight[str, int](worker), Maker()
-    work.refresh("a", make)
-    work.refresh("a", make)
-    leaving = asyncio.create_task(work.get("a", make))
+async def test_a_background_refresh_runs_without_waiters(worker: Worker) -> None:
+    flights, counter = SingleFlight[str, int](worker), Counter()
+    flights.refresh("a", counter)
+    flights.refresh("a", counter)
+    leaving = asyncio.create_task(flights.get("a", counter))
     await asyncio.sleep(0)
     leaving.cancel()
-    await until(lambda: len(work) == 0)
-    assert make.made == 1
+    await until(lambda: len(flights) == 0)
+    assert counter.calls == 1
 
 
-async def test_a_failure_reaches_every_caller(worker: Worker) -> None:
-    work = SingleFlight[str, int](worker)
+async def test_an_error_reaches_every_caller(worker: Worker) -> None:
+    flights = SingleFlight[str, int](worker)
 
     async def fail(job: Job[int]) -> int:
-        raise LookupError("on purpose")
+        raise LookupError("the job fails")
 
-    found = await asyncio.gather(*(work.get("a", fail) for _ in range(3)), return_exceptions=True)
-    assert [type(one) for one in found] == [LookupError] * 3
+    results = await asyncio.gather(
+        *(flights.get("a", fail) for _ in range(3)), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [LookupError] * 3

@@ -1,4 +1,4 @@
-"""When what was read for one context does for another."""
+"""When the result computed for one context serves another."""
 
 import asyncio
 import gc
@@ -7,33 +7,39 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.clock import Clock
-from tests.engine.estimators.test_batcher import Adder, encoded
+from tests.engine.estimators.adding_estimator import AddingEstimator, number_context
 from tests.waiting import settle
 from vzero_server.engine.context import stale_while_revalidate
 from vzero_server.engine.context.context_cache import CachedContext
 from vzero_server.engine.context.stale_while_revalidate import Result, StaleWhileRevalidateCache
 
+IntCache = StaleWhileRevalidateCache[str, int]
 
-class Log:
-    """Gives the number of the reading; counts them, and makes them wait or fail.
 
-    A reading takes some seconds by the clock, and as long as it is held.
+class Computation:
+    """Returns how often it ran; takes time by the clock, and can be held or fail.
+
+    Attributes:
+        runs: How often it was started.
+        seconds: How long a run takes, by the clock.
+        release: Lets runs go on; set from the beginning.
+        broken: Whether runs fail.
     """
 
     def __init__(self, clock: Clock, seconds: float = 0.0) -> None:
-        self.readings = 0
-        self.clock = clock
+        self._clock = clock
+        self.runs = 0
         self.seconds = seconds
         self.broken = False
-        self.released = asyncio.Event()
-        self.released.set()
+        self.release = asyncio.Event()
+        self.release.set()
 
-    async def read(self) -> int:
-        self.readings += 1
-        number = self.readings
+    async def run(self) -> int:
+        self.runs += 1
+        number = self.runs
         await asyncio.sleep(0)
-        await self.released.wait()
-        self.clock.now += self.seconds
+        await self.release.wait()
+        self._clock.now += self.seconds
         if self.broken:
             raise OSError("the log cannot be read")
         return number
@@ -41,116 +47,120 @@ class Log:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock by which readings grow old."""
+    """The clock by which results become stale."""
     clock = Clock()
     monkeypatch.setattr(stale_while_revalidate, "time", clock)
     return clock
 
 
-def context() -> CachedContext:
-    return encoded(0, Adder())
+def new_context() -> CachedContext:
+    return number_context(0, AddingEstimator())
 
 
-def asking(
-    readings: StaleWhileRevalidateCache[str, int], log: Log, rows: int = 100
+def getter(
+    cache: IntCache, computation: Computation, rows: int = 100
 ) -> Callable[[CachedContext], Awaitable[int | None]]:
-    return lambda one: readings.get("p", one, rows, log.read)
+    """A lookup of the result for a context of one policy."""
+    return lambda context: cache.get("p", context, rows, computation.run)
 
 
-async def test_a_context_is_read_once_and_so_are_those_after_it(clock: Clock) -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.02, lifetime=60.0), Log(clock)
-    ask, first = asking(readings, log), context()
-    assert [await ask(first), await ask(first), await ask(context())] == [1, 1, 1]
-    assert await readings.get("another", context(), 100, log.read) == 2
+async def test_a_result_is_computed_once_and_serves_later_contexts(clock: Clock) -> None:
+    cache, computation = IntCache(share=0.02, lifetime=60.0), Computation(clock)
+    get, first = getter(cache, computation), new_context()
+    assert [await get(first), await get(first), await get(new_context())] == [1, 1, 1]
+    assert await cache.get("another", new_context(), 100, computation.run) == 2
 
 
-async def test_one_that_has_grown_by_a_quarter_is_still_the_same(clock: Clock) -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.02, lifetime=60.0), Log(clock)
-    assert await asking(readings, log, 100)(context()) == 1
-    assert readings.covers("p", 125)
-    assert await asking(readings, log, 125)(context()) == 1
-    assert not readings.covers("p", 126)
-    assert await asking(readings, log, 126)(context()) == 2
+async def test_a_result_serves_contexts_that_are_up_to_a_quarter_longer(clock: Clock) -> None:
+    cache, computation = IntCache(share=0.02, lifetime=60.0), Computation(clock)
+    assert await getter(cache, computation, 100)(new_context()) == 1
+    assert cache.covers("p", 125)
+    assert await getter(cache, computation, 125)(new_context()) == 1
+    assert not cache.covers("p", 126)
+    assert await getter(cache, computation, 126)(new_context()) == 2
 
 
-async def test_how_long_a_reading_does_depends_on_its_cost(clock: Clock) -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.1), Log(clock, seconds=0.02)
-    ask = asking(readings, log)
-    assert await ask(context()) == 1
-    assert await ask(context()) == 1
+async def test_a_result_stays_fresh_in_proportion_to_its_cost(clock: Clock) -> None:
+    cache, computation = IntCache(share=0.1), Computation(clock, seconds=0.02)
+    get = getter(cache, computation)
+    assert await get(new_context()) == 1
+    assert await get(new_context()) == 1
     clock.now += 0.19
-    assert await ask(context()) == 1
+    assert await get(new_context()) == 1
     clock.now += 0.06
-    # Whoever asks when it is time for another does not wait for that, but is told of it later.
-    late = context()
-    assert [await ask(late), await ask(context())] == [1, 1]
+    # A caller that arrives when a new result is due gets the old one, and later the new one.
+    late = new_context()
+    assert [await get(late), await get(new_context())] == [1, 1]
     await settle()
-    assert [await ask(late), await ask(context()), log.readings] == [2, 2, 2]
+    assert [await get(late), await get(new_context()), computation.runs] == [2, 2, 2]
 
 
-async def test_contexts_of_one_moment_share_what_is_under_way(clock: Clock) -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.02), Log(clock, seconds=0.02)
-    ask = asking(readings, log)
-    assert await asyncio.gather(*(ask(context()) for _ in range(5))) == [1] * 5
+async def test_concurrent_contexts_share_one_computation(clock: Clock) -> None:
+    cache, computation = IntCache(share=0.02), Computation(clock, seconds=0.02)
+    get = getter(cache, computation)
+    assert await asyncio.gather(*(get(new_context()) for _ in range(5))) == [1] * 5
 
 
-async def test_where_none_may_stand_in_each_context_is_read(clock: Clock) -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.0), Log(clock, seconds=0.01)
-    ask = asking(readings, log)
-    assert sorted(await asyncio.gather(*(ask(context()) for _ in range(3)))) == [1, 2, 3]  # type: ignore[type-var]
+async def test_without_a_share_every_context_has_its_own_result(clock: Clock) -> None:
+    cache, computation = IntCache(share=0.0), Computation(clock, seconds=0.01)
+    get = getter(cache, computation)
+    results = await asyncio.gather(*(get(new_context()) for _ in range(3)))
+    assert sorted(results) == [1, 2, 3]  # type: ignore[type-var]
 
 
-async def test_a_reading_that_failed_is_made_again(clock: Clock) -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.02, lifetime=60.0), Log(clock)
-    ask, one = asking(readings, log), context()
-    log.broken = True
+async def test_a_failed_computation_is_repeated(clock: Clock) -> None:
+    cache, computation = IntCache(share=0.02, lifetime=60.0), Computation(clock)
+    get, context = getter(cache, computation), new_context()
+    computation.broken = True
     with pytest.raises(OSError, match="cannot be read"):
-        await ask(one)
-    assert readings.peek(one) is None
-    log.broken = False
-    assert await ask(one) == 2
+        await get(context)
+    assert cache.peek(context) is None
+    computation.broken = False
+    assert await get(context) == 2
 
 
-async def test_one_that_is_no_longer_good_is_made_again(clock: Clock) -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.02, lifetime=60.0), Log(clock)
-    one = context()
+async def test_an_invalid_result_is_computed_again(clock: Clock) -> None:
+    cache, computation = IntCache(share=0.02, lifetime=60.0), Computation(clock)
+    context = new_context()
 
-    async def ask(least: int) -> int | None:
+    async def get(least: int) -> int | None:
         def valid(result: Result[int]) -> bool:
             return result.value >= least
 
-        return await readings.get("p", one, 100, log.read, valid=valid)
+        return await cache.get("p", context, 100, computation.run, valid=valid)
 
-    assert [await ask(1), await ask(1), await ask(2), await ask(2)] == [1, 1, 2, 2]
-
-
-async def test_an_impatient_caller_is_not_kept_and_a_later_one_finds_it(clock: Clock) -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.02), Log(clock, seconds=0.1)
-    log.released.clear()
-    one = context()
-    assert await readings.get("p", one, 100, log.read, patience=0.01) is None
-    log.released.set()
-    assert await readings.get("p", one, 100, log.read) == 1
-    found = readings.peek(one)
-    assert found is not None
-    assert (found.value, found.rows) == (1, 100)
+    assert [await get(1), await get(1), await get(2), await get(2)] == [1, 1, 2, 2]
 
 
-async def test_a_caller_that_leaves_does_not_take_the_reading_along(clock: Clock) -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.02), Log(clock, seconds=0.05)
-    log.released.clear()
-    ask, one = asking(readings, log), context()
+async def test_a_caller_waits_at_most_its_patience_and_a_later_one_gets_the_result(
+    clock: Clock,
+) -> None:
+    cache, computation = IntCache(share=0.02), Computation(clock, seconds=0.1)
+    context = new_context()
+    computation.release.clear()
+    assert await cache.get("p", context, 100, computation.run, patience=0.01) is None
+    computation.release.set()
+    assert await cache.get("p", context, 100, computation.run) == 1
+    result = cache.peek(context)
+    assert result is not None
+    assert (result.value, result.rows) == (1, 100)
+
+
+async def test_a_caller_that_leaves_does_not_cancel_the_computation(clock: Clock) -> None:
+    cache, computation = IntCache(share=0.02), Computation(clock, seconds=0.05)
+    computation.release.clear()
+    get, context = getter(cache, computation), new_context()
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(ask(one), 0.01)  # type: ignore[arg-type]
-    log.released.set()
-    assert [await ask(one), log.readings] == [1, 1]
+        await asyncio.wait_for(get(context), 0.01)  # type: ignore[arg-type]
+    computation.release.set()
+    assert [await get(context), computation.runs] == [1, 1]
 
 
-async def test_a_context_that_is_gone_is_not_kept(clock: Clock) -> None:
-    readings, log = StaleWhileRevalidateCache[str, int](share=0.02), Log(clock)
-    one = context()
-    await asking(readings, log)(one)
-    assert len(readings._by_context) == 1
-    del one
+async def test_results_of_deleted_contexts_are_dropped(clock: Clock) -> None:
+    cache, computation = IntCache(share=0.02), Computation(clock)
+    context = new_context()
+    await getter(cache, computation)(context)
+    assert len(cache._by_context) == 1
+    del context
     gc.collect()
-    assert not readings._by_context
+    assert not cache._by_context

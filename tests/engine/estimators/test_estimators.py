@@ -1,3 +1,5 @@
+"""Nearest neighbours, the prior, and the intervals of both."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,7 +24,7 @@ def estimate(estimator: Estimator, window: ContextWindow, queries: np.ndarray) -
     return estimator.predict([Query(estimator.fit(window), queries)])[0]
 
 
-def test_knn_is_the_mean_reward_of_the_nearest() -> None:
+def test_knn_is_the_mean_reward_of_the_nearest_rows() -> None:
     generator = np.random.default_rng(1)
     window = window_of(generator.random(300))
     queries = generator.normal(size=(20, 4)).astype(np.float32)
@@ -33,19 +35,19 @@ def test_knn_is_the_mean_reward_of_the_nearest() -> None:
     assert values.basis == "knn"
 
 
-def test_knn_with_fewer_rows_than_k_takes_all() -> None:
+def test_knn_uses_all_rows_of_a_context_shorter_than_k() -> None:
     window = window_of(np.array([0.0, 0.5, 1.0]))
     values = estimate(NearestNeighbours(64), window, np.zeros((2, 4), np.float32))
     np.testing.assert_allclose(values.mean, 0.5)
 
 
-def test_the_prior_is_wide_and_draws_towards_one_half() -> None:
+def test_the_prior_is_wide_and_shrinks_towards_one_half() -> None:
     queries = np.zeros((3, 4), np.float32)
-    nothing = estimate(Prior(), window_of(np.array([])), queries)
-    np.testing.assert_allclose(nothing.mean, 0.5)
+    empty = estimate(Prior(), window_of(np.array([])), queries)
+    np.testing.assert_allclose(empty.mean, 0.5)
     failures = estimate(Prior(), window_of(np.zeros(3)), queries)
     np.testing.assert_allclose(failures.mean, 0.2)
-    for values in (nothing, failures):
+    for values in (empty, failures):
         assert (values.upper - values.lower > 0.6).all()
         assert values.basis == "prior"
 
@@ -57,7 +59,7 @@ def test_the_prior_is_wide_and_draws_towards_one_half() -> None:
         max_size=20,
     ),
 )
-def test_intervals_hold_their_mean(cases: list[tuple[float, float, float]]) -> None:
+def test_intervals_contain_their_mean(cases: list[tuple[float, float, float]]) -> None:
     mean, centre, kappa = (np.array(column) for column in zip(*cases, strict=True))
     values = Values(mean, centre, kappa, "knn")
     for column in (values.lower, values.upper):
@@ -69,24 +71,25 @@ def test_intervals_hold_their_mean(cases: list[tuple[float, float, float]]) -> N
 
 
 @pytest.mark.parametrize("kappa", [0.5, 2.0, 20.0])
-def test_the_spread_of_success_rates_is_recovered(kappa: float) -> None:
+def test_concentration_recovers_that_of_beta_distributed_rates(kappa: float) -> None:
     """Rewards averaged over 10 rollouts of Beta-distributed success rates."""
     generator = np.random.default_rng(2)
     rates = generator.beta(0.4 * kappa, 0.6 * kappa, size=(200, 64))
     rewards = generator.binomial(10, rates) / 10
-    found = np.median(
+    estimated = np.median(
         concentration(rewards, np.full(rewards.shape, 10), rewards.mean(1, keepdims=True))
     )
-    assert 0.5 * kappa <= found <= 1.6 * kappa
+    assert 0.5 * kappa <= estimated <= 1.6 * kappa
 
 
-def test_single_rollouts_leave_the_spread_to_the_prior() -> None:
+def test_concentration_of_single_rollouts_is_the_prior() -> None:
     rewards = np.random.default_rng(3).binomial(1, 0.4, size=(50, 64)).astype(float)
-    found = concentration(rewards, np.ones(rewards.shape, np.int64), rewards.mean(1, keepdims=True))
-    np.testing.assert_allclose(found, 2.0)
+    rollouts = np.ones(rewards.shape, np.int64)
+    estimated = concentration(rewards, rollouts, rewards.mean(1, keepdims=True))
+    np.testing.assert_allclose(estimated, 2.0)
 
 
-def test_agreement_at_the_edge_is_no_certainty_about_the_spread() -> None:
+def test_concentration_of_rewards_that_are_all_zero_is_the_prior() -> None:
     rewards = np.zeros((1, 64))
     np.testing.assert_allclose(concentration(rewards, np.full((1, 64), 10), np.zeros((1, 1))), 2.0)
     values = estimate(NearestNeighbours(64), window_of(rewards[0]), np.zeros((1, 4), np.float32))
@@ -94,8 +97,8 @@ def test_agreement_at_the_edge_is_no_certainty_about_the_spread() -> None:
     assert values.upper[0] < 0.1
 
 
-def test_intervals_cover_what_they_say() -> None:
-    """90 % of the success rates of further prompts lie inside, where neighbours are alike."""
+def test_intervals_cover_ninety_percent_of_success_rates() -> None:
+    """For further prompts whose success rates are drawn like those of the context."""
     generator = np.random.default_rng(4)
     inside = []
     for _ in range(100):

@@ -1,3 +1,5 @@
+"""The in-context head as an estimator, against the head itself."""
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,17 +41,17 @@ def window_of(
     return empty.extended(len(rows), rows, features[:, :POOLED], 2048, kept)
 
 
-def ask(estimator: InContext, window: ContextWindow, queries: np.ndarray) -> Values:
+def predict(estimator: InContext, window: ContextWindow, queries: np.ndarray) -> Values:
     return estimator.predict([Query(estimator.fit(window), queries)])[0]
 
 
-def test_values_are_those_of_the_head() -> None:
+def test_values_equal_the_output_of_the_head() -> None:
     estimator, features = InContext(HEAD), vectors(60)
     rewards = np.random.default_rng(1).random(40).astype(np.float32)
-    values = ask(estimator, window_of(estimator, features[:40], rewards), features[40:])
-    own = torch.from_numpy(features[:, POOLED:]).float().unsqueeze(0)
+    values = predict(estimator, window_of(estimator, features[:40], rewards), features[40:])
+    head_rows = torch.from_numpy(features[:, POOLED:]).float().unsqueeze(0)
     with torch.inference_mode():
-        logits = HEAD(own[:, :40], torch.from_numpy(rewards).unsqueeze(0), own[:, 40:])
+        logits = HEAD(head_rows[:, :40], torch.from_numpy(rewards).unsqueeze(0), head_rows[:, 40:])
     # Rows are kept in half precision.
     np.testing.assert_allclose(values.mean, torch.sigmoid(logits)[0].numpy(), atol=2e-3)
     assert values.basis == "icl"
@@ -63,173 +65,179 @@ def learner(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rewards, steps
 
 
-def test_values_of_a_policy_in_training_are_those_of_the_head_given_ages() -> None:
+def test_outcomes_with_steps_give_the_head_ages() -> None:
     estimator, features = InContext(HEAD), vectors(340)
     rewards, steps = learner(300)
     queries = features[300:]
-    values = ask(estimator, window_of(estimator, features[:300], rewards, 1, steps), features[300:])
-    own = torch.from_numpy(estimator.window_features(features[:, POOLED:])).float().unsqueeze(0)
+    values = predict(
+        estimator, window_of(estimator, features[:300], rewards, 1, steps), features[300:]
+    )
+    head_rows = (
+        torch.from_numpy(estimator.window_features(features[:, POOLED:])).float().unsqueeze(0)
+    )
     ages = torch.tensor([[float((steps > step).sum()) for step in steps]])
     with torch.inference_mode():
-        exact = HEAD.rows(torch.from_numpy(queries[:, POOLED:]).float().unsqueeze(0))
-        encoded = HEAD.encode(own[:, :300], torch.from_numpy(rewards).unsqueeze(0), ages=ages)
-        logits = HEAD.predict(encoded, exact)
+        query_rows = HEAD.rows(torch.from_numpy(queries[:, POOLED:]).float().unsqueeze(0))
+        state = HEAD.encode(head_rows[:, :300], torch.from_numpy(rewards).unsqueeze(0), ages=ages)
+        logits = HEAD.predict(state, query_rows)
     np.testing.assert_allclose(values.mean, torch.sigmoid(logits)[0].numpy(), atol=1e-5)
-    timeless = ask(estimator, window_of(estimator, features[:300], rewards), queries)
-    assert (values.mean - timeless.mean).mean() > 0.05
-    assert abs(values.mean.mean() - 0.8) < abs(timeless.mean.mean() - 0.8)
+    without_steps = predict(estimator, window_of(estimator, features[:300], rewards), queries)
+    assert (values.mean - without_steps.mean).mean() > 0.05
+    assert abs(values.mean.mean() - 0.8) < abs(without_steps.mean.mean() - 0.8)
 
 
-def test_the_order_of_outcomes_is_not_their_age() -> None:
-    """Steps say how old outcomes are; those of one step, or of none, may come in any order."""
+def test_outcomes_of_one_step_may_come_in_any_order() -> None:
+    """Ages come from steps, not from the order of the rows."""
     estimator, features = InContext(HEAD), vectors(305)
     rewards, steps = learner(300)
     queries, order = features[300:], np.random.default_rng(1).permutation(300)
-    for given in (steps, np.full(300, 7), None):
-        expected, found = (
-            ask(
+    for window_steps in (steps, np.full(300, 7), None):
+        expected, permuted = (
+            predict(
                 estimator,
                 window_of(
                     estimator,
                     features[:300][kept],
                     rewards[kept],
                     1,
-                    None if given is None else given[kept],
+                    None if window_steps is None else window_steps[kept],
                 ),
                 queries,
             )
             for kept in (np.arange(300), order)
         )
-        np.testing.assert_allclose(found.mean, expected.mean, atol=1e-5)
+        np.testing.assert_allclose(permuted.mean, expected.mean, atol=1e-5)
 
 
-def test_the_newest_rows_keep_their_ages() -> None:
+def test_ages_of_a_truncated_context_count_its_newest_rows() -> None:
     estimator, features = InContext(HEAD, rows=200), vectors(305)
     rewards, steps = learner(300)
     window = window_of(estimator, features[:300], rewards, 1, steps)
     queries = features[300:]
     kept = np.arange(100, 300)
-    own = torch.from_numpy(window.features["icl"][kept]).float().unsqueeze(0)
+    head_rows = torch.from_numpy(window.features["icl"][kept]).float().unsqueeze(0)
     ages = torch.tensor([[float((steps > step).sum()) for step in steps[kept]]])
     with torch.inference_mode():
-        encoded = HEAD.encode(own, torch.from_numpy(rewards[kept]).unsqueeze(0), ages=ages)
-        exact = HEAD.rows(torch.from_numpy(queries[:, POOLED:]).float().unsqueeze(0))
-        logits = HEAD.predict(encoded, exact)
-    assert float(encoded.drift[0]) > 0.02
+        state = HEAD.encode(head_rows, torch.from_numpy(rewards[kept]).unsqueeze(0), ages=ages)
+        query_rows = HEAD.rows(torch.from_numpy(queries[:, POOLED:]).float().unsqueeze(0))
+        logits = HEAD.predict(state, query_rows)
+    assert float(state.drift[0]) > 0.02
     values = estimator.predict([Query(estimator.fit(window), queries)])[0]
     np.testing.assert_allclose(values.mean, torch.sigmoid(logits)[0].numpy(), atol=1e-5)
 
 
-def test_how_far_a_policy_has_come_does_not_make_prompts_easier_for_others() -> None:
-    """Others that do not drift correct values around the policy's level now."""
+def test_drift_of_a_policy_does_not_bias_its_peer_correction() -> None:
+    """Peers that do not drift correct values around the policy's current level."""
     estimator, generator = InContext(HEAD), np.random.default_rng(3)
     difficulty = 1.5 * generator.normal(size=400)
     steps = np.arange(400) * 10 // 400
     level = 3.0 * (steps / 9 - 0.5)
     rewards = (generator.random(400) < expit(difficulty + level)).astype(np.float32)
-    others = (generator.random((6, 400)) < expit(difficulty)).astype(np.float64)
-    known = estimator.fit(window_of(estimator, vectors(400), rewards, 1, steps))
-    found = fit_to_context(known.evidence, others, others.mean(1))
-    assert found is not None
-    assert known.evidence.drift > 0.3
-    # A prompt that is as easy for the others as they are good on average, 50 %.
-    average = np.full((6, 1), np.nan)
-    average[:, 0] = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
-    now = np.array([found.offset])
-    assert abs(float((found.correct(now, average) - now)[0])) < 0.3
+    peer_rewards = (generator.random((6, 400)) < expit(difficulty)).astype(np.float64)
+    context = estimator.fit(window_of(estimator, vectors(400), rewards, 1, steps))
+    correction = fit_to_context(context.evidence, peer_rewards, peer_rewards.mean(1))
+    assert correction is not None
+    assert context.evidence.drift > 0.3
+    # A prompt on which the peers succeed as often as on average, 50 %.
+    average = np.array([[1.0, 1.0, 1.0, 0.0, 0.0, 0.0]]).T
+    level_logit = np.array([correction.offset])
+    change = correction.correct(level_logit, average) - level_logit
+    assert abs(float(change[0])) < 0.3
 
 
-def test_questions_of_many_policies_are_answered_as_alone() -> None:
+def test_batched_queries_of_many_policies_equal_single_ones() -> None:
     """Contexts of 0 to 300 rows, calls of 1 to 20 prompts, more than one batch holds."""
     estimator, generator = InContext(HEAD), np.random.default_rng(2)
-    questions = []
+    queries = []
     for number in range(40):
         size = int(generator.integers(0, 300))
         steps = np.arange(size) // 20 if number % 2 else None
         window = window_of(estimator, vectors(size, number), generator.random(size), 1, steps)
-        queries = vectors(int(generator.integers(1, 20)), 1000 + number)
-        questions.append(Query(estimator.fit(window), queries))
-    # Some contexts are asked more than once.
-    questions += [
-        Query(questions[number].context, vectors(3 + number, 2000 + number))
+        features = vectors(int(generator.integers(1, 20)), 1000 + number)
+        queries.append(Query(estimator.fit(window), features))
+    # Several queries about some of the contexts.
+    queries += [
+        Query(queries[number].context, vectors(3 + number, 2000 + number))
         for number in (0, 5, 5, 17)
     ]
-    check_against_each_alone(estimator, questions)
+    check_against_single_queries(estimator, queries)
 
 
 @pytest.mark.parametrize("prompts", [1, 20])
-def test_a_ranking_is_answered_as_each_of_its_policies_alone(prompts: int) -> None:
-    estimator, queries = InContext(HEAD), vectors(prompts, 7)
+def test_queries_about_the_same_prompts_equal_single_ones(prompts: int) -> None:
+    estimator, features = InContext(HEAD), vectors(prompts, 7)
     windows = [window_of(estimator, vectors(n, n), np.full(n, 0.5)) for n in (0, 9, 30)]
-    questions = [Query(estimator.fit(window), queries) for window in windows]
-    check_against_each_alone(estimator, questions)
+    queries = [Query(estimator.fit(window), features) for window in windows]
+    check_against_single_queries(estimator, queries)
 
 
-def check_against_each_alone(estimator: InContext, questions: Sequence[Query]) -> None:
-    together = estimator.predict(questions)
-    for question, values in zip(questions, together, strict=True):
-        alone = estimator.predict([question])[0]
-        assert values.mean.shape == (len(question),)
-        np.testing.assert_allclose(values.mean, alone.mean, atol=1e-5)
-        np.testing.assert_allclose(values.upper, alone.upper, atol=1e-4)
+def check_against_single_queries(estimator: InContext, queries: Sequence[Query]) -> None:
+    batched = estimator.predict(queries)
+    for query, values in zip(queries, batched, strict=True):
+        single = estimator.predict([query])[0]
+        assert values.mean.shape == (len(query),)
+        np.testing.assert_allclose(values.mean, single.mean, atol=1e-5)
+        np.testing.assert_allclose(values.upper, single.upper, atol=1e-4)
 
 
-def test_the_head_becomes_a_program(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_head_can_be_traced(caplog: pytest.LogCaptureFixture) -> None:
     InContext(HEAD)
     assert "cannot be traced" not in caplog.text
 
 
 @pytest.mark.parametrize("size", [0, 1, 7])
-def test_few_rows_give_a_wide_prior(size: int) -> None:
+def test_fewer_than_min_rows_give_a_wide_prior(size: int) -> None:
     estimator = InContext(HEAD, min_rows=8)
-    values = ask(estimator, window_of(estimator, vectors(size), np.ones(size)), vectors(5, 9))
+    values = predict(estimator, window_of(estimator, vectors(size), np.ones(size)), vectors(5, 9))
     assert values.basis == "prior"
     np.testing.assert_array_equal(values.effective_sample_size, 2.0)
     assert ((values.lower >= 0) & (values.upper <= 1)).all()
 
 
 @pytest.mark.parametrize("reward", [0.0, 0.5, 1.0])
-def test_equal_labels_are_answered(reward: float) -> None:
+def test_equal_rewards_give_values_near_them(reward: float) -> None:
     estimator = InContext(HEAD)
-    values = ask(
+    values = predict(
         estimator, window_of(estimator, vectors(50), np.full(50, reward)), vectors(9, seed=3)
     )
     assert np.isfinite(values.mean).all()
     assert (np.abs(values.mean - reward) < 0.1).all()
 
 
-def test_a_prompt_of_the_context_may_be_asked_for_and_stand_there_twice() -> None:
+def test_query_prompts_may_occur_in_the_context_and_repeat_in_it() -> None:
     estimator, features = InContext(HEAD), vectors(30)
     doubled = np.concatenate([features, features])
     rewards = np.tile(np.random.default_rng(5).random(30), 2)
-    values = ask(estimator, window_of(estimator, doubled, rewards), features)
+    values = predict(estimator, window_of(estimator, doubled, rewards), features)
     assert np.isfinite(values.mean).all()
     assert ((values.lower <= values.mean) & (values.mean <= values.upper)).all()
 
 
-def test_only_the_chosen_rows_are_read() -> None:
+def test_only_the_newest_rows_are_used() -> None:
     features, rewards = vectors(50), np.random.default_rng(6).random(50)
     recent = InContext(HEAD, rows=20)
     all_rows = InContext(HEAD)
-    expected = ask(all_rows, window_of(all_rows, features[30:], rewards[30:]), vectors(4, 7))
-    found = ask(recent, window_of(recent, features, rewards), vectors(4, 7))
-    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-5)
+    expected = predict(all_rows, window_of(all_rows, features[30:], rewards[30:]), vectors(4, 7))
+    values = predict(recent, window_of(recent, features, rewards), vectors(4, 7))
+    np.testing.assert_allclose(values.mean, expected.mean, atol=1e-5)
 
 
 @pytest.mark.parametrize("kappa", [2.0, 20.0])
-def test_intervals_cover_what_they_say(kappa: float) -> None:
-    """Success rates that spread around a common mean: 90 % of new ones lie inside."""
+def test_intervals_cover_ninety_percent_of_success_rates(kappa: float) -> None:
+    """Success rates are Beta-distributed around a common mean."""
     estimator, generator, inside = InContext(HEAD), np.random.default_rng(4), []
     for number in range(40):
         features = vectors(160, number)
         rates = generator.beta(0.4 * kappa, 0.6 * kappa, size=160)
         rewards = generator.binomial(10, rates[:128]) / 10
-        values = ask(estimator, window_of(estimator, features[:128], rewards, 10), features[128:])
+        values = predict(
+            estimator, window_of(estimator, features[:128], rewards, 10), features[128:]
+        )
         inside.append((values.lower <= rates[128:]) & (rates[128:] <= values.upper))
     assert 0.84 <= np.mean(inside) <= 0.95
 
 
-def test_features_that_are_not_finite_are_refused() -> None:
+def test_features_that_are_not_finite_are_rejected() -> None:
     estimator, features = InContext(HEAD), vectors(3)
     features[1, 5] = np.nan
     with pytest.raises(ValueError, match="NaN"):

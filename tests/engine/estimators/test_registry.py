@@ -13,7 +13,7 @@ from vzero_server.errors import EstimatorNotLoadedError, UnknownEstimatorError
 
 @pytest.fixture(autouse=True)
 def entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, EstimatorEntry]]:
-    """A registry of the test's own: one estimator with weights, one without, one for small."""
+    """A registry of three: one without weights, and one that answers small contexts."""
     monkeypatch.setattr(registry, "_entries", {})
     registry.register(EstimatorEntry("plain", 1, lambda context: NearestNeighbours()))
     registry.register(EstimatorEntry("weightless", 3, lambda context: None))
@@ -27,7 +27,7 @@ def load() -> LoadedEstimators:
     return LoadedEstimators.load(None)  # type: ignore[arg-type]
 
 
-def test_the_preferred_one_that_has_weights_is_the_default() -> None:
+def test_the_default_is_the_preferred_estimator_that_is_loaded() -> None:
     loaded = load()
     assert list(loaded) == ["best", "plain"]
     assert loaded.default == "best"
@@ -37,24 +37,24 @@ def test_the_preferred_one_that_has_weights_is_the_default() -> None:
     assert loaded.small is loaded["best"]
 
 
-def test_a_registered_one_without_weights_is_not_loaded() -> None:
+def test_a_registered_estimator_without_weights_is_not_loaded() -> None:
     with pytest.raises(EstimatorNotLoadedError, match=r"'weightless' .* loaded: best, plain"):
         load().resolve("weightless")
 
 
-def test_an_unknown_name_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(UnknownEstimatorError) as refused:
+def test_the_error_for_an_unknown_name_lists_the_known_names() -> None:
+    with pytest.raises(UnknownEstimatorError) as raised:
         load().resolve("other")
-    assert refused.value.known == ("auto", "best", "plain", "weightless")
+    assert raised.value.known == ("auto", "best", "plain", "weightless")
 
 
 @pytest.mark.parametrize("name", ["plain", "auto", "Upper"])
-def test_a_name_that_is_taken_reserved_or_not_lower_case_is_refused(name: str) -> None:
+def test_a_name_that_is_taken_reserved_or_not_lower_case_is_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="taken, reserved, or not lower case"):
         registry.register(EstimatorEntry(name, 0, lambda context: None))
 
 
-def test_without_one_for_small_contexts_they_are_answered_from_their_mean(
+def test_small_contexts_are_answered_by_their_mean_if_no_estimator_offers_to(
     entries: dict[str, EstimatorEntry],
 ) -> None:
     del entries["best"]

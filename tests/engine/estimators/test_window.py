@@ -1,3 +1,5 @@
+"""Windows that are extended, their ages and their nearest rows."""
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,20 +17,20 @@ def rows(count: int, start: int) -> list[Row]:
 
 @given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 12))
 def test_extending_piecewise_keeps_the_newest_in_order(pieces: list[int], limit: int) -> None:
-    window, seen = ContextWindow.empty(3), []
+    window, all_rows = ContextWindow.empty(3), []
     for count in pieces:
-        new = rows(count, start=len(seen))
-        seen += new
+        new = rows(count, start=len(all_rows))
+        all_rows += new
         vectors = np.array([[row.seq, 1, 2] for row in new], np.float32).reshape(-1, 3)
         features = np.array([[row.seq] for row in new], np.float16).reshape(-1, 1)
         window = window.extended(
-            len(seen), new, vectors, limit, {"one": features, "two": 2 * features}
+            len(all_rows), new, vectors, limit, {"single": features, "double": 2 * features}
         )
-    kept = seen[-limit:]
+    kept = all_rows[-limit:]
     assert len(window) == len(kept)
     np.testing.assert_array_equal(window.embeddings[:, 0], [row.seq for row in kept])
-    if seen:
-        for name, factor in (("one", 1), ("two", 2)):
+    if all_rows:
+        for name, factor in (("single", 1), ("double", 2)):
             expected = [factor * row.seq for row in kept]
             np.testing.assert_array_equal(window.features[name][:, 0], expected)
     np.testing.assert_allclose(window.rewards, [row.reward for row in kept])
@@ -42,42 +44,44 @@ def test_extending_piecewise_keeps_the_newest_in_order(pieces: list[int], limit:
 def test_the_newest_rows_are_embedded_without_a_gap(
     pieces: list[tuple[int, int]], embedded_rows: int
 ) -> None:
-    window, seen, known = ContextWindow.empty(1), 0, 0
-    for count, of in pieces:
-        new = rows(count, start=seen)
-        seen += count
-        vectors = np.array([[row.seq] for row in new[max(0, count - of) :]]).reshape(-1, 1)
+    window, total, embedded = ContextWindow.empty(1), 0, 0
+    for count, most_embedded in pieces:
+        new = rows(count, start=total)
+        total += count
+        vectors = np.array([[row.seq] for row in new[max(0, count - most_embedded) :]]).reshape(
+            -1, 1
+        )
         window = window.extended(
-            seen,
+            total,
             new,
             vectors.astype(np.float32),
             20,
-            {"one": vectors.astype(np.float16)},
+            {"icl": vectors.astype(np.float16)},
             embedded_rows,
         )
-        known = min(embedded_rows, known + count if of >= count else of)
-        assert (len(window), window.embedded_rows) == (min(seen, 20), known)
-        newest = list(range(seen - known, seen))
+        embedded = min(embedded_rows, embedded + count if most_embedded >= count else most_embedded)
+        assert (len(window), window.embedded_rows) == (min(total, 20), embedded)
+        newest = list(range(total - embedded, total))
         assert window.embeddings[:, 0].tolist() == newest
-        assert window.features["one"][:, 0].tolist() == newest
-        if known:
-            nearest = window.nearest(np.array([[seen - 1]], np.float32), 1)
+        assert window.features["icl"][:, 0].tolist() == newest
+        if embedded:
+            nearest = window.nearest(np.array([[total - 1]], np.float32), 1)
             assert nearest.tolist() == [[len(window) - 1]]
 
 
 @given(st.lists(st.integers(-1, 4), max_size=30))
-def test_an_outcome_is_as_old_as_there_are_rows_of_later_steps(steps: list[int]) -> None:
+def test_the_age_of_an_outcome_counts_the_outcomes_of_later_steps(steps: list[int]) -> None:
     ages = ages_of(np.array(steps, np.int64))
     assert ages.tolist() == [sum(later > step for later in steps) for step in steps]
 
 
-def test_outcomes_without_steps_are_of_one_moment() -> None:
-    given = [Row(seq, seq, 0.5, 1, None, float(seq), None) for seq in range(9)]
-    window = ContextWindow.empty(2).extended(9, given, np.zeros((9, 2), np.float32), 6)
+def test_outcomes_without_steps_have_no_age() -> None:
+    stepless = [Row(seq, seq, 0.5, 1, None, float(seq), None) for seq in range(9)]
+    window = ContextWindow.empty(2).extended(9, stepless, np.zeros((9, 2), np.float32), 6)
     assert window.ages.tolist() == [0] * 6
 
 
-def test_an_older_window_is_left_as_it_was() -> None:
+def test_extending_leaves_the_old_window_unchanged() -> None:
     generator = np.random.default_rng(0)
     old = ContextWindow.empty(4).extended(
         5, rows(5, 0), generator.normal(size=(5, 4)).astype("f4"), 8
