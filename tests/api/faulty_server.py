@@ -3,6 +3,7 @@
 Prompts and policies with these names make the part fail that comes across them.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 
 from vzero_server.cli.serve import serve
 from vzero_server.engine.estimators.knn import NearestNeighbours
+from vzero_server.model.backbone import Backbone
 from vzero_server.model.prompt_encoder import PromptEncoder
 from vzero_server.paper.tabpfn import TabPFNHead
 from vzero_server.storage.sql import log
@@ -23,6 +25,9 @@ HANG_TOKENISER, HANG_DEVICE, HANG_HEAD = "hang tokeniser", "hang device", "hang 
 # Followed by the path of a file: the device waits until it exists.
 HOLD_DEVICE = "hold device until "
 HANG_CONTEXT, HANG_WRITER, KILL_WRITER = "hang context", "hang writer", "kill writer"
+
+# Names the environment variable with the path of a file: models are loaded once it exists.
+HOLD_START = "HOLD_START"
 
 # Rewards by which the parts that see no names know a policy.
 REWARDS = {POISON_HEAD: 0.125, HANG_HEAD: 0.25, HANG_CONTEXT: 0.375}
@@ -81,6 +86,12 @@ def _embed(encoder: PromptEncoder, prompts: Sequence[Any]) -> None:
         _fail(_tokens(encoder, how) in [prompt.tokens for prompt in prompts], how)
 
 
+def _load(*_: Any, **__: Any) -> None:
+    held = os.environ.get(HOLD_START)
+    while held and not Path(held).exists():
+        time.sleep(0.01)
+
+
 def _tokens(encoder: PromptEncoder, prompt: str) -> list[int]:
     return encoder.tokenize([prompt])[0].tokens
 
@@ -123,6 +134,7 @@ def _predict_crowded(_: TabPFNHead, __: Any, queries: Any) -> None:
 if __name__ == "__main__":
     _before(TabPFNHead, "encode", _encode_crowded)
     _before(TabPFNHead, "predict", _predict_crowded)
+    _before(Backbone, "__init__", _load)
     _before(PromptEncoder, "tokenize", _tokenize)
     _before(PromptEncoder, "embed", _embed)
     _before(NearestNeighbours, "fit", _fit)

@@ -3,7 +3,6 @@
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import grpc
@@ -11,7 +10,9 @@ import grpc
 from benchmarks.server_metrics import metric
 from tests.api.admin import get
 from tests.api.calls import Stubs, refused
+from tests.api.conftest import LoadingServer
 from tests.outcomes import chunk, sums
+from tests.waiting import wait_until
 from vzero_server.testing.local_server import LocalServer
 
 
@@ -50,18 +51,19 @@ def test_metrics_follow_the_calls(tmp_path: Path, tiny_model: Path) -> None:
         assert "nobody" not in get(server, "/metrics")[1]
 
 
-def test_probes_tell_alive_from_ready(tmp_path: Path) -> None:
-    server = LocalServer(tmp_path / "data")
-    server.start(wait=False)
-    deadline = time.monotonic() + 60
-    while True:
+def test_probes_tell_alive_from_ready(loading_server: LoadingServer) -> None:
+    server = loading_server
+
+    def listens() -> bool:
         try:
-            assert get(server, "/healthz") == (200, "ok")
-            break
+            return get(server, "/healthz") == (200, "ok")
         except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+            assert server.running
+            return False
+
+    wait_until(listens)
     assert get(server, "/readyz") == (503, "the server is starting")
+    server.finish_loading()
     server.wait()
     assert get(server, "/readyz") == (200, "ok")
     assert get(server, "/")[0] == 404

@@ -42,7 +42,7 @@ def rewards_of(name: str) -> value_pb2.UpdateContextRequest:
 
 @pytest.fixture
 def faulty(tmp_path: Path, tiny_model: Path) -> Iterator[FaultyServer]:
-    settings = {"head": "none", "peers": 0, "hang_timeout": 1.0, "drain_timeout": 1.0}
+    settings = {"head": "none", "peers": 0, "hang_timeout": 2.0, "drain_timeout": 1.0}
     with FaultyServer(tmp_path / "data", backbone=tiny_model, **settings) as running:
         yield running
 
@@ -115,19 +115,19 @@ def test_a_part_that_fails_ends_the_process(
     stubs.update(chunk("p", sums(20)))
     assert get(faulty, "/readyz")[0] == 200
     watch = health_pb2_grpc.HealthStub(stubs.channel).Watch(
-        health_pb2.HealthCheckRequest(service="vzero.v1.ValueService"), timeout=30
+        health_pb2.HealthCheckRequest(service="vzero.v1.ValueService"), timeout=120
     )
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     if prompt is None:
         rows = [outcome("0", "x", reward=0.5)]
-        stuck = stubs.values.UpdateContext(iter([chunk(policy, rows)]), timeout=30)
+        stuck = stubs.values.UpdateContext(iter([chunk(policy, rows)]), timeout=120)
     else:
         if policy != "p":
             stubs.update(rewards_of(policy))
         # Too many for a quick question, which would be answered on the loop.
         prompts = [prompt, *map(str, range(8))]
         request = value_pb2.PredictRequest(policy_id=policy, prompts=prompts)
-        stuck = stubs.values.Predict.future(request, timeout=30)
+        stuck = stubs.values.Predict.future(request, timeout=120)
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
     status, reason = get(faulty, "/readyz")
     assert status == 503
@@ -305,7 +305,7 @@ def test_unary_calls_have_a_room_of_their_own(tmp_path: Path, tiny_model: Path) 
         stubs.update(chunk("p", sums(21)))
         assert [call.result().context.version for call in waiting] == [21, 21]
         health = health_pb2_grpc.HealthStub(stubs.channel)
-        assert health.Check(health_pb2.HealthCheckRequest(), timeout=5).status == 1
+        assert health.Check(health_pb2.HealthCheckRequest(), timeout=60).status == 1
 
 
 def memory(server: LocalServer) -> int:

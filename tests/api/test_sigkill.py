@@ -10,6 +10,7 @@ import grpc
 from tests.api.calls import Stubs
 from tests.api.test_policy_service import export, msgpack_rows
 from tests.outcomes import chunk, outcome
+from tests.waiting import wait_until
 from vzero_server.testing.local_server import LocalServer
 
 ROUNDS = 10
@@ -17,7 +18,11 @@ CHUNK = 20
 
 
 def test_nothing_acked_is_lost_and_nothing_is_doubled(tmp_path: Path, tiny_model: Path) -> None:
-    """Ten times: stream, SIGKILL at a random moment, restart, look, send everything again."""
+    """Ten times: stream, SIGKILL at a random moment, restart, look, send everything again.
+
+    The moment is chosen by acknowledgements, and then by time, since a busy machine may take
+    long for the first one.
+    """
     server = LocalServer(tmp_path / "data", backbone=tiny_model)
     server.start()
     generator = random.Random(7)
@@ -33,7 +38,9 @@ def test_nothing_acked_is_lost_and_nothing_is_doubled(tmp_path: Path, tiny_model
         ]
         for thread in threads:
             thread.start()
-        time.sleep(generator.uniform(0.05, 0.6))
+        acks, pause = generator.choice((0, 0, 1, 10, 30)), generator.uniform(0.0, 0.1)
+        wait_until(lambda: acked_chunks(acked, before) >= acks)  # noqa: B023
+        time.sleep(pause)
         # The streams go on for as long as the server does: they are cut in the middle.
         server.kill()
         stop.set()
@@ -61,6 +68,10 @@ def test_nothing_acked_is_lost_and_nothing_is_doubled(tmp_path: Path, tiny_model
         stubs.channel.close()
     assert server.terminate() == 0
     assert rounds_with_acks > ROUNDS // 2
+
+
+def acked_chunks(acked: dict[str, set[str]], before: dict[str, set[str]]) -> int:
+    return sum(len(ids) - len(before[name]) for name, ids in acked.items()) // CHUNK
 
 
 def stream(

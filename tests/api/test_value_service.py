@@ -71,8 +71,8 @@ def test_min_version_waits_until_the_deadline(stubs: Stubs, policy: str) -> None
     started = time.monotonic()
     with refused(grpc.StatusCode.DEADLINE_EXCEEDED):
         stubs.values.Predict(request, timeout=0.5)
-    assert 0.4 < time.monotonic() - started < 5
-    waiting = stubs.values.Predict.future(request, timeout=30)
+    assert time.monotonic() - started > 0.4
+    waiting = stubs.values.Predict.future(request, timeout=60)
     stubs.update(chunk(policy, sums(10, start=10)))
     assert waiting.result().context.version == 20
 

@@ -16,7 +16,7 @@ from vzero_server.testing.local_server import LocalServer
 @pytest.fixture
 async def client(shared_server: LocalServer) -> AsyncIterator[vzero.AsyncClient]:
     async with vzero.AsyncClient(shared_server.address) as connected:
-        await connected.wait_ready(10)
+        await connected.wait_ready(60)
         yield connected
 
 

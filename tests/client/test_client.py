@@ -20,7 +20,7 @@ UNUSED_ADDRESS = "127.0.0.1:1"
 @pytest.fixture(scope="module")
 def client(shared_server: LocalServer) -> Iterator[vzero.Client]:
     with vzero.Client(shared_server.address) as connected:
-        connected.wait_ready(10)
+        connected.wait_ready(60)
         yield connected
 
 

@@ -20,7 +20,7 @@ PROMPTS = [kind.format(number) for number in range(100, 104) for kind in KINDS]
 @pytest.fixture(scope="module")
 def client(shared_server: LocalServer) -> Iterator[vzero.Client]:
     with vzero.Client(shared_server.address) as connected:
-        connected.wait_ready(10)
+        connected.wait_ready(60)
         yield connected
 
 

@@ -4,13 +4,13 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import vzero
+from tests.waiting import until, wait_until
 from vzero import errors
 from vzero._stream.spool import Spool
 from vzero.v1 import value_pb2
@@ -44,9 +44,7 @@ def test_a_lone_outcome_leaves_by_itself(shared_server: LocalServer) -> None:
         client.stream("stream/lone", flush_interval=0.05) as stream,
     ):
         stream.add("x", 1)
-        patience = time.monotonic() + 10
-        while stream.pending and time.monotonic() < patience:
-            time.sleep(0.01)
+        wait_until(lambda: stream.pending == 0)
         assert stream.accepted == 1
 
 
@@ -248,9 +246,7 @@ async def test_asyncio_outcomes_arrive(shared_server: LocalServer) -> None:
         await stream.flush()
         assert (stream.accepted, stream.pending) == (95, 0)
         await stream.add("lone", 1)
-        async with asyncio.timeout(10):
-            while stream.pending:
-                await asyncio.sleep(0.01)
+        await until(lambda: stream.pending == 0)
         with pytest.raises(errors.InvalidArgument):
             await stream.add("x", 2)
         await stream.add("last", 1)
@@ -302,10 +298,12 @@ async def test_asyncio_cancellation_ends_the_stream(tmp_path: Path) -> None:
                 "p", chunk_size=1, window=1, spool_dir=tmp_path, timeout=0.2
             ) as stream:
                 await stream.add("a", 1)
-                await asyncio.sleep(3600)
+                added.set()
+                await asyncio.Event().wait()
 
+        added = asyncio.Event()
         task = asyncio.create_task(forever())
-        await asyncio.sleep(0.2)
+        await added.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
