@@ -1,4 +1,4 @@
-"""Trainings judged on unseen prompts, with bootstrap intervals over prompts.
+"""Trainings evaluated on unseen prompts, with bootstrap intervals over prompts.
 
 The same prompt is asked of many checkpoints, and their answers are not independent: what is
 resampled is the prompt, with everything that was asked about it.
@@ -21,7 +21,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as the mean over seeds.
+    """The mean of a figure over seeds.
 
     Attributes:
         interval: The mean and its 95 % interval over prompts, seeds held fixed.
@@ -48,8 +48,8 @@ class Judge:
         """Draw the resamples.
 
         Args:
-            questions: All that are judged together.
-            resamples: How many.
+            questions: Questions to evaluate together.
+            resamples: Number of resamples.
         """
         prompts = np.concatenate([question.queries for question in questions])
         sizes = [len(question.queries) for question in questions]
@@ -79,12 +79,12 @@ class Judge:
 def judged(
     questions: Sequence[Question], trainings: Mapping[str, Sequence[Training]], ours: str
 ) -> dict[str, dict[str, Figure]]:
-    """Figures of every variant on the test questions, by metric and source.
+    """Compute figures of every variant on the test questions, by metric and source.
 
     Args:
-        questions: What the trainings' ``values`` answer.
-        trainings: One for each seed, by name of the variant.
-        ours: The variant that others are compared with.
+        questions: Questions of the ``values`` of the trainings.
+        trainings: One training per seed, by name of the variant.
+        ours: Variant with which the others are compared.
 
     Returns:
         For each variant ``intra_auc/<source>``, ``pair_accuracy/<source>`` and, but for ours,
@@ -108,7 +108,7 @@ def judged(
 
 
 def by_source(questions: Sequence[Question]) -> Mapping[str, list[int]]:
-    """Places of the questions of each source, sources in order of their names."""
+    """Return the positions of the questions of each source, in order of source names."""
     found: dict[str, list[int]] = {name: [] for name in sorted({q.benchmark for q in questions})}
     for place, question in enumerate(questions):
         found[question.benchmark].append(place)

@@ -1,4 +1,4 @@
-"""A policy's outcomes as a server gets them: step by step into one window."""
+"""Questions about policies whose outcomes arrive step by step in one window."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ _STREAMS = 5
 def lineages(
     outcomes: Outcomes, per_step: int, *, window: int = 2048, seed: int = 11
 ) -> list[Question]:
-    """Questions about policies after each of their steps, the context being all that came before.
+    """Draw questions after each step of a policy; the context holds everything up to then.
 
     At every step of a policy some prompts are drawn, and their outcomes are added to its window;
     then the policy is asked for the step's reserved prompts. The prompts are divided into five
@@ -21,14 +21,14 @@ def lineages(
     per policy and step, and no stream ever shows an outcome of a prompt it judges.
 
     Args:
-        outcomes: Of policies along their steps.
-        per_step: Outcomes that each step adds, or all there are.
-        window: Newest outcomes that count.
-        seed: Of the parts and the draws.
+        outcomes: Outcomes of policies along their steps.
+        per_step: Most outcomes that each step adds.
+        window: Number of newest outcomes in the context.
+        seed: Seed of the parts and the draws.
     """
     rng = np.random.default_rng([seed, per_step])
     part = rng.integers(0, _STREAMS, len(outcomes.texts))
-    found = []
+    questions = []
     for stream in range(_STREAMS):
         seen: dict[str, tuple[list[int], list[float], list[int]]] = {}
         for pool in visits(outcomes):
@@ -49,5 +49,5 @@ def lineages(
                     rewards=pool.reward[reserved],
                     ages=ages_of(np.array(steps[-window:], np.int64)),
                 )
-                found.append(question)
-    return found
+                questions.append(question)
+    return questions

@@ -18,13 +18,13 @@ _CHANCES = (0.32, 0.32, 0.16, 0.2)
 
 @dataclass(frozen=True)
 class Sequences:
-    """Checkpoints of policies, divided by prompt: no prompt has two parts.
+    """Checkpoints of policies, divided by prompt: each prompt is in one part.
 
     Attributes:
-        texts: Distinct prompts; everything else points to them.
-        stages: To train on.
-        validation: Questions that decide when to stop.
-        test: Questions that are judged by.
+        texts: Distinct prompts, to which all indices refer.
+        stages: Training outcomes.
+        validation: Questions for early stopping.
+        test: Questions of the evaluation.
         difficulty: Mean reward of every prompt over all checkpoints that were asked it
             (Definition B.2), ``[texts]``; 0 where there are none.
     """
@@ -37,27 +37,29 @@ class Sequences:
 
 
 def joined(several: Sequence[Outcomes]) -> Outcomes:
-    """Outcomes of several files as one; prompts they share count once."""
-    several = [_without_unused_texts(one) for one in several]
-    texts = tuple(dict.fromkeys(text for one in several for text in one.texts))
+    """Concatenate outcomes of several files; shared prompts get one index."""
+    several = [_without_unused_texts(outcomes) for outcomes in several]
+    texts = tuple(dict.fromkeys(text for outcomes in several for text in outcomes.texts))
     index = {text: place for place, text in enumerate(texts)}
     columns: dict[str, Any] = {
-        entry.name: _stacked([getattr(one, entry.name) for one in several])
+        entry.name: _stacked([getattr(outcomes, entry.name) for outcomes in several])
         for entry in fields(Outcomes)
         if entry.name not in ("texts", "prompt")
     }
-    prompts = [np.array([index[text] for text in one.texts])[one.prompt] for one in several]
+    prompts = [
+        np.array([index[text] for text in outcomes.texts])[outcomes.prompt] for outcomes in several
+    ]
     return Outcomes(texts=texts, prompt=np.concatenate(prompts), **columns)
 
 
 def _stacked(columns: Sequence[npt.NDArray[Any] | None]) -> npt.NDArray[Any] | None:
-    """One column of several; None where one of them does not have it."""
+    """Concatenate columns; None if one of them is missing."""
     known = [column for column in columns if column is not None]
     return np.concatenate(known) if len(known) == len(columns) else None
 
 
 def divide(outcomes: Outcomes, rows: int, *, seed: int = 11) -> Sequences:
-    """Divide the prompts, and with them the outcomes of every policy at every step.
+    """Divide the prompts, and thereby the outcomes of every policy at every step.
 
     A fifth of all prompts is for test, 16 % are for validation; half of the rest is the context
     pool, half are training queries: strict generalisation (section 5.2) with a part more.
@@ -65,9 +67,9 @@ def divide(outcomes: Outcomes, rows: int, *, seed: int = 11) -> Sequences:
     too, those of the queries were never seen.
 
     Args:
-        outcomes: Only rows with a step count. A policy of two sources is two.
-        rows: Rows of a context, N. Checkpoints that cannot fill one are left out.
-        seed: Of the division and of the contexts of the questions.
+        outcomes: Outcomes; rows without a step are ignored. A policy of two sources counts as two.
+        rows: Rows of a context, N. Checkpoints with fewer are left out.
+        seed: Seed of the division and of the contexts.
 
     Raises:
         ValueError: No policy has enough outcomes at any step.
@@ -98,14 +100,14 @@ def _without_unused_texts(outcomes: Outcomes) -> Outcomes:
 
 
 def _pools(outcomes: Outcomes) -> list[Pool]:
-    """All outcomes of a policy at a step, whatever the benchmark: a source is one here."""
+    """Return the outcomes of each policy and step by source, of all benchmarks."""
     pools = []
     for source in np.unique(outcomes.source):
-        theirs = outcomes.source == source
-        for policy in np.unique(outcomes.policy[theirs]):
-            his = theirs & (outcomes.policy == policy)
-            for step in np.unique(outcomes.step[his]):
-                rows = np.flatnonzero(his & (outcomes.step == step))
+        of_source = outcomes.source == source
+        for policy in np.unique(outcomes.policy[of_source]):
+            of_policy = of_source & (outcomes.policy == policy)
+            for step in np.unique(outcomes.step[of_policy]):
+                rows = np.flatnonzero(of_policy & (outcomes.step == step))
                 prompts, first = np.unique(outcomes.prompt[rows], return_index=True)
                 reward = outcomes.reward[rows[first]]
                 pools.append(Pool(str(policy), int(step), str(source), prompts, reward))

@@ -17,15 +17,15 @@ _STEPS_PER_EPOCH = 3
 
 @dataclass(frozen=True)
 class Stage:
-    """The outcomes of one policy at one step, by what is done with them.
+    """The outcomes of one policy at one step, by their use.
 
     Attributes:
-        ordinal: How many steps of the policy were before.
-        epoch: How often the policy's run had come past all prompts before.
-        context: Contexts are drawn from these; they keep the policy's own balance.
-        training: Balanced 1:1, for what is trained; shares no prompt with ``context``.
-        held_out: All that is not judged: ``context``, and what ``training`` was drawn from.
-        test: Judged.
+        ordinal: Number of earlier steps of the policy.
+        epoch: Number of earlier passes over all prompts.
+        context: Outcomes from which contexts are drawn, with their natural balance.
+        training: Training outcomes, balanced 1:1; shares no prompt with ``context``.
+        held_out: All outcomes but the test: ``context``, and those ``training`` is drawn from.
+        test: Test outcomes.
     """
 
     ordinal: int
@@ -37,7 +37,7 @@ class Stage:
 
 
 def sequential_alignment(outcomes: Outcomes, *, seed: int = 11) -> list[Stage]:
-    """A value model follows a run: judged are the on-policy outcomes of each step.
+    """Divide each step of a run; the test are its on-policy outcomes.
 
     Two prompts of five are visited on-policy, and no other is judged. A policy of at least
     nine steps visits a third of them per step and comes back to a prompt after three steps:
@@ -68,14 +68,14 @@ def sequential_alignment(outcomes: Outcomes, *, seed: int = 11) -> list[Stage]:
 
 
 def strict_generalisation(outcomes: Outcomes, *, seed: int = 11) -> list[Stage]:
-    """Judged are prompts that are in no context and no training set, at any step.
+    """Divide by prompt; test prompts are in no context and no training set of any step.
 
     One prompt of five is reserved for the test at every step of every policy. Of the others,
     half of a step's outcomes are its context pool and half are for training.
 
     Args:
-        outcomes: Of policies along their steps.
-        seed: Of all draws.
+        outcomes: Outcomes of policies along their steps.
+        seed: Seed of all draws.
 
     Returns:
         A stage for each policy and step, in order.
@@ -113,7 +113,7 @@ def _stage(
 
 
 def _balanced(outcomes: Outcomes, rows: IntArray, rng: np.random.Generator) -> IntArray:
-    """As many successes as failures, as many as there are of the rarer."""
+    """Return as many successes as failures, as many as the rarer of both."""
     success = outcomes.reward[rows] >= 0.5
     count = int(min(success.sum(), (~success).sum()))
     chosen = [rng.permutation(rows[label])[:count] for label in (success, ~success)]

@@ -1,4 +1,4 @@
-"""Variants of a training, judged on unseen prompts: what all tables share."""
+"""Variants of a training, evaluated on unseen prompts; shared by several tables."""
 
 import hashlib
 import json
@@ -28,8 +28,8 @@ Progress = Callable[[str, int, int], None]
 """Called with what is done, how much of it, and how much there is."""
 
 CACHE = Path.home() / ".cache" / "vzero" / "experiments"
-"""Where token states and finished trainings are kept by default. Empty it after a change of the
-code: a training is found again by its outcomes, backbone and recipe alone."""
+"""Default folder of token states and finished trainings. Delete it after a change of the code: its
+keys are outcomes, backbone and recipe only."""
 
 SEEDS = 2
 _TIMED_PROMPTS, _TIMED_TOKENS = 64, 128
@@ -37,13 +37,13 @@ _TIMED_PROMPTS, _TIMED_TOKENS = 64, 128
 
 @dataclass(frozen=True)
 class Training:
-    """What is left of a training.
+    """The results of a training.
 
     Attributes:
         curve: Step and validation AUC of every check.
-        best_step: Where it peaked; the weights of that step are judged.
-        watched: FloatArray of the validation queries at every check.
-        values: FloatArray of the test queries.
+        best_step: Step of the best check; its weights are evaluated.
+        watched: Values of the validation queries at every check.
+        values: Values of the test queries.
         seconds: Wall time.
     """
 
@@ -59,7 +59,7 @@ class Study:
 
     Attributes:
         sequences: The outcomes, divided.
-        config: What variants are changes of.
+        config: Settings that variants change.
     """
 
     def __init__(
@@ -102,12 +102,12 @@ class Study:
         seeds: int = SEEDS,
         tabpfn: TabPFNStart | None = None,
     ) -> dict[str, list[Training]]:
-        """Trainings of every variant, one for each seed.
+        """Return the trainings of every variant, one per seed.
 
         Args:
             variants: Fields of the config that differ, by name of the variant.
-            seeds: How many.
-            tabpfn: What all heads begin as; an ``InContextHead`` pre-trained here by default.
+            seeds: Number of seeds.
+            tabpfn: Initial head; by default a pre-trained ``InContextHead``.
         """
         total = len(variants) * seeds * self.config.steps
         report = self._reported("connectors trained")
@@ -127,7 +127,7 @@ class Study:
         return trainings
 
     def complexity(self, connector: str) -> tuple[int, float]:
-        """Parameters of a connector, and milliseconds for 64 prompts of 128 tokens.
+        """Return the parameters of a connector, and its milliseconds for 64 prompts of 128 tokens.
 
         The fastest of ten passes on one thread: other work on the machine only ever adds.
         """
@@ -191,7 +191,7 @@ class Study:
     def _head(
         self, config: ConnectorConfig, tabpfn: TabPFNStart | None
     ) -> InContextHead | TabPFNConnectorHead:
-        """The pre-trained head that all variants of one width and seed begin with."""
+        """Return the pre-trained initial head of all variants of one width and seed."""
         columns = self._states.hidden
         if config.connector != "pooled":
             columns = config.queries * config.width

@@ -1,4 +1,4 @@
-"""What tables of values along GRPO runs share: estimators, answers, figures, a page."""
+"""Estimators, answers and pages of the tables along GRPO runs."""
 
 import os
 import platform
@@ -38,17 +38,17 @@ V0_WHOLE = "**V0** (`icl`), all held-out rollouts"
 
 @dataclass(frozen=True)
 class Trial:
-    """Policies along their steps, encoded, and a head to be judged on them.
+    """Encoded outcomes of policies along their steps, and a head to evaluate on them.
 
     Attributes:
-        outcomes: Of policies with at least two steps.
-        columns: Of all prompts.
+        outcomes: Outcomes of policies with at least two steps.
+        columns: Features of all prompts.
         checkpoint: The head.
         weights: Its file; None for the shipped one.
-        label: What the outcomes are, for people; empty for the policy zoo.
-        seed: Of all draws.
-        progress: Where to report.
-        started: When it was made, by ``time.monotonic``.
+        label: Name of the outcomes; empty for the policy zoo.
+        seed: Seed of all draws.
+        progress: Called along the way, if given.
+        started: Time of creation, by ``time.monotonic``.
     """
 
     outcomes: Outcomes
@@ -92,7 +92,7 @@ class Trial:
         return cls(kept, columns, loaded, checkpoint, label, seed, progress, started)
 
     def reported(self, what: str) -> Callable[[int, int], None] | None:
-        """A function of what is done and how much there is, if anybody listens."""
+        """Return a progress function for one part of the work; None without ``progress``."""
         progress = self.progress
         if progress is None:
             return None
@@ -132,13 +132,13 @@ class Trial:
         return read
 
     def command(self, name: str) -> str:
-        """What regenerates a page."""
+        """Return the command that regenerates a page."""
         file = f" {self.label}.parquet" if self.label else ""
         head = f" --checkpoint {self.weights.name}" if self.weights else ""
         return f"python -m research.tables{file} --only {name}{head}"
 
     def write(self, out: Path, name: str, text: str, figures: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the page and its JSON; the name of outcomes of your own is added to theirs."""
+        """Write the page and its JSON; the label is appended to their names."""
         seconds = time.monotonic() - self.started
         machine = f"{platform.machine()}, {os.cpu_count()} cores"
         foot = (
@@ -176,7 +176,7 @@ class Trial:
 
 
 def on_equal_terms(answers: Answers, seed: int) -> str:
-    """A sentence on V0 and the retrained model, both with all outcomes of the step."""
+    """Compare V0 and the retrained model, both with all outcomes of the step, in a sentence."""
     both = {name: answers.values[name] for name in (RETRAIN, V0_WHOLE)}
     retrained, _ = judge(Answers(answers.questions, both), V0_WHOLE, by_prompt=True, seed=seed)
     leads = {name: cell(retrained.leads[name]) for name in ("auc", "pairwise", "mse")}
@@ -188,14 +188,14 @@ def on_equal_terms(answers: Answers, seed: int) -> str:
 
 
 def rows_of(questions: Sequence[Question]) -> str:
-    """How many rows the contexts of questions have."""
+    """Describe the numbers of rows of the contexts."""
     sizes = [len(question.context) for question in questions]
     least, most = min(sizes), max(sizes)
     return f"N = {most}" if least == most else f"N from {least} to {most}"
 
 
 def compared(reports: Sequence[Report], figures: Mapping[str, str]) -> list[list[str]]:
-    """Rows of a table: the method, its figures, and V0's paired leads in AUC and MSE."""
+    """Return rows of a table: the method, its figures, and V0's paired leads in AUC and MSE."""
     body = []
     for one in reports:
         cells = [cell(getattr(one, name)) for name in figures.values()]

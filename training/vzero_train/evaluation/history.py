@@ -1,4 +1,4 @@
-"""Runs whose prompts come back: what each step makes of everything before it."""
+"""Values with prompt history, at each step of a run from everything before the step."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,26 +17,27 @@ from vzero_train.data.outcomes import Outcomes
 from vzero_train.progress import Progress
 
 CONTEXT = 512
-"""Newest rows of the log, which the head reads."""
+"""Number of newest log rows that the head reads."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One step of a policy, as a server that knows everything before it sees it; n prompts.
+    """One step of a policy, predicted from everything before it; n prompts.
 
     Attributes:
         policy: Its name.
         step: The step.
         prompts: Prompts of the step that had been visited before, ``[n]``.
-        rewards: What came true, ``[n]``.
-        rollouts: Attempts behind each, ``[n]``.
-        values: Of the head, ``[n]``, from the newest rows of the log.
-        loo_values: The same; of a prompt that is in the context, with its newest row left out.
+        rewards: Observed rewards, ``[n]``.
+        rollouts: Attempts behind each reward, ``[n]``.
+        values: Values of the head, ``[n]``, from the newest rows of the log.
+        loo_values: The same, but leave-one-out for prompts in the context: without their newest
+            row.
         size: Effective sample size of the values.
-        past: What the policy earned on these prompts before.
+        past: Earlier outcomes of the policy on these prompts.
         mean: Mean reward of the policy's last step.
-        dynamics: Fitted to the newest outcomes and what came before them, with the drift shift and
-            without.
+        dynamics: Fits to the newest outcomes and the earlier ones of their prompts, with the drift
+            shift and without.
     """
 
     policy: str
@@ -53,14 +54,14 @@ class Turn:
 
     @property
     def last(self) -> FloatArray:
-        """Reward of each prompt's last visit, ``[n]``."""
-        found = np.empty(len(self.prompts))
+        """Newest earlier reward of each prompt, ``[n]``."""
+        rewards = np.empty(len(self.prompts))
         newest = self.past.ages == 1.0
-        found[self.past.owner[newest]] = self.past.rewards[newest]
-        return found
+        rewards[self.past.owner[newest]] = self.past.rewards[newest]
+        return rewards
 
     def decayed(self, worth: float, decay: float) -> FloatArray:
-        """Mean of Beta(worth/2 + sum decay^age s, worth/2 + sum decay^age f), ``[n]``."""
+        """Return means of Beta(worth/2 + sum decay^age s, worth/2 + sum decay^age f), ``[n]``."""
         counts = self.past.rollouts * decay**self.past.ages
         good = np.bincount(self.past.owner, counts * self.past.rewards, len(self.prompts))
         every = np.bincount(self.past.owner, counts, len(self.prompts))
@@ -70,12 +71,12 @@ class Turn:
     def fused(
         self, *, shift: bool = True, loo_values: bool = False, dynamics: Dynamics | None = None
     ) -> FloatArray:
-        """Values with history, ``[n]``.
+        """Return values with history, ``[n]``.
 
         Args:
-            shift: With the drift shift.
-            loo_values: From values that leave the prompt's newest row in the context out.
-            dynamics: Instead of those that were fitted.
+            shift: Use the fit with the drift shift.
+            loo_values: Combine ``loo_values`` instead of ``values``.
+            dynamics: Dynamics to use instead of the fitted ones.
         """
         values = self.loo_values if loo_values else self.values
         size = np.full(len(values), self.size)
@@ -92,15 +93,15 @@ def turns(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Iterator[Turn]:
-    """Follow every policy along its steps.
+    """Predict every step of every policy from the steps before it.
 
     Args:
-        outcomes: Rows without a step are left out.
-        head: In evaluation mode.
-        features: What it reads of all prompts, ``[prompts, columns]``.
-        share: Of a step's prompts, how many it visits; drawn anew at each step.
-        seed: Of the order of outcomes within a step, and of what is visited.
-        progress: Called with the steps done and their number.
+        outcomes: Outcomes; rows without a step are ignored.
+        head: The head, in evaluation mode.
+        features: Features of all prompts, ``[prompts, columns]``.
+        share: Share of the prompts of a step that are kept, drawn at each step.
+        seed: Seed of the order of outcomes within a step, and of the kept prompts.
+        progress: Called with the number of finished steps and of all.
     """
     rng = np.random.default_rng(seed)
     kept = outcomes.where(outcomes.step >= 0)
@@ -141,15 +142,15 @@ def _turn(
     ages = torch.from_numpy(ages_of(outcomes.step[context])).float().unsqueeze(0)
     encoded = head.encode(rows(outcomes.prompt[context]), given, ages=ages if ages.any() else None)
     values = torch.sigmoid(head.predict(encoded, rows(prompts)))[0].double().numpy()
-    loo_values = expit(encoded.loo_logits[0].double().numpy())
+    context_loo_values = expit(encoded.loo_logits[0].double().numpy())
     newest = {int(prompt): place for place, prompt in enumerate(outcomes.prompt[context])}
-    own = [
-        loo_values[newest[prompt]] if prompt in newest else value
+    loo_values_of_prompts = [
+        context_loo_values[newest[prompt]] if prompt in newest else value
         for prompt, value in zip(prompts.tolist(), values, strict=True)
     ]
     rollouts = outcomes.rollouts
-    size = concentration(rewards[None, context], rollouts[None, context], loo_values[None])
-    # Of the rows of a prompt the last.
+    size = concentration(rewards[None, context], rollouts[None, context], context_loo_values[None])
+    # The last row of each prompt.
     last = np.array(sorted(newest.values()))
     repeated = earlier_visits(
         outcomes.prompt[log], outcomes.step[log], rewards[log], _floats(rollouts[log])
@@ -157,7 +158,7 @@ def _turn(
     sizes = np.full(len(last), size[0])
     seen = context[last]
     fits = [
-        fit(loo_values[last], sizes, repeated, rewards[seen], rollouts[seen], shift=shift)
+        fit(context_loo_values[last], sizes, repeated, rewards[seen], rollouts[seen], shift=shift)
         for shift in (True, False)
     ]
     return Turn(
@@ -167,7 +168,7 @@ def _turn(
         rewards=rewards[asked],
         rollouts=rollouts[asked],
         values=values,
-        loo_values=np.array(own),
+        loo_values=np.array(loo_values_of_prompts),
         size=float(size[0]),
         past=_past(outcomes, log, prompts),
         mean=float(rewards[log[outcomes.step[log] == outcomes.step[log[-1]]]].mean()),

@@ -1,4 +1,4 @@
-"""Values that remember: each step of a run predicted from everything before it."""
+"""The page on prompt history: each step of a run is predicted from everything before it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,12 +22,12 @@ from vzero_train.reports.pages import markdown, stem
 
 NAME = "history"
 
-# Of a step's prompts, how many it visits, and from how many steps on a run is judged so.
+# Shares of the prompts of a step that are kept; those below 1 need a run of some steps.
 _SHARES = {"every prompt at every step": 1.0, "a third of the prompts at each step": 1.0 / 3.0}
 _STEPS_FOR_A_SHARE = 9
-# Decayed counts of the same prompt: the best of these in hindsight is what is compared with.
+# Decayed counts of the same prompt; the best of these in hindsight is the reference.
 _WORTHS, _DECAYS = (0.1, 0.3, 1.0, 3.0), tuple(np.arange(0.1, 1.01, 0.05).round(2).tolist())
-# What a fit of all that is known of a policy may find, far from where it begins.
+# Wide deviations of the prior, for a fit to all outcomes of a policy.
 _ANYWHERE = np.array([2.0, 2.0, 3.0, 2.0, 1.0])
 _SINGLE = ("estimator", "last visit", "decayed visits, best in hindsight", "mean of the policy")
 _OURS = "fusion"
@@ -43,22 +43,22 @@ def run(
     seed: int = 0,
     progress: StageProgress | None = None,
 ) -> dict[str, Any]:
-    """Judge fusion and its ingredients; write ``history.md`` and ``.json``, if ``out`` is given.
+    """Evaluate the combination and its parts; write ``history.md`` and ``.json`` to ``out``.
 
     Args:
-        outcomes: Of policies along their steps; others are left out.
+        outcomes: Outcomes of policies along their steps; others are ignored.
         checkpoint: The head.
-        features: What it reads of all prompts, ``[prompts, columns]``.
+        features: Features of all prompts, ``[prompts, columns]``.
         out: Folder of results; None writes nothing.
         label: Name of the outcomes, if they are not the policy zoo.
-        seed: Of all draws.
-        progress: Called with what is done, how much of it, and how much there is.
+        seed: Seed of all draws.
+        progress: See ``StageProgress``.
 
     Returns:
-        What the JSON file holds.
+        The content of the JSON file.
 
     Raises:
-        ValueError: No prompt comes back to any policy.
+        ValueError: No prompt has outcomes at two steps of a policy.
     """
     steps = [
         len(np.unique(outcomes.step[(outcomes.policy == policy) & (outcomes.step >= 0)]))
@@ -122,14 +122,14 @@ def _sequence(how: str, followed: Sequence[Turn], seed: int) -> dict[str, Any]:
         "prompts": len(np.unique(np.concatenate([turn.prompts for turn in followed]))),
         "noise": float(noise.mean()) if several.any() else None,
         "best_single": best,
-        "mse": {name: asdict(Interval.of(found)) for name, found in errors.items()},
+        "mse": {name: asdict(Interval.of(replicates)) for name, replicates in errors.items()},
         "gain": {
-            name: asdict(Interval.of(1.0 - found / errors[best]))
-            for name, found in errors.items()
+            name: asdict(Interval.of(1.0 - replicates / errors[best]))
+            for name, replicates in errors.items()
             if name not in _SINGLE
         },
         "fits": {
-            policy: asdict(_whole([turn for turn in followed if turn.policy == policy]))
+            policy: asdict(_fit_all([turn for turn in followed if turn.policy == policy]))
             for policy in sorted({turn.policy for turn in followed})
         },
     }
@@ -160,8 +160,8 @@ def _answers(followed: Sequence[Turn]) -> Mapping[str, FloatArray]:
     }
 
 
-def _whole(followed: Sequence[Turn]) -> Dynamics:
-    """Fitted to all visits of a policy, wherever that leads."""
+def _fit_all(followed: Sequence[Turn]) -> Dynamics:
+    """Fit the dynamics to all outcomes of a policy, with a weak prior."""
     starts = np.cumsum([0, *(len(turn.prompts) for turn in followed)])
     parts = [turn.past for turn in followed]
     past = Visits(
@@ -182,7 +182,7 @@ def _whole(followed: Sequence[Turn]) -> Dynamics:
 
 
 def _page(document: Mapping[str, Any]) -> str:
-    parts = [f"# Values that remember: {document['outcomes']}\n"]
+    parts = [f"# Prompt history: {document['outcomes']}\n"]
     for sequence in document["sequences"]:
         noise = sequence["noise"]
         parts.append(
@@ -195,8 +195,8 @@ def _page(document: Mapping[str, Any]) -> str:
         )
         parts.append(markdown(*lines(sequence)) + "\n")
         fits = [
-            [f"`{policy}`", *(f"{number:.2f}" for number in found.values())]
-            for policy, found in sequence["fits"].items()
+            [f"`{policy}`", *(f"{number:.2f}" for number in dynamics.values())]
+            for policy, dynamics in sequence["fits"].items()
         ]
         parts.append(
             "Fitted to all visits of a policy (weight, decay, most, drift, slope), from which the "
@@ -207,18 +207,18 @@ def _page(document: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _figure(found: Mapping[str, float]) -> str:
-    return str(Interval(**found))
+def _figure(interval: Mapping[str, float]) -> str:
+    return str(Interval(**interval))
 
 
-def _share(found: Mapping[str, float] | None) -> str:
-    return "" if found is None else cell(Interval(**found))
+def _share(interval: Mapping[str, float] | None) -> str:
+    return "" if interval is None else cell(Interval(**interval))
 
 
 _METHOD = """\
 Each prompt of a step is predicted from everything before the step; prompts without a past, whose
-values history leaves alone, are not judged. The head reads the newest {rows} outcomes; dynamics are
-fitted, at each step anew, to those of them whose prompt came before, as the server does. Decayed
+values history does not change, are excluded. The head reads the newest {rows} outcomes; at each
+step the dynamics are fitted to those whose prompt occurred before, as the server does. Decayed
 visits are Beta(c/2 + sum r^age s, c/2 + sum r^age f) of the same prompt, age in visits, c and r the
 best for these very rewards. The shared fit, where no prompt came back yet: {shared}.
 Gains are 1 - MSE / MSE of the best single ingredient; brackets are 95 % bootstrap intervals over

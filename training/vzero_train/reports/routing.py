@@ -1,4 +1,4 @@
-"""How good a router vzero is: accuracy against cost, beside what others would route with."""
+"""The page on routing: accuracy and cost of vzero and of baseline routers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -46,7 +46,7 @@ NAMES = (
     "logistic-regression",
     "oracle",
 )
-"""Routers: the judged ones first, the oracle last."""
+"""Names of the routers: the judged ones first, the oracle last."""
 
 JUDGED = NAMES[:2]
 
@@ -56,7 +56,7 @@ _ORACLE = NAMES[-1]
 def sweeps(
     fleet: Fleet, columns: Columns, checkpoint: Checkpoint, names: Sequence[str]
 ) -> dict[str, Sweep]:
-    """Routers of these names, for a fleet whose prompts the columns describe."""
+    """Return routers of these names for a fleet and the features of its prompts."""
     contexts = Contexts(checkpoint.head, columns.features)
     embeddings = columns.embeddings
     made: dict[str, Callable[[], Sweep]] = {
@@ -89,23 +89,23 @@ def run(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Report], dict[str, Any]]:
-    """Judge routers on one fleet; write ``routing-<label>.md``, ``.json`` and ``.png``.
+    """Evaluate routers on report fleet; write ``routing-<label>.md``, ``.json`` and ``.png``.
 
     Args:
         fleet: Policies and prompts.
-        columns: Of the fleet's prompts, in its order.
+        columns: Features of the prompts, in their order.
         checkpoint: The judged head.
         out: Folder to write to; None writes nothing.
-        label: Of the pages.
-        command: What printed them.
-        routers: Of ``NAMES``; the judged ones and the oracle are always there.
+        label: Label of the pages.
+        command: Command that the page names.
+        routers: Names of ``NAMES``; the judged ones and the oracle are always included.
         rows: Known prompts of each split, fewer than the fleet has.
-        splits: How many.
-        seed: Of splits, routers and bootstrap.
-        progress: Called with the routers asked and their number.
+        splits: Number of splits.
+        seed: Seed of splits, routers and bootstrap.
+        progress: Called with the number of finished routers and of all.
 
     Returns:
-        Reports, and the document that was written.
+        Reports, and the content of the JSON file.
     """
     names = [name for name in NAMES if name in {*JUDGED, _ORACLE, *routers}]
     tasks = splits_of(fleet, rows, splits, seed)
@@ -121,7 +121,7 @@ def run(
             "fingerprint": checkpoint.fingerprint,
             "trained_on": list(checkpoint.training.get("data", ())),
         },
-        "routers": [one.document() for one in reports],
+        "routers": [report.document() for report in reports],
     }
     if out is not None:
         name = pages.stem("routing", label)
@@ -132,15 +132,15 @@ def run(
 
 
 def lines(reports: Sequence[Report]) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of the table."""
+    """Return headers and rows of the table."""
     headers = ["router", *FIGURES.values(), *(f"AIQ lead of {name}" for name in JUDGED)]
     rows = [
         [
-            one.name,
-            *(cell(one.figures[name]) for name in FIGURES),
-            *("" if one.name == name else cell(lead, 4) for name, lead in one.leads.items()),
+            report.name,
+            *(cell(report.figures[name]) for name in FIGURES),
+            *("" if report.name == name else cell(lead, 4) for name, lead in report.leads.items()),
         ]
-        for one in reports
+        for report in reports
     ]
     return headers, rows
 
@@ -169,7 +169,7 @@ def _page(
         f"![Accuracy against cost]({name}.png)\n\n"
         f"{pages.markdown(*lines(reports))}\n\n"
         f"{len(fleet.policies)} policies, {len(fleet):,} prompts of "
-        f"{', '.join(f'`{one}`' for one in document['fleet']['benchmarks'])}; cost: "
+        f"{', '.join(f'`{name}`' for name in document['fleet']['benchmarks'])}; cost: "
         f"{_UNITS[fleet.unit]}. {document['splits']} random splits by prompt: the outcomes of all "
         f"policies on {document['rows']} prompts are known, the other {document['asked']:,} are "
         "routed. Figures are means over splits, brackets 95 % bootstrap intervals over prompts "
@@ -185,14 +185,14 @@ def _page(
 
 _UNITS = {
     "params_b x tokens": "tokens times billions of parameters (Eq. 56)",
-    "tokens": "tokens of the answer, for want of sizes of all policies",
-    "params_b": "billions of parameters, for want of token counts",
-    "unknown": "unknown, so that routing is by reward alone",
+    "tokens": "tokens of the answer, since not all sizes are known",
+    "params_b": "billions of parameters, since token counts are unknown",
+    "unknown": "unknown, so routing uses rewards alone",
 }
 
 
 def _draw(fleet: Fleet, reports: Sequence[Report], path: Path) -> None:
-    # Imported late, and without pyplot: no display is looked for.
+    # Imported here, and without pyplot, which would look for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -201,10 +201,10 @@ def _draw(fleet: Fleet, reports: Sequence[Report], path: Path) -> None:
     axis = drawing.subplots()
     costs, rewards = fleet.costs.mean(0), fleet.rewards.mean(0)
     axis.scatter(costs, rewards, marker="x", color="black", s=24, label="single policies")
-    for one in reports:
-        points = np.array(one.curve)
-        judged = one.name in JUDGED
-        axis.plot(*points.T, label=one.name, linewidth=2.4 if judged else 1.1, zorder=1 + judged)
+    for report in reports:
+        points = np.array(report.curve)
+        judged = report.name in JUDGED
+        axis.plot(*points.T, label=report.name, linewidth=2.4 if judged else 1.1, zorder=1 + judged)
     if normalised_costs(costs.tolist()).any() and costs.max() > 8.0 * costs.min() > 0.0:
         axis.set_xscale("log")
     axis.set_xlabel(f"mean cost ({fleet.unit})")

@@ -14,7 +14,7 @@ class Episodes:
     """An endless stream of episodes.
 
     Benchmarks with many pools are drawn less than proportionally (each pool by the inverse
-    square root of their number), so that one large source does not drown the others.
+    square root of their number), so that one large source does not dominate.
     """
 
     def __init__(
@@ -29,8 +29,8 @@ class Episodes:
 
         Args:
             pools: Real outcomes.
-            blocks: Feature columns of all prompts, one array ``[prompts, columns]`` a block,
-                which synthetic policies are made from.
+            blocks: Feature columns of all prompts, one array ``[prompts, columns]`` per block, from
+                which synthetic policies are generated.
             synthetic: Share of synthetic policies, in [0, 1].
             rng: Source of all draws.
         """
@@ -49,9 +49,9 @@ class Episodes:
         ]
 
     def batch(self, size: int, context: int, queries: int) -> tuple[IntArray, Float32Array]:
-        """Prompt indices and rewards, both ``[size, context + queries]``, the context first.
+        """Draw prompt indices and rewards, both ``[size, context + queries]``, the context first.
 
-        The queries of every episode hold a success and a failure.
+        The queries of every episode contain a success and a failure.
         """
         drawn = [self._episode(context, queries) for _ in range(size)]
         prompts, rewards = zip(*drawn, strict=True)
@@ -61,7 +61,7 @@ class Episodes:
         needed = context + queries
         for _ in range(10_000):
             if self._rng.random() < self._synthetic:
-                prompts, rewards = self._made_up(needed)
+                prompts, rewards = self._synthetic_policy(needed)
             else:
                 pool = self._pools[self._rng.choice(len(self._pools), p=self._chances)]
                 prompts, rewards = pool.prompt, pool.reward
@@ -73,11 +73,13 @@ class Episodes:
                 return prompts[order], rewards[order]
         raise ValueError(f"no pool holds {needed} outcomes with successes and failures")
 
-    def _made_up(self, count: int) -> tuple[IntArray, Float32Array]:
-        """A synthetic policy on prompts of one benchmark, or of a few together."""
-        several = int(self._rng.integers(2, 5)) if self._rng.random() < 0.3 else 1
-        chosen = [self._prompts[self._rng.integers(len(self._prompts))] for _ in range(several)]
-        prompts = self._rng.permutation(np.unique(np.concatenate(chosen)))[:count]
+    def _synthetic_policy(self, count: int) -> tuple[IntArray, Float32Array]:
+        """Generate a synthetic policy on prompts of one benchmark or of benchmarks."""
+        benchmarks = int(self._rng.integers(2, 5)) if self._rng.random() < 0.3 else 1
+        prompts_of = [
+            self._prompts[self._rng.integers(len(self._prompts))] for _ in range(benchmarks)
+        ]
+        prompts = self._rng.permutation(np.unique(np.concatenate(prompts_of)))[:count]
         if len(prompts) < count:
             return prompts, np.zeros(len(prompts), dtype=np.float32)
         blocks = [block[prompts] for block in self._blocks]

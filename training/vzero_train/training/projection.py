@@ -13,8 +13,8 @@ from vzero_server.types import AnyFloatArray, FloatArray
 def fit_projection(head: InContextHead, features: AnyFloatArray) -> None:
     """Set the head's mean and projections from features ``[prompts, columns]``.
 
-    Groups that keep all columns are scaled to unit variance. Of others the leading principal
-    components are kept, all divided by one number, so that distances keep their proportions.
+    Groups that keep all columns are scaled to unit variance. Others keep their leading principal
+    components, divided by one number, so that ratios of distances do not change.
     """
     groups = head.config.groups
     columns = features.astype(np.float64)
@@ -40,7 +40,7 @@ def _projection(group: Group, centred: FloatArray) -> FloatArray:
 def feature_groups(
     layers: Sequence[int], hidden: int, text: int, components: int
 ) -> tuple[Group, ...]:
-    """Groups of the default features: one per layer mean, then the text columns."""
+    """Return the groups of the default features: one per layer mean, then the text columns."""
     kept = min(components, hidden)
     states = [Group(f"layer{layer}", hidden, kept) for layer in layers]
     return (*states, Group("text", text, text))

@@ -30,19 +30,19 @@ _RECIPE = {
 _HEAD = dict.fromkeys(("skills", "traits", "hidden", "experts"), PositiveInt)
 
 SHIPPED = Path(__file__).parent / "recipes" / "icl-minilm.toml"
-"""The recipe of the weights that come with the package."""
+"""The recipe of the shipped weights."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a head is made of and how it is trained.
+    """The architecture of a head and its training.
 
     Attributes:
         components: Principal components kept of each layer mean.
         head: Sizes of the head: skills, traits, hidden, experts.
-        trainer: The training.
+        trainer: Settings of the training.
         folds: Benchmarks that are held out together, by name of the fold.
-        provenance: What the checkpoint says of its data: sources and licences.
+        provenance: Sources and licences of the data, recorded in the checkpoint.
     """
 
     components: int = 128
@@ -52,7 +52,7 @@ class Recipe:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def held_out(self, fold: str, outcomes: Outcomes) -> list[str]:
-        """The benchmarks of ``outcomes`` that a fold holds out."""
+        """Return the benchmarks of ``outcomes`` that a fold holds out."""
         names = np.unique(outcomes.benchmark)
         return [str(name) for name in names if _any_matches(str(name), self.folds[fold])]
 
@@ -61,8 +61,8 @@ def load_recipe(path: Path = SHIPPED) -> Recipe:
     """Read a recipe from TOML.
 
     Raises:
-        RecipeError: The file is missing or no TOML, or holds a setting that does not exist or is
-            of another type.
+        RecipeError: The file is missing or not TOML, or has a setting that is unknown or of
+            another type.
     """
     read = checked(path, read_toml(path), _RECIPE)
     trainer = checked(path, read.get("trainer", {}), types_of(TrainerConfig), "trainer")
@@ -88,8 +88,8 @@ def train_head(
 
     Args:
         recipe: The recipe.
-        outcomes: To learn from.
-        features: Of all of ``outcomes.texts``, ``[texts, columns]``, layer means first.
+        outcomes: Training outcomes.
+        features: Features of ``outcomes.texts``, ``[texts, columns]``, layer means first.
         device: Torch device.
         state: File to resume from and to save to.
         on_step: Called after every step with the step and its loss.

@@ -16,19 +16,19 @@ class Scalars:
         """Open a log.
 
         Args:
-            folder: Where event files go; it is made if need be. A resumed training adds to it.
+            folder: Folder of the event files, created if missing. A resumed training adds to it.
         """
-        # Imported late: it takes a second, and only those who log need the package.
+        # Imported here: it takes a second, and the package is optional.
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._writer: Any = SummaryWriter(str(folder))
 
     def loss(self, step: int, loss: float) -> None:
-        """The loss of one optimiser step."""
+        """Write the loss of one optimiser step."""
         self.add(step, {"train/loss": loss})
 
     def add(self, step: int, figures: Mapping[str, float]) -> None:
-        """Figures of one step by tag; a slash in a tag groups them."""
+        """Write figures of one step by tag; a slash in a tag groups them."""
         for tag, figure in figures.items():
             self._writer.add_scalar(tag, figure, step)
 

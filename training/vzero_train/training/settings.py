@@ -1,4 +1,4 @@
-"""Settings that come from a file, checked before anything is computed with them."""
+"""Reading of settings from TOML files, with checks of names and types."""
 
 import tomllib
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ class RecipeError(Exception):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a file of settings holds.
+    """Read a TOML file.
 
     Raises:
-        RecipeError: The file is missing or no TOML.
+        RecipeError: The file is missing or not TOML.
     """
     try:
         return tomllib.loads(path.read_text())
@@ -28,37 +28,39 @@ def read_toml(path: Path) -> dict[str, Any]:
 def checked(
     path: Path, given: Mapping[str, Any], types: Mapping[str, Any], table: str = ""
 ) -> dict[str, Any]:
-    """The settings of a table of a file, each of its type.
+    """Check the names and types of the settings of one table.
 
-    A whole number does for a number; nothing else is converted.
+    A whole number is accepted for a number; nothing else is converted.
 
     Args:
-        path: The file, for the error.
-        given: What the table holds.
-        types: Type of each setting there is, by name.
+        path: The file, for error messages.
+        given: Content of the table.
+        types: Type of each setting by name.
         table: Name of the table; empty for the file itself.
 
     Raises:
-        RecipeError: A setting does not exist, or is of another type.
+        RecipeError: A setting is unknown, or has another type.
     """
     entries: dict[str, Any] = {name: (kind, None) for name, kind in types.items()}
     model = create_model("Settings", __config__=ConfigDict(strict=True, extra="forbid"), **entries)
     try:
         read: dict[str, Any] = model.model_validate(dict(given)).model_dump(exclude_unset=True)
     except ValidationError as error:
-        found = error.errors()
+        problems = error.errors()
     else:
         return read
-    unknown = sorted(str(one["loc"][0]) for one in found if one["type"] == "extra_forbidden")
+    unknown = sorted(
+        str(entry["loc"][0]) for entry in problems if entry["type"] == "extra_forbidden"
+    )
     if unknown:
         raise RecipeError(f"{path}: unknown settings {', '.join(unknown)}")
-    first = found[0]
+    first = problems[0]
     place = ".".join(str(part) for part in ((table,) if table else ()) + first["loc"])
     problem = f"{first['msg'][0].lower()}{first['msg'][1:]}"
     raise RecipeError(f"{path}: {place}: {problem}, not {first['input']!r}")
 
 
 def types_of(settings: type) -> dict[str, Any]:
-    """Types of the fields of a dataclass, by name."""
+    """Return the types of the fields of a dataclass by name."""
     hints = get_type_hints(settings)
     return {entry.name: hints[entry.name] for entry in fields(settings)}

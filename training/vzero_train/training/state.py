@@ -7,7 +7,7 @@ import torch
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file at once, so that a kill leaves the old one or the new one."""
+    """Replace the file atomically: a kill leaves the old or the new one."""
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)

@@ -26,7 +26,7 @@ class TrainerConfig:
         steps: Optimiser steps.
         contexts: Contexts per step.
         queries: Queries per context.
-        smallest: Fewest rows of a context; one in twenty is drawn from below.
+        smallest: Fewest rows of a context, except for one context in twenty.
         largest: Most rows of a context; sizes are log-uniform in between.
         synthetic: Share of synthetic policies.
         dropped: Share of projected columns hidden from skills and traits, per context.
@@ -37,7 +37,7 @@ class TrainerConfig:
         warmup: Steps until the peak.
         clip: Largest norm of the gradient.
         save_every: Steps between two resumable states.
-        seed: Of weights and draws.
+        seed: Seed of weights and draws.
     """
 
     steps: int = 2000
@@ -57,11 +57,11 @@ class TrainerConfig:
 
 
 class Trainer:
-    """Trains one head; can be stopped and resumed.
+    """Trains one head; a training can be stopped and resumed.
 
     Attributes:
         head: The head, changed in place.
-        step: Optimiser steps done.
+        step: Finished optimiser steps.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class Trainer:
         *,
         device: str = "cpu",
     ) -> None:
-        """Prepare.
+        """Initialize.
 
         Args:
-            head: With its projection fitted.
-            pools: Outcomes to learn from.
-            features: Of all prompts the pools point to, ``[prompts, head.config.features]``.
+            head: A head with fitted projection.
+            pools: Training outcomes.
+            features: Features of all prompts of the pools, ``[prompts, head.config.features]``.
             config: The recipe.
             device: Torch device; on CUDA the features are kept there and mixed precision is
                 used for the feature map.
@@ -109,8 +109,8 @@ class Trainer:
         """Train to the end of the recipe.
 
         Args:
-            state: File that is written every ``save_every`` steps and read on start, if it
-                is there.
+            state: File that is written every ``save_every`` steps, and read on start if it
+                exists.
             on_step: Called after every step with the step and its loss.
         """
         if state is not None and state.is_file():
@@ -179,7 +179,7 @@ class Trainer:
 
     def _restore(self, state: dict[str, Any]) -> None:
         if state["config"] != asdict(self._config):
-            raise ValueError("the saved state was made by another recipe")
+            raise ValueError("the saved state belongs to another recipe")
         self.step = state["step"]
         self.head.load_state_dict(state["head"])
         self._optimiser.load_state_dict(state["optimiser"])
