@@ -1,4 +1,4 @@
-"""Values of a fleet, read jointly: the whole server but its gRPC edge."""
+"""Fleet calibration in the whole server except its gRPC edge."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.engine.test_predictor import running
+from tests.engine.predictors import report, tiny_predictor
 from tests.outcomes import outcome
 from vzero_server.engine.options import ReadOptions
 from vzero_server.engine.predictor import Predictor
@@ -21,9 +21,9 @@ from vzero_train.evaluation.value_routers import Contexts, Jointly
 
 KINDS = ("count to {}", "what is the capital of country number {}, please", "prove that {} is odd")
 PROMPTS = [KINDS[i % 3].format(i) for i in range(96)]
-NEW = [KINDS[i % 3].format(i) for i in range(200, 212)]
-NAMES = ("one", "two", "three")
-# Each is good at another kind, but for chance.
+UNKNOWN_PROMPTS = [KINDS[i % 3].format(i) for i in range(200, 212)]
+NAMES = ("first", "second", "third")
+# Each policy is good at another kind of prompt.
 RATES = np.where(np.arange(96)[:, None] % 3 == np.arange(3), 0.9, 0.4)
 REWARDS = np.random.default_rng(0).random((96, 3)) < RATES
 
@@ -36,152 +36,185 @@ async def fleet(
     *,
     shared: bool = True,
     rewards: np.ndarray = REWARDS,
+    step: int | None = None,
     **settings: object,
 ) -> AsyncIterator[Predictor]:
-    """Three policies that have tried the same prompts, or each its own."""
-    given = {"head": str(head), "peer_refresh": 0, **settings}
-    async with running(tmp_path, model, **given) as engine:
+    """Three policies with outcomes of the same prompts, or each of different ones."""
+    fleet_settings = {"head": str(head), "peer_refresh": 0, **settings}
+    async with tiny_predictor(tmp_path, model, **fleet_settings) as predictor:
         for column, name in enumerate(NAMES):
-            await report(engine, name, "" if shared else f" {name}", rewards[:, column])
-        yield engine
+            suffix = "" if shared else f" {name}"
+            await report_policy(predictor, name, rewards[:, column], suffix, step)
+        yield predictor
 
 
-async def report(engine: Predictor, name: str, suffix: str, rewards: np.ndarray) -> None:
-    await engine.update(
-        name,
-        [
-            outcome(f"{i}{suffix}", PROMPTS[i] + suffix, reward=float(reward), rollouts=1)
-            for i, reward in enumerate(rewards)
-        ],
-    )
+async def report_policy(
+    predictor: Predictor,
+    name: str,
+    rewards: np.ndarray,
+    suffix: str = "",
+    step: int | None = None,
+) -> None:
+    """Append one outcome for each of the first prompts, whose texts get a suffix."""
+    prompts = [prompt + suffix for prompt in PROMPTS[: len(rewards)]]
+    await report(predictor, name, prompts, rewards, step=step)
 
 
-async def together(engine: Predictor, prompts: list[str], **fields: object) -> np.ndarray:
-    """Values ``[P, n]`` of the fleet."""
-    found = await engine.values_of_many(NAMES, prompts, ReadOptions(**fields))  # type: ignore[arg-type]
-    return np.stack([one.values.mean for one in found])
+async def fleet_values(predictor: Predictor, prompts: list[str], **fields: object) -> np.ndarray:
+    """Values of the policies predicted in one call, ``[P, n]``."""
+    options = ReadOptions(**fields)  # type: ignore[arg-type]
+    predictions = await predictor.values_of_many(NAMES, prompts, options)
+    return np.stack([prediction.values.mean for prediction in predictions])
 
 
-async def alone(engine: Predictor, prompts: list[str]) -> np.ndarray:
-    """Values ``[P, n]`` of each policy asked by itself."""
-    return np.stack([(await engine.values(name, prompts)).values.mean for name in NAMES])
+async def single_values(predictor: Predictor, prompts: list[str]) -> np.ndarray:
+    """Values of the policies predicted one by one, ``[P, n]``."""
+    return np.stack([(await predictor.values(name, prompts)).values.mean for name in NAMES])
 
 
-async def test_what_is_served_is_what_is_evaluated(
+async def test_served_values_equal_those_of_the_offline_evaluation(
     tmp_path: Path, tiny_model: Path, tiny_backbone: Backbone, head: Path
 ) -> None:
     encoder = PromptEncoder(tiny_backbone, (1,))
-    columns = Columns.of(prompt_features([*PROMPTS, *NEW], encoder), encoder)
+    columns = Columns.of(prompt_features([*PROMPTS, *UNKNOWN_PROMPTS], encoder), encoder)
     contexts = Contexts(load_checkpoint(head).head, columns.features)
-    task = Task(np.arange(96), REWARDS.astype(float), np.arange(96, 96 + len(NEW)))
+    task = Task(np.arange(96), REWARDS.astype(float), np.arange(96, 96 + len(UNKNOWN_PROMPTS)))
     expected = Jointly(contexts, columns.embeddings)(task)
-    async with fleet(tmp_path, tiny_model, head) as engine:
-        found = await engine.values_of_many(NAMES, NEW)
-        served = np.stack([one.values.mean for one in found], axis=1)
-        by_themselves = (await alone(engine, NEW)).T
-    assert abs(expected - by_themselves).max() > 0.05, "or else nothing was read jointly"
+    async with fleet(tmp_path, tiny_model, head) as predictor:
+        predictions = await predictor.values_of_many(NAMES, UNKNOWN_PROMPTS)
+        served = np.stack([prediction.values.mean for prediction in predictions], axis=1)
+        uncalibrated = (await single_values(predictor, UNKNOWN_PROMPTS)).T
+    assert abs(expected - uncalibrated).max() > 0.05, "calibration must change values here"
     np.testing.assert_allclose(served, expected, atol=5e-3)
-    for one in found:
-        values = one.values
+    for prediction in predictions:
+        values = prediction.values
         assert (values.lower <= values.mean).all()
         assert (values.mean <= values.upper).all()
         assert (values.lower < values.upper).all()
         assert values.basis == "icl"
 
 
-async def test_a_policy_by_itself_on_demand(tmp_path: Path, tiny_model: Path, head: Path) -> None:
-    async with fleet(tmp_path, tiny_model, head) as engine:
-        expected = await alone(engine, NEW)
+async def test_without_peers_values_are_not_calibrated(
+    tmp_path: Path, tiny_model: Path, head: Path
+) -> None:
+    async with fleet(tmp_path, tiny_model, head) as predictor:
+        expected = await single_values(predictor, UNKNOWN_PROMPTS)
         np.testing.assert_allclose(
-            await together(engine, NEW, with_peers=False), expected, atol=1e-6
+            await fleet_values(predictor, UNKNOWN_PROMPTS, with_peers=False), expected, atol=1e-6
         )
-        assert abs(await together(engine, NEW) - expected).max() > 0.05
-        # Nothing is shared by one policy.
-        (only,) = await engine.values_of_many(NAMES[:1], NEW)
-        np.testing.assert_allclose(only.values.mean, expected[0], atol=1e-6)
+        assert abs(await fleet_values(predictor, UNKNOWN_PROMPTS) - expected).max() > 0.05
+        # A single policy is no fleet.
+        (prediction,) = await predictor.values_of_many(NAMES[:1], UNKNOWN_PROMPTS)
+        np.testing.assert_allclose(prediction.values.mean, expected[0], atol=1e-6)
 
 
-async def test_policies_kept_apart_are_not_read_jointly(
+async def test_as_of_step_values_are_not_calibrated(
     tmp_path: Path, tiny_model: Path, head: Path
 ) -> None:
-    async with fleet(tmp_path, tiny_model, head, peers=0) as engine:
-        np.testing.assert_allclose(await together(engine, NEW), await alone(engine, NEW), atol=1e-6)
+    async with fleet(tmp_path, tiny_model, head, step=3) as predictor:
+        expected = await single_values(predictor, UNKNOWN_PROMPTS)
+        as_of = await fleet_values(predictor, UNKNOWN_PROMPTS, as_of_step=3)
+        np.testing.assert_allclose(as_of, expected, atol=1e-6)
+        assert abs(await fleet_values(predictor, UNKNOWN_PROMPTS) - expected).max() > 0.05
 
 
-async def test_who_shares_no_prompts_stays_as_it_is(
+async def test_a_server_without_peers_does_not_calibrate(
     tmp_path: Path, tiny_model: Path, head: Path
 ) -> None:
-    async with fleet(tmp_path, tiny_model, head, shared=False) as engine:
-        np.testing.assert_allclose(await together(engine, NEW), await alone(engine, NEW), atol=1e-6)
+    async with fleet(tmp_path, tiny_model, head, peers=0) as predictor:
+        np.testing.assert_allclose(
+            await fleet_values(predictor, UNKNOWN_PROMPTS),
+            await single_values(predictor, UNKNOWN_PROMPTS),
+            atol=1e-6,
+        )
 
 
-async def test_prompts_that_peers_know_are_left_to_them(
+async def test_policies_that_share_no_prompts_are_not_calibrated(
     tmp_path: Path, tiny_model: Path, head: Path
 ) -> None:
-    """What is hard for one is hard for all, and nothing in the text tells which."""
+    async with fleet(tmp_path, tiny_model, head, shared=False) as predictor:
+        np.testing.assert_allclose(
+            await fleet_values(predictor, UNKNOWN_PROMPTS),
+            await single_values(predictor, UNKNOWN_PROMPTS),
+            atol=1e-6,
+        )
+
+
+async def test_prompts_known_to_peers_are_not_calibrated(
+    tmp_path: Path, tiny_model: Path, head: Path
+) -> None:
+    """Prompts are equally hard for all policies; their texts do not tell which are hard."""
     hard = np.random.default_rng(1).random((96, 1)) < 0.5
     rewards = np.where(np.random.default_rng(2).random((96, 3)) < 0.1, hard, ~hard)
-    prompts = [*NEW, *PROMPTS[:6]]
-    async with fleet(tmp_path, tiny_model, head, rewards=rewards) as engine:
-        expected = await alone(engine, prompts)
-        moved = abs(await together(engine, prompts) - expected).max(0)
-    assert moved[: len(NEW)].min() > 1e-3
-    assert moved[len(NEW) :].max() < 1e-6
+    prompts = [*UNKNOWN_PROMPTS, *PROMPTS[:6]]
+    async with fleet(tmp_path, tiny_model, head, rewards=rewards) as predictor:
+        expected = await single_values(predictor, prompts)
+        changes = abs(await fleet_values(predictor, prompts) - expected).max(0)
+    assert changes[: len(UNKNOWN_PROMPTS)].min() > 1e-3
+    assert changes[len(UNKNOWN_PROMPTS) :].max() < 1e-6
 
 
-async def test_many_prompts_are_read_as_few_are(
+async def test_calibration_on_the_worker_equals_calibration_on_the_event_loop(
     tmp_path: Path, tiny_model: Path, head: Path
 ) -> None:
-    many = [*NEW, *(f"say {i}" for i in range(400))]
-    async with fleet(tmp_path, tiny_model, head) as engine:
-        few = await together(engine, NEW)
-        np.testing.assert_allclose((await together(engine, many))[:, : len(NEW)], few, atol=1e-5)
-
-
-async def test_priors_and_other_estimators_stay(
-    tmp_path: Path, tiny_model: Path, head: Path
-) -> None:
-    async with fleet(tmp_path, tiny_model, head) as engine:
-        await report(engine, "new", "", np.ones(3))
-        found = await engine.values_of_many([*NAMES, "new"], NEW)
-        new = await engine.values("new", NEW)
-        assert found[3].values.basis == "prior"
-        np.testing.assert_allclose(found[3].values.mean, new.values.mean, atol=1e-6)
+    many_prompts = [*UNKNOWN_PROMPTS, *(f"say {i}" for i in range(400))]
+    async with fleet(tmp_path, tiny_model, head) as predictor:
+        few = await fleet_values(predictor, UNKNOWN_PROMPTS)
         np.testing.assert_allclose(
-            np.stack([one.values.mean for one in found[:3]]), await together(engine, NEW), atol=1e-6
+            (await fleet_values(predictor, many_prompts))[:, : len(UNKNOWN_PROMPTS)], few, atol=1e-5
         )
-        knn = await engine.values("one", NEW, ReadOptions(estimator="knn"))
-        ranked = await engine.values_of_many(NAMES, NEW, ReadOptions(estimator="knn"))
+
+
+async def test_priors_and_estimators_without_evidence_are_not_calibrated(
+    tmp_path: Path, tiny_model: Path, head: Path
+) -> None:
+    async with fleet(tmp_path, tiny_model, head) as predictor:
+        await report_policy(predictor, "new", np.ones(3))
+        predictions = await predictor.values_of_many([*NAMES, "new"], UNKNOWN_PROMPTS)
+        single = await predictor.values("new", UNKNOWN_PROMPTS)
+        assert predictions[3].values.basis == "prior"
+        np.testing.assert_allclose(predictions[3].values.mean, single.values.mean, atol=1e-6)
+        np.testing.assert_allclose(
+            np.stack([prediction.values.mean for prediction in predictions[:3]]),
+            await fleet_values(predictor, UNKNOWN_PROMPTS),
+            atol=1e-6,
+        )
+        knn = await predictor.values("first", UNKNOWN_PROMPTS, ReadOptions(estimator="knn"))
+        ranked = await predictor.values_of_many(
+            NAMES, UNKNOWN_PROMPTS, ReadOptions(estimator="knn")
+        )
         np.testing.assert_allclose(ranked[0].values.mean, knn.values.mean, atol=1e-6)
 
 
-async def test_repeated_prompts_are_no_evidence(
+async def test_prompts_with_several_outcomes_are_no_evidence(
     tmp_path: Path, tiny_model: Path, head: Path
 ) -> None:
-    """One outcome of a prompt left out, the others still tell what it is."""
-    async with fleet(tmp_path, tiny_model, head) as engine:
+    """Leaving out one outcome of a prompt would leave the others in."""
+    async with fleet(tmp_path, tiny_model, head) as predictor:
         for column, name in enumerate(NAMES):
-            await engine.update(
+            await predictor.update(
                 name,
                 [
-                    outcome(f"again {i}", prompt, reward=float(reward), rollouts=1)
-                    for i, (prompt, reward) in enumerate(
-                        zip(PROMPTS, REWARDS[:, column], strict=True)
-                    )
+                    outcome(f"again {prompt}", prompt, reward=float(reward), rollouts=1)
+                    for prompt, reward in zip(PROMPTS, REWARDS[:, column], strict=True)
                 ],
             )
-        np.testing.assert_allclose(await together(engine, NEW), await alone(engine, NEW), atol=1e-6)
+        np.testing.assert_allclose(
+            await fleet_values(predictor, UNKNOWN_PROMPTS),
+            await single_values(predictor, UNKNOWN_PROMPTS),
+            atol=1e-6,
+        )
 
 
-async def test_later_calls_have_what_the_first_did_not_wait_for(
+async def test_a_first_call_does_not_wait_for_the_calibration_that_later_calls_use(
     tmp_path: Path, tiny_model: Path, head: Path
 ) -> None:
-    async with fleet(tmp_path, tiny_model, head, peer_refresh=60.0) as engine:
-        expected = await alone(engine, NEW)
-        while abs(await together(engine, NEW) - expected).max() < 0.05:
+    async with fleet(tmp_path, tiny_model, head, peer_refresh=60.0) as predictor:
+        expected = await single_values(predictor, UNKNOWN_PROMPTS)
+        while abs(await fleet_values(predictor, UNKNOWN_PROMPTS) - expected).max() < 0.05:
             await asyncio.sleep(0.01)
-        # What was fitted stands for a while, whatever is reported.
+        # A calibration is used for some time, whatever is reported in the meantime.
         for name in NAMES:
-            await report(engine, name, " again", np.ones(1))
-        changed = await alone(engine, NEW)
-        assert abs(await together(engine, NEW) - changed).max() > 0.05
+            await report_policy(predictor, name, np.ones(1), " again")
+        changed = await single_values(predictor, UNKNOWN_PROMPTS)
+        assert abs(await fleet_values(predictor, UNKNOWN_PROMPTS) - changed).max() > 0.05

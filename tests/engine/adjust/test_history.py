@@ -1,48 +1,44 @@
-"""When it is read again how a policy moves."""
+"""When the dynamics of a policy are fitted again."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.engine.test_predictor import running
+from tests.engine.predictors import tiny_predictor
 from tests.outcomes import outcome
-from tests.tiny_head import save_tiny_head
 from vzero_server.engine.options import ReadOptions
 from vzero_server.engine.predictor import Predictor
-from vzero_server.model.backbone import Backbone
 
 
-async def report(engine: Predictor, first: int, count: int) -> None:
-    rows = range(first, first + count)
-    await engine.update(
-        "p", [outcome(str(i), f"prompt {i % 7}", reward=i % 2, step=i // 7) for i in rows]
+async def report_range(predictor: Predictor, first: int, count: int) -> None:
+    numbers = range(first, first + count)
+    await predictor.update(
+        "p", [outcome(str(i), f"prompt {i % 7}", reward=i % 2, step=i // 7) for i in numbers]
     )
 
 
-async def test_a_policy_is_fitted_again_when_its_context_has_grown_a_lot(
-    tmp_path: Path, tiny_model: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+async def test_dynamics_are_fitted_again_when_the_context_has_grown_by_a_quarter(
+    tmp_path: Path, tiny_model: Path, head: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    head = tmp_path / "head.safetensors"
-    save_tiny_head(head, tiny_backbone)
     monkeypatch.setattr("vzero_server.engine.adjust.history._SHARE", 1e-6)
-    async with running(tmp_path, tiny_model, head=str(head)) as engine:
-        fits = []
-        original = engine._store.histories_by_key
+    async with tiny_predictor(tmp_path, tiny_model, head=str(head)) as predictor:
+        fits: list[Any] = []
+        original = predictor._store.histories_by_key
 
-        async def counted(*args: Any) -> Any:
+        async def counting_histories(*args: Any) -> Any:
             fits.append(args)
             return await original(*args)
 
-        monkeypatch.setattr(engine._store, "histories_by_key", counted)
-        await report(engine, 0, 28)
-        assert (await engine.values("p", ["prompt 1"])).values.history is not None
+        monkeypatch.setattr(predictor._store, "histories_by_key", counting_histories)
+        await report_range(predictor, 0, 28)
+        assert (await predictor.values("p", ["prompt 1"])).values.history is not None
         for chunk in range(3):
-            await report(engine, 28 + chunk, 1)
-            assert (await engine.values("p", ["prompt 1"])).context.rows == 29 + chunk
+            await report_range(predictor, 28 + chunk, 1)
+            assert (await predictor.values("p", ["prompt 1"])).context.rows == 29 + chunk
         assert len(fits) == 1
-        # Another estimator's context is not read for it, nor stands for one that is.
-        await engine.values("p", ["prompt 1"], ReadOptions(estimator="knn"))
-        await report(engine, 31, 28)
-        await engine.values("p", ["prompt 1"])
+        # A context of an estimator without evidence has no fit.
+        await predictor.values("p", ["prompt 1"], ReadOptions(estimator="knn"))
+        await report_range(predictor, 31, 28)
+        await predictor.values("p", ["prompt 1"])
         assert len(fits) == 2

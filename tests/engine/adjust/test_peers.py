@@ -1,4 +1,4 @@
-"""Values of one policy, corrected by others: the whole server but its gRPC edge."""
+"""Corrections by peers in the whole server except its gRPC edge."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,130 +8,129 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.engine.test_predictor import running
-from tests.outcomes import outcome
+from tests.engine.predictors import report, tiny_predictor
 from vzero_server.engine.options import ReadOptions
 from vzero_server.engine.predictor import Predictor
 from vzero_train.evaluation.metrics import auc
 
 PROMPTS = [f"prompt {i}" for i in range(120)]
-# Nothing in the text tells the hard prompts from the easy ones.
+# The texts of prompts do not tell which are easy.
 EASY = np.random.default_rng(0).random(len(PROMPTS)) < 0.5
-CONTEXT, ASKED = slice(0, 60), slice(60, 120)
+CONTEXT, QUERIES = slice(0, 60), slice(60, 120)
 
 
 @asynccontextmanager
 async def fleet(
     tmp_path: Path, model: Path, head: Path, **settings: object
 ) -> AsyncIterator[Predictor]:
-    """`me` has tried half of the prompts, two others all of them."""
-    async with running(tmp_path, model, head=str(head), peer_refresh=0, **settings) as engine:
-        await report(engine, "me", PROMPTS[CONTEXT], EASY[CONTEXT])
-        for name in ("one", "two"):
-            await report(engine, name, PROMPTS, EASY)
-        yield engine
+    """One policy with outcomes of half of the prompts, and two peers with outcomes of all."""
+    async with tiny_predictor(
+        tmp_path, model, head=str(head), peer_refresh=0, **settings
+    ) as predictor:
+        await report(predictor, "policy", PROMPTS[CONTEXT], EASY[CONTEXT])
+        for name in ("peer-1", "peer-2"):
+            await report(predictor, name, PROMPTS, EASY)
+        yield predictor
 
 
-async def report(engine: Predictor, name: str, prompts: list[str], rewards: np.ndarray) -> None:
-    await engine.update(
-        name,
-        [
-            outcome(f"{prompt}/{reward}", prompt, reward=float(reward), rollouts=1)
-            for prompt, reward in zip(prompts, rewards, strict=True)
-        ],
-    )
-
-
-async def test_peers_that_agree_with_the_context_are_believed(
+async def test_peers_that_agree_with_the_context_correct_values(
     tmp_path: Path, tiny_model: Path, head: Path
 ) -> None:
-    async with fleet(tmp_path, tiny_model, head) as engine:
-        found = await engine.values("me", PROMPTS[ASKED])
-        assert found.peers == 2
-        assert auc(EASY[ASKED], found.values.mean) > 0.99
-        alone = await engine.values("me", PROMPTS[ASKED], ReadOptions(with_peers=False))
-        assert alone.peers == 0
-        assert auc(EASY[ASKED], alone.values.mean) < 0.8
-        for answer in (found, alone):
-            values = answer.values
+    async with fleet(tmp_path, tiny_model, head) as predictor:
+        corrected = await predictor.values("policy", PROMPTS[QUERIES])
+        assert corrected.peers == 2
+        assert auc(EASY[QUERIES], corrected.values.mean) > 0.99
+        uncorrected = await predictor.values(
+            "policy", PROMPTS[QUERIES], ReadOptions(with_peers=False)
+        )
+        assert uncorrected.peers == 0
+        assert auc(EASY[QUERIES], uncorrected.values.mean) < 0.8
+        for prediction in (corrected, uncorrected):
+            values = prediction.values
             assert ((values.lower <= values.mean) & (values.mean <= values.upper)).all()
 
 
-async def test_a_prompt_peers_do_not_know_keeps_its_value(
+async def test_a_prompt_unknown_to_peers_keeps_its_value(
     tmp_path: Path, tiny_model: Path, head: Path
 ) -> None:
-    async with fleet(tmp_path, tiny_model, head) as engine:
-        mixed = await engine.values("me", ["unheard of", PROMPTS[60]])
-        alone = await engine.values("me", ["unheard of"])
-        assert alone.peers == 0
-        assert mixed.values.mean[0] == pytest.approx(alone.values.mean[0], abs=1e-6)
+    async with fleet(tmp_path, tiny_model, head) as predictor:
+        mixed = await predictor.values("policy", ["unknown", PROMPTS[60]])
+        single = await predictor.values("policy", ["unknown"])
+        assert single.peers == 0
+        assert mixed.values.mean[0] == pytest.approx(single.values.mean[0], abs=1e-6)
 
 
-async def test_where_nobody_is_asked_nothing_changes(
+async def test_peers_are_not_used_if_disabled_or_unsupported_or_as_of_a_step(
     tmp_path: Path, tiny_model: Path, head: Path
 ) -> None:
-    async with fleet(tmp_path, tiny_model, head, peers=0) as engine:
-        assert (await engine.values("me", PROMPTS[ASKED])).peers == 0
-    async with fleet(tmp_path / "again", tiny_model, head) as engine:
-        knn = await engine.values("me", PROMPTS[ASKED], ReadOptions(estimator="knn"))
+    async with fleet(tmp_path, tiny_model, head, peers=0) as predictor:
+        assert (await predictor.values("policy", PROMPTS[QUERIES])).peers == 0
+    async with fleet(tmp_path / "again", tiny_model, head) as predictor:
+        knn = await predictor.values("policy", PROMPTS[QUERIES], ReadOptions(estimator="knn"))
         assert knn.peers == 0
-        assert (await engine.values("me", PROMPTS[ASKED], ReadOptions(as_of_step=3))).peers == 0
+        assert (
+            await predictor.values("policy", PROMPTS[QUERIES], ReadOptions(as_of_step=3))
+        ).peers == 0
 
 
-async def test_what_peers_report_later_counts(tmp_path: Path, tiny_model: Path, head: Path) -> None:
-    async with fleet(tmp_path, tiny_model, head) as engine:
-        before = await engine.values("me", ["late"])
+async def test_later_outcomes_of_peers_are_used(
+    tmp_path: Path, tiny_model: Path, head: Path
+) -> None:
+    async with fleet(tmp_path, tiny_model, head) as predictor:
+        before = await predictor.values("policy", ["late"])
         assert before.peers == 0
-        await report(engine, "one", ["late"], np.array([True]))
-        await report(engine, "two", ["late"], np.array([True]))
-        after = await engine.values("me", ["late"])
+        await report(predictor, "peer-1", ["late"], np.array([True]))
+        await report(predictor, "peer-2", ["late"], np.array([True]))
+        after = await predictor.values("policy", ["late"])
         assert after.peers == 2
         assert after.values.mean[0] > before.values.mean[0]
 
 
-async def test_peers_are_asked_again_when_a_context_has_grown_a_lot(
+async def test_peers_are_looked_up_again_when_the_context_has_grown_by_a_quarter(
     tmp_path: Path, tiny_model: Path, head: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-    async with running(tmp_path, tiny_model, head=str(head), peer_refresh=60) as engine:
-        original = engine._store.find_peers
+    lookups: list[Any] = []
+    async with tiny_predictor(tmp_path, tiny_model, head=str(head), peer_refresh=60) as predictor:
+        original = predictor._store.find_peers
 
-        async def counted(*args: Any) -> Any:
-            asked.append(args)
+        async def counting_find_peers(*args: Any) -> Any:
+            lookups.append(args)
             return await original(*args)
 
-        monkeypatch.setattr(engine._store, "find_peers", counted)
-        for name in ("me", "one", "two"):
-            rows = slice(0, 50) if name == "me" else slice(0, 120)
-            await report(engine, name, PROMPTS[rows], EASY[rows])
-        assert (await engine.values("me", PROMPTS[ASKED])).peers == 2
-        await report(engine, "me", PROMPTS[50:52], EASY[50:52])
-        assert (await engine.values("me", PROMPTS[ASKED])).peers == 2
-        assert len(asked) == 1
-        await report(engine, "me", PROMPTS[52:80], EASY[52:80])
-        assert (await engine.values("me", PROMPTS[ASKED])).peers == 2
-        assert len(asked) == 2
+        monkeypatch.setattr(predictor._store, "find_peers", counting_find_peers)
+        for name in ("policy", "peer-1", "peer-2"):
+            rows = slice(0, 50) if name == "policy" else slice(0, 120)
+            await report(predictor, name, PROMPTS[rows], EASY[rows])
+        assert (await predictor.values("policy", PROMPTS[QUERIES])).peers == 2
+        await report(predictor, "policy", PROMPTS[50:52], EASY[50:52])
+        assert (await predictor.values("policy", PROMPTS[QUERIES])).peers == 2
+        assert len(lookups) == 1
+        await report(predictor, "policy", PROMPTS[52:80], EASY[52:80])
+        assert (await predictor.values("policy", PROMPTS[QUERIES])).peers == 2
+        assert len(lookups) == 2
 
 
-async def test_a_deleted_policy_is_forgotten(tmp_path: Path, tiny_model: Path, head: Path) -> None:
-    async with fleet(tmp_path, tiny_model, head) as engine:
-        assert (await engine.values("me", PROMPTS[ASKED])).peers == 2
-        await engine._store.delete_policy("one")
-        await engine._store.delete_policy("two")
-        assert (await engine.values("me", PROMPTS[ASKED])).peers == 0
+async def test_a_deleted_policy_is_no_longer_a_peer(
+    tmp_path: Path, tiny_model: Path, head: Path
+) -> None:
+    async with fleet(tmp_path, tiny_model, head) as predictor:
+        assert (await predictor.values("policy", PROMPTS[QUERIES])).peers == 2
+        await predictor._store.delete_policy("peer-1")
+        await predictor._store.delete_policy("peer-2")
+        assert (await predictor.values("policy", PROMPTS[QUERIES])).peers == 0
 
 
-async def test_a_ranking_asks_the_log_once(
+async def test_a_ranking_queries_the_log_once(
     tmp_path: Path, tiny_model: Path, head: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with fleet(tmp_path, tiny_model, head) as engine:
-        names = ["me", "one", "two"]
-        asked = ["unheard of", *PROMPTS[58:63]]
-        alone = [await engine.values(name, asked) for name in names]
+    async with fleet(tmp_path, tiny_model, head) as predictor:
+        names = ["policy", "peer-1", "peer-2"]
+        prompts = ["unknown", *PROMPTS[58:63]]
+        single = [await predictor.values(name, prompts) for name in names]
         calls: list[str] = []
 
-        def counted(name: str) -> Any:
-            query = getattr(engine._store, name)
+        def counting(name: str) -> Any:
+            query = getattr(predictor._store, name)
 
             async def call(*args: Any) -> Any:
                 calls.append(name)
@@ -140,29 +139,30 @@ async def test_a_ranking_asks_the_log_once(
             return call
 
         for name in ("peer_rewards_by_digest", "histories"):
-            monkeypatch.setattr(engine._store, name, counted(name))
-        together = await engine.values_of_many(names, [*asked, "nor this"])
+            monkeypatch.setattr(predictor._store, name, counting(name))
+        ranked = await predictor.values_of_many(names, [*prompts, "unknown too"])
         assert sorted(calls) == ["histories", "peer_rewards_by_digest"]
-        for one, many in zip(alone, together, strict=True):
-            # Prompts that nobody tried are read jointly.
-            np.testing.assert_allclose(many.values.mean[1:6], one.values.mean[1:], atol=1e-6)
-            assert many.peers == one.peers
+        for expected, prediction in zip(single, ranked, strict=True):
+            # The first and last prompt, which no policy knows, are calibrated.
+            means = prediction.values.mean[1:6]
+            np.testing.assert_allclose(means, expected.values.mean[1:], atol=1e-6)
+            assert prediction.peers == expected.peers
 
 
-async def test_the_first_call_looks_its_peers_up_once(
+async def test_the_first_call_looks_up_its_peers_once(
     tmp_path: Path, tiny_model: Path, head: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-    async with running(tmp_path, tiny_model, head=str(head), peer_refresh=60) as engine:
-        original = engine._store.find_peers
+    lookups: list[Any] = []
+    async with tiny_predictor(tmp_path, tiny_model, head=str(head), peer_refresh=60) as predictor:
+        original = predictor._store.find_peers
 
-        async def counted(*args: Any) -> Any:
-            asked.append(len(engine._contexts))
+        async def counting_find_peers(*args: Any) -> Any:
+            lookups.append(len(predictor._contexts))
             return await original(*args)
 
-        monkeypatch.setattr(engine._store, "find_peers", counted)
-        for name in ("me", "one"):
-            await report(engine, name, PROMPTS, EASY)
-        assert (await engine.values("me", PROMPTS[ASKED])).peers == 1
-        # Once, before the context had been read.
-        assert asked == [0]
+        monkeypatch.setattr(predictor._store, "find_peers", counting_find_peers)
+        for name in ("policy", "peer-1"):
+            await report(predictor, name, PROMPTS, EASY)
+        assert (await predictor.values("policy", PROMPTS[QUERIES])).peers == 1
+        # Once, before the context was fitted.
+        assert lookups == [0]
