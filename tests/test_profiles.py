@@ -175,6 +175,7 @@ def vzero_command(*arguments: str, **environment: str) -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.long
 def test_from_nothing_to_loaded_models(weights: Path, tmp_path: Path) -> None:
     """Listed as missing, pulled from a hub, verified, and loaded without it."""
     profile, folder = tmp_path / "hub.toml", tmp_path / "models"

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import grpc
+import pytest
 
 from tests.api.calls import Stubs
 from tests.api.test_policy_service import export, msgpack_rows
@@ -17,6 +18,7 @@ ROUNDS = 10
 CHUNK = 20
 
 
+@pytest.mark.long
 def test_nothing_acked_is_lost_and_nothing_is_doubled(tmp_path: Path, tiny_model: Path) -> None:
     """Ten times: stream, SIGKILL at a random moment, restart, look, send everything again.
 

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 def test_updates_runs_and_reports(tiny_model: Path) -> None:
     """One benchmark end to end, with a small model; the others use the same parts."""
     process = subprocess.run(
@@ -15,7 +18,7 @@ def test_updates_runs_and_reports(tiny_model: Path) -> None:
         env={**os.environ, "VZERO_BACKBONE": str(tiny_model)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
     assert process.returncode == 0, process.stderr

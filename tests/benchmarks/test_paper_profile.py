@@ -1,6 +1,9 @@
+import pytest
+
 from benchmarks.paper_profile import SMALL, TRUE, PaperBench, context_bytes, policies_in
 
 
+@pytest.mark.long
 def test_figures_are_of_what_is_kept() -> None:
     """The computed size of a context matches that of an encoded one."""
     figures = PaperBench(SMALL, "cpu").measure(0)

@@ -101,6 +101,7 @@ def test_generations_that_are_used_several_times(
         assert batch.advantages == pytest.approx(expected_advantages(batch), abs=1e-4)
 
 
+@pytest.mark.long
 def test_groups_may_span_processes(shared_server: LocalServer, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["-m", "tests.integrations.train_in_processes", shared_server.address, str(tmp_path)]

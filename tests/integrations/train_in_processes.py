@@ -14,7 +14,7 @@ def main(address: str, folder: Path) -> None:
     """Train, and write the batches of this process."""
     with Client(address) as client:
         trainer = trainer_of(
-            Budget(client, "trl-processes", timeout=30.0),
+            Budget(client, "trl-processes", timeout=120.0),
             folder,
             per_device_train_batch_size=TOTAL // 2,
             max_steps=6,

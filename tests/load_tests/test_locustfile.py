@@ -15,7 +15,7 @@ def locust(address: str, out: Path, *arguments: str) -> subprocess.CompletedProc
     command += ["--host", address, "--loglevel", "WARNING", "--json-file", str(out)]
     command += ["--stop-timeout", "30", *arguments]
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
     )
 
 

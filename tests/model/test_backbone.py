@@ -77,6 +77,7 @@ print(backbone.embed(backbone.tokenize(["no network"])).shape)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", ["packaged", "folder"])
 def test_local_files_need_no_network(which: str, tiny_model: Path) -> None:
     arguments = [] if which == "packaged" else [str(tiny_model)]
@@ -99,6 +100,7 @@ def run_in_process(code: str, **environment: str) -> str:
     return process.stdout
 
 
+@pytest.mark.long
 def test_a_cached_hub_model_loads_by_name_and_revision(tiny_model: Path, tmp_path: Path) -> None:
     """A filled cache of the hub needs no network."""
     revision = "0123456789abcdef0123456789abcdef01234567"
@@ -112,12 +114,14 @@ def test_a_cached_hub_model_loads_by_name_and_revision(tiny_model: Path, tmp_pat
     )
 
 
+@pytest.mark.long
 def test_an_unreachable_hub_model_is_named(tmp_path: Path) -> None:
     code = "try: Backbone.load('owner/missing@v1')\nexcept BackboneError as error: print(error)"
     printed = run_in_process(code, HF_HOME=str(tmp_path))
     assert "'owner/missing@v1' is neither a local folder nor a model on the hub" in printed
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not openvino.available(), reason="OpenVINO is not installed")
 def test_openvino_gives_the_same_numbers(packaged: Backbone) -> None:
     prompts = ["What is 2 plus 3?", "a much longer prompt of many words " * 20, "x"]
@@ -131,6 +135,7 @@ def test_openvino_gives_the_same_numbers(packaged: Backbone) -> None:
     np.testing.assert_allclose(alone, packaged.states(tokens[:1], (2,))[1], atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not openvino.available(), reason="OpenVINO is not installed")
 def test_8_bit_weights_keep_embeddings_close(
     packaged: Backbone, capfd: pytest.CaptureFixture[str]

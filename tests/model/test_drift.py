@@ -78,6 +78,7 @@ def test_values_of_a_learning_policy_follow_its_present_level(head: InContextHea
     assert torch.cat(known).mean() < 0.6 * torch.cat(unknown).mean()
 
 
+@pytest.mark.long
 @torch.inference_mode()
 def test_ages_hardly_change_values_of_a_stable_policy(head: InContextHead) -> None:
     changes = []

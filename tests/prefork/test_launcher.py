@@ -19,6 +19,7 @@ def launcher(request: pytest.FixtureRequest) -> Launcher:
     return made
 
 
+@pytest.mark.long
 def test_the_process_is_of_its_own(tmp_path: Path, tiny_model: Path, launcher: Launcher) -> None:
     server = LocalServer(tmp_path / "data", launcher=launcher, backbone=tiny_model)
     server.start()

@@ -151,6 +151,7 @@ def test_rollouts_to_reach_an_accuracy() -> None:
     assert curves.lead(runs, "paper", at_end=False).low == pytest.approx(0.1)
 
 
+@pytest.mark.long
 def test_a_quick_run_with_a_real_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--quick", "--seeds", "2", "--cache", str(tmp_path / "cache")]
     main([*command, "--out", str(tmp_path / "first")])

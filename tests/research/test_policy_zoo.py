@@ -280,6 +280,7 @@ def test_step_without_variation_changes_nothing(model: CharacterModel) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
+@pytest.mark.long
 def test_quick_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [tmp_path / name for name in ("a.parquet", "b.parquet", "c.parquet")]
     for path, seed in zip(paths, ("0", "0", "1"), strict=True):

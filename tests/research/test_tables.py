@@ -17,6 +17,7 @@ from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import SHIPPED, BackboneSpec, load_checkpoint, save_checkpoint
 
 
+@pytest.mark.long
 def test_folds(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (
         folder / "outcomes.parquet", "--config", folder / "recipe.toml",
@@ -42,6 +43,7 @@ def test_folds(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "Missing option '--out'" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_tables(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = folder / "one-policy.parquet"
     names = ("table1", "table2", "table9", "lineage")
@@ -79,6 +81,7 @@ def test_tables_need_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "no policy has outcomes at two steps" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_figure4(tmp_path: Path) -> None:
     outcomes = made_up_outcomes(prompts=400, policies=2, steps=2)
     names = [shift.name for shift in figure4.shifts(outcomes)]

@@ -65,6 +65,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -
         TabPFNPretraining(replace(TINY, seed=1)).train(state=state)
 
 
+@pytest.mark.long
 def test_it_learns_to_read_a_context() -> None:
     """On tables of two columns, far above a coin and not far below logistic regression."""
     recipe = replace(TINY, width=24, columns=2, steps=150, tables=16, rate=4e-3)

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.long
 def test_the_demo_learns_survives_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [

@@ -13,6 +13,7 @@ from tests.training.made_up import made_up_outcomes
 from vzero_server.model.checkpoint import SHIPPED, BackboneSpec, load_checkpoint, save_checkpoint
 
 
+@pytest.mark.long
 def test_eval_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder / "one-policy.parquet"
     arguments = ("eval", "outcomes", path, "--sizes", "16", "--cache", folder)
@@ -142,6 +143,7 @@ def test_subcommands_have_only_their_own_options(
         assert f"No such option: {option}" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "runs.parquet"
     write(file, made_up_outcomes(prompts=80, policies=2, steps=9))

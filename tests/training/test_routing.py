@@ -233,6 +233,7 @@ def ran(*arguments: object) -> int:
     return ended.value.code
 
 
+@pytest.mark.long
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path, rows(two_skills()))
     arguments = (

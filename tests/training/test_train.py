@@ -37,6 +37,7 @@ def test_train_then_eval(folder: Path, capsys: pytest.CaptureFixture[str], tmp_p
     assert found["head"]["fingerprint"] == trained["fingerprint"]
 
 
+@pytest.mark.long
 def test_an_interrupted_training_is_resumed_when_asked(
     folder: Path,
     tmp_path: Path,
