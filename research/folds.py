@@ -89,12 +89,12 @@ def folds(
                 for size in wanted
                 if (given := _asked(split, columns, checkpoint.head, names, size, setup, report))
             }
-    found = [
+    judgements = [
         Judgement.of(size, Answers.joined(several), outcomes, seed=setup.seed)
         for size in wanted
         if (several := [of_fold[size] for of_fold in answers.values() if size in of_fold])
     ]
-    if not found:
+    if not judgements:
         raise BadInput(f"{file}: no fold holds outcomes enough for a context of {min(wanted)}")
     by_fold = {
         name: [
@@ -110,7 +110,7 @@ def folds(
                 "steps": recipe.trainer.steps,
                 "seed": setup.seed,
                 "seconds": round(time.monotonic() - started, 1),
-                "sizes": [judgement.document() for judgement in found],
+                "sizes": [judgement.document() for judgement in judgements],
                 "folds": {
                     name: [judgement.document() for judgement in of_fold]
                     for name, of_fold in by_fold.items()
@@ -118,7 +118,7 @@ def folds(
             }
         )
         return
-    for judgement in found:
+    for judgement in judgements:
         output.show(judgement)
     _show(by_fold)
 
@@ -153,8 +153,8 @@ def _show(folds: "Mapping[str, Sequence[Judgement]]") -> None:
 
     rows = [
         [name, str(judgement.size), one.name, cell(one.auc), cell(one.mse)]
-        for name, judgements in folds.items()
-        for judgement in judgements
+        for name, of_fold in folds.items()
+        for judgement in of_fold
         for one in judgement.reports
     ]
     output.plain(("fold", "N", "estimator", "AUC", "MSE"), rows)

@@ -30,15 +30,15 @@ def usable_stages(stages: Sequence[TrainingStage], rows: int) -> dict[str, list[
     Raises:
         ValueError: There is none.
     """
-    found: dict[str, list[TrainingStage]] = defaultdict(list)
+    usable: dict[str, list[TrainingStage]] = defaultdict(list)
     for stage in stages:
         if len(stage.context) >= rows and 0.0 < stage.training.success_rate < 1.0:
-            found[stage.context.benchmark].append(stage)
-    if not found:
+            usable[stage.context.benchmark].append(stage)
+    if not usable:
         raise ValueError(
             f"no stage has {rows} rows of context, and successes and failures to ask for"
         )
-    return dict(found)
+    return dict(usable)
 
 
 def draw_contexts(
@@ -49,10 +49,12 @@ def draw_contexts(
     Half of the queries are successes; of the rarer kind some are drawn twice if need be.
     """
     source = sorted(stages)[rng.integers(len(stages))]
-    found = stages[source]
+    of_source = stages[source]
     prompts, rewards = [], []
-    for index in rng.choice(len(found), config.contexts, replace=len(found) < config.contexts):
-        context, queries = found[index].context, found[index].training
+    for index in rng.choice(
+        len(of_source), config.contexts, replace=len(of_source) < config.contexts
+    ):
+        context, queries = of_source[index].context, of_source[index].training
         read = rng.permutation(len(context))[: config.rows]
         success = queries.reward >= 0.5
         halves = (np.flatnonzero(success), np.flatnonzero(~success))

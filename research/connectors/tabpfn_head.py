@@ -48,9 +48,9 @@ class TabPFNConnectorHead(nn.Module):
             CheckpointError: The network was not trained for so many columns.
         """
         super().__init__()
-        own = replace(file, net=copy.deepcopy(file.net))
-        self._file = own
-        self._head = TabPFNHead(own, columns=columns, members=members)
+        copied = replace(file, net=copy.deepcopy(file.net))
+        self._file = copied
+        self._head = TabPFNHead(copied, columns=columns, members=members)
 
     def rows(self, features: Tensor) -> Tensor:
         """Features as they are."""

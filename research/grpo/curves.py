@@ -74,12 +74,12 @@ def reached(runs: Runs, arm: str, threshold: float, settings: Settings) -> Reach
         np.array([crossing(curve, rollouts, threshold) for curve in accuracies(runs, name)])
         for name in (arm, "fixed")
     )
-    there = np.isfinite(took)
+    arrived = np.isfinite(took)
     saved = None
-    if arm != "fixed" and there.all() and np.isfinite(fixed).all() and (fixed > 0).all():
+    if arm != "fixed" and arrived.all() and np.isfinite(fixed).all() and (fixed > 0).all():
         saved = over_seeds(1.0 - took / fixed)
-    counted = np.where(there, took, rollouts[-1]) if there.any() else np.full(len(took), np.nan)
-    return Reached(threshold, over_seeds(counted), int(there.sum()), saved)
+    counted = np.where(arrived, took, rollouts[-1]) if arrived.any() else np.full(len(took), np.nan)
+    return Reached(threshold, over_seeds(counted), int(arrived.sum()), saved)
 
 
 def final(runs: Runs, arm: str) -> Interval:
@@ -109,4 +109,4 @@ def per_step(runs: Runs, arm: str, name: str) -> Interval:
 def error(runs: Runs, arm: str) -> Interval | None:
     """Mean squared error of the success rates an arm believed in; None if it had none."""
     seeds = [[e for e in record.error if e is not None] for record in runs[arm]]
-    return over_seeds([float(np.mean(found)) for found in seeds]) if all(seeds) else None
+    return over_seeds([float(np.mean(figures)) for figures in seeds]) if all(seeds) else None

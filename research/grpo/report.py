@@ -31,7 +31,9 @@ NAMES = {
 def write_report(runs: Runs, settings: Settings, out: Path, command: str) -> str:
     """Write ``grpo.md``, ``grpo.json`` and ``grpo.png`` to a folder; returns the page."""
     goals = curves.thresholds(runs)
-    found = {arm: [curves.reached(runs, arm, goal, settings) for goal in goals] for arm in runs}
+    milestones = {
+        arm: [curves.reached(runs, arm, goal, settings) for goal in goals] for arm in runs
+    }
     page = "\n\n".join(
         (
             "# GRPO with budgets",
@@ -40,13 +42,13 @@ def write_report(runs: Runs, settings: Settings, out: Path, command: str) -> str
             "## Accuracy",
             _accuracy(runs),
             "## Rollouts to reach an accuracy",
-            _rollouts(found, settings),
+            _rollouts(milestones, settings),
             "## What the divisions were like",
             _divisions(runs),
             _how(command, runs),
         )
     )
-    write(out, "grpo", page, _numbers(runs, settings, found))
+    write(out, "grpo", page, _numbers(runs, settings, milestones))
     _draw(runs, settings, out / "grpo.png")
     return page
 
@@ -85,11 +87,11 @@ def _accuracy(runs: Runs) -> str:
     return f"Before training: {start:.3f}.\n\n" + markdown([*columns, "less fixed G"], rows)
 
 
-def _rollouts(found: dict[str, list[Reached]], settings: Settings) -> str:
-    goals = [reached.threshold for reached in found["fixed"]]
-    seeds = max(reached.seeds for several in found.values() for reached in several)
+def _rollouts(milestones: dict[str, list[Reached]], settings: Settings) -> str:
+    goals = [reached.threshold for reached in milestones["fixed"]]
+    seeds = max(reached.seeds for several in milestones.values() for reached in several)
     rows = []
-    for arm, several in found.items():
+    for arm, several in milestones.items():
         cells = []
         for reached in several:
             if not reached.seeds:
@@ -151,7 +153,9 @@ def _show(interval: Interval, *, digits: int = 3, sign: bool = False, percent: b
     return f"{middle} [{low}, {high}]"
 
 
-def _numbers(runs: Runs, settings: Settings, found: dict[str, list[Reached]]) -> dict[str, Any]:
+def _numbers(
+    runs: Runs, settings: Settings, milestones: dict[str, list[Reached]]
+) -> dict[str, Any]:
     return {
         "settings": asdict(settings),
         "rollouts": curves.spent(settings).tolist(),
@@ -160,7 +164,7 @@ def _numbers(runs: Runs, settings: Settings, found: dict[str, list[Reached]]) ->
                 "final": asdict(curves.final(runs, arm)),
                 "lead_at_end": asdict(curves.lead(runs, arm, at_end=True)),
                 "lead_over_training": asdict(curves.lead(runs, arm, at_end=False)),
-                "reached": [_plain(asdict(reached)) for reached in found[arm]],
+                "reached": [_plain(asdict(reached)) for reached in milestones[arm]],
                 "runs": [_rounded(asdict(record)) for record in runs[arm]],
             }
             for arm in runs
@@ -207,9 +211,9 @@ def _draw(runs: Runs, settings: Settings, path: Path) -> None:
 
 
 def _band(axis: Any, x: Any, seeds: Any, label: str, style: str) -> None:  # noqa: ANN401
-    found: Sequence[Interval] = [curves.over_seeds(column) for column in seeds.T]
-    (line,) = axis.plot(x, [interval.estimate for interval in found], style, label=label)
-    low, high = [i.low for i in found], [i.high for i in found]
+    intervals: Sequence[Interval] = [curves.over_seeds(column) for column in seeds.T]
+    (line,) = axis.plot(x, [interval.estimate for interval in intervals], style, label=label)
+    low, high = [i.low for i in intervals], [i.high for i in intervals]
     axis.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
 
 

@@ -36,7 +36,7 @@ class Asked:
         """By the server's values; evenly for the first step, when it knows nothing."""
         if not self._known:
             return even(self._settings)
-        found = self._client.allocate(
+        allocation = self._client.allocate(
             self._policy_id,
             [task.prompt for task in tasks],
             self._settings.total,
@@ -45,7 +45,7 @@ class Asked:
             objective=self._objective,
             with_peers=False,
         )
-        return Division(found.rollouts, found.values.mean)
+        return Division(allocation.rollouts, allocation.values.mean)
 
     def learn(self, tasks: list[Task], groups: Groups, step: int) -> None:
         """Report the outcomes; on return they are visible to the next question."""

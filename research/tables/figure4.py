@@ -134,9 +134,9 @@ def shifts(outcomes: Outcomes) -> list[Shift]:
     found = []
     late = np.zeros(len(outcomes), dtype=bool)
     for policy in np.unique(outcomes.policy):
-        own = outcomes.policy == policy
-        steps = np.unique(outcomes.step[own])
-        late |= own & (outcomes.step >= steps[(len(steps) + 1) // 2])
+        of_policy = outcomes.policy == policy
+        steps = np.unique(outcomes.step[of_policy])
+        late |= of_policy & (outcomes.step >= steps[(len(steps) + 1) // 2])
     found.append(Shift("training stage", ("early steps", "late steps"), ~late, late))
     strong = _better_half(outcomes, outcomes.policy)
     if strong is not None:
@@ -198,19 +198,19 @@ def _draw(bars: Sequence[tuple[str, str, float, Sequence[Report]]], path: Path) 
     drawing = Figure(figsize=(3.6 * len(names), 3.4), layout="constrained")
     FigureCanvasAgg(drawing)
     for axis, name in zip(drawing.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        own = [bar for bar in bars if bar[0] == name]
-        sides = [side for _, side, _, _ in own]
-        axis.bar(sides, [reward for *_, reward, _ in own], color="0.8", width=0.5)
+        bars_of_shift = [bar for bar in bars if bar[0] == name]
+        sides = [side for _, side, _, _ in bars_of_shift]
+        axis.bar(sides, [reward for *_, reward, _ in bars_of_shift], color="0.8", width=0.5)
         axis.set_ylim(0.0, 1.0)
         axis.set_ylabel("mean reward of the policies")
         axis.set_title(f"shift of {name}", fontsize=10)
         right = axis.twinx()
         for index, style in enumerate(("o-", "s--", "^:")):
-            lines = [reports[index].auc for *_, reports in own]
+            lines = [reports[index].auc for *_, reports in bars_of_shift]
             low = [line.estimate - line.low for line in lines]
             high = [line.high - line.estimate for line in lines]
             estimates = [line.estimate for line in lines]
-            title = own[0][3][index].name
+            title = bars_of_shift[0][3][index].name
             right.errorbar(sides, estimates, yerr=(low, high), fmt=style, capsize=3, label=title)
         right.set_ylim(0.5, 1.0)
         right.set_ylabel("AUC")

@@ -106,9 +106,9 @@ def _asked(trial: Trial, questions: Sequence[Question], per_step: int) -> Answer
         "context mean": (ContextMean(), questions),
     }
     values = {}
-    for name, (estimator, theirs) in methods.items():
-        told = trial.reported(f"{NAME}, {per_step} per step, {name}")
-        values[name] = ask_all({name: estimator}, theirs, told).values[name]
+    for name, (estimator, questions_of_method) in methods.items():
+        report = trial.reported(f"{NAME}, {per_step} per step, {name}")
+        values[name] = ask_all({name: estimator}, questions_of_method, report).values[name]
     return Answers(questions, values)
 
 

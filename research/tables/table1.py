@@ -91,7 +91,7 @@ def run(
     first_epoch = {(stage.test.policy, stage.test.step) for stage in stages if stage.epoch == 0}
     difficulty = trial.outcomes.difficulty()
     whole = judge(answers, V0, difficulty=difficulty, by_prompt=True, seed=seed)
-    beginning = answers.where(lambda one: (one.policy, one.step) in first_epoch)
+    beginning = answers.where(lambda question: (question.policy, question.step) in first_epoch)
     first = judge(beginning, V0, by_prompt=True, seed=seed)
     headers = ["method", "AUC, first epoch", *FIGURES, "AUC lead of V0", "MSE lead of V0"]
     body = [
@@ -137,9 +137,9 @@ def _by_policy(answers: Answers, first_epoch: set[tuple[str, int]], seed: int) -
     policies = sorted({question.policy for question in answers.questions})
     columns: dict[str, list[str]] = {}
     for policy in policies:
-        own = answers.where(partial(_is_of, policy))
-        early = own.where(lambda one: (one.policy, one.step) in first_epoch)
-        for all_steps, first in zip(_quick(own, seed), _quick(early, seed), strict=True):
+        of_policy = answers.where(partial(_is_of, policy))
+        early = of_policy.where(lambda question: (question.policy, question.step) in first_epoch)
+        for all_steps, first in zip(_quick(of_policy, seed), _quick(early, seed), strict=True):
             figures = (
                 first.auc,
                 all_steps.auc,
