@@ -20,7 +20,7 @@ def encoder(tiny_backbone: Backbone) -> HeldEncoder:
 
 @pytest_asyncio.fixture
 async def make_callers(encoder: HeldEncoder) -> AsyncIterator[MakeCallers]:
-    """Makes batchers, which are closed when the test ends."""
+    """Makes callers of new batchers, which are closed after the test."""
     async with AsyncExitStack() as stack:
 
         def make(

@@ -1,4 +1,4 @@
-"""An encoder that a test can halt, and what it needs to act at the right moment."""
+"""An encoder that a test can hold, and callers that wait until a call is queued or running."""
 
 import asyncio
 import threading
@@ -15,19 +15,19 @@ from vzero_server.observability.metrics import Metrics
 from vzero_server.storage.records import prompt_digest
 
 POISON = "poison"
-# Longer than a test may take: a test that forgets to release fails by its own timeout.
+# Longer than a test may take: a test that does not release the encoder fails by its time limit.
 _HELD_SECONDS = 600.0
 
 
 @dataclass
 class HeldEncoder:
-    """The real small backbone; embeds only when released, and fails on one prompt.
+    """The small backbone; embeds only when released, and fails on one prompt.
 
     Attributes:
-        batches: Texts of the batches that were embedded, in order.
+        batches: Texts of the embedded batches, in order.
         started: Batches that reached the device.
-        release: Lets the device go on.
-        release_tokeniser: Lets the tokeniser go on; set from the beginning.
+        release: Lets the device run.
+        release_tokeniser: Lets the tokeniser run; set from the beginning.
     """
 
     backbone: Backbone
@@ -51,7 +51,7 @@ class HeldEncoder:
         self.release.wait(_HELD_SECONDS)
         self.batches.append([self._texts[tuple(row)] for row in tokens])
         if POISON in self.batches[-1]:
-            raise ValueError("a prompt the model cannot take")
+            raise ValueError("the model rejects this prompt")
         return self.backbone.embed(tokens).astype(np.float16)
 
     @property
@@ -61,7 +61,7 @@ class HeldEncoder:
 
     @property
     def prompts(self) -> int:
-        """How many prompts were embedded."""
+        """Number of embedded prompts."""
         return sum(map(len, self.batches))
 
 
@@ -73,28 +73,28 @@ class Callers:
     encoder: HeldEncoder
     metrics: Metrics
 
-    def ask(self, *texts: str, background: bool = False) -> "asyncio.Task[dict[bytes, Any]]":
+    def embed(self, *texts: str, background: bool = False) -> "asyncio.Task[dict[bytes, Any]]":
         """Start a call for prompts."""
         call = self.batcher.embed(prompts(*texts), background=background)
         return asyncio.create_task(call)
 
     async def queue(self, *texts: str, background: bool = False) -> "asyncio.Task[Any]":
         """Start a call for at most 256 prompts and wait until they are queued."""
-        before = self._tokeniser_jobs()
-        known = len(self.batcher)
-        call = self.ask(*texts, background=background)
+        jobs_before = self._tokeniser_jobs()
+        queued_before = len(self.batcher)
+        call = self.embed(*texts, background=background)
         await started()
-        if len(self.batcher) > known:
-            await until(lambda: self._tokeniser_jobs() > before)
+        if len(self.batcher) > queued_before:
+            await until(lambda: self._tokeniser_jobs() > jobs_before)
         return call
 
     async def occupy_device(self) -> "asyncio.Task[Any]":
         """Start a call for one prompt and wait until it is on the device, which is held."""
-        call = self.ask("first")
+        call = self.embed("first")
         await until(lambda: self.encoder.started == 1)
         return call
 
-    def gauge(self) -> float | None:
+    def queued(self) -> float | None:
         """The metric of queued prompts."""
         return self.metrics.registry.get_sample_value("vzero_queued_prompts")
 
@@ -103,7 +103,7 @@ class Callers:
         return self.metrics.registry.get_sample_value("vzero_dropped_total", {"queue": "embedding"})
 
     def _tokeniser_jobs(self) -> float:
-        # Counted once the prompts of the job are queued.
+        # A job is counted once its prompts are queued.
         return self.metrics.registry.get_sample_value("vzero_tokenise_seconds_count") or 0.0
 
 
@@ -112,7 +112,7 @@ def prompts(*texts: str) -> dict[bytes, str]:
 
 
 async def started() -> None:
-    """Let calls that were started run until they wait, and those cancelled until they end."""
+    """Run new calls until they wait, and cancelled calls until they end."""
     for _ in range(5):
         await asyncio.sleep(0)
 

@@ -1,3 +1,5 @@
+"""The queue of prompts against a sorted list."""
+
 import asyncio
 import contextlib
 
@@ -17,8 +19,8 @@ ACTIONS = st.lists(
 
 
 @given(ACTIONS, st.integers(0, 6))
-def test_a_queue_is_a_sorted_list(actions: list[tuple[str, int, int]], now: int) -> None:
-    """Whatever is pushed, popped and removed: the order, the tokens, and where entries are."""
+def test_the_queue_behaves_as_a_sorted_list(actions: list[tuple[str, int, int]], now: int) -> None:
+    """In the order of entries, the tokens that are due, and the queue of each entry."""
     loop = asyncio.new_event_loop()
     with contextlib.closing(loop):
         queue, expected = PromptQueue(), list[QueuedPrompt]()
