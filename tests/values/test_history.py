@@ -1,3 +1,5 @@
+"""Values combined with the visits of their prompts, and dynamics fitted to visits."""
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -8,7 +10,10 @@ from vzero_server.values import history as module
 from vzero_server.values.history import SHARED, Combined, Dynamics, combine, fit, log_likelihood
 from vzero_server.values.visits import Visits, earlier_visits, visits_of_outcomes
 
-STILL = Dynamics(weight=0.5, decay=0.8, most=1e9, drift=0.0, slope=1.0)
+NO_DRIFT = Dynamics(weight=0.5, decay=0.8, most=1e9, drift=0.0, slope=1.0)
+
+# Reward, rollouts and step; -1 for an outcome without a step.
+Outcomes = list[tuple[float, int, int]]
 
 rates = st.floats(0.0, 1.0)
 outcomes = st.tuples(rates, st.integers(1, 64), st.integers(-1, 3))
@@ -23,137 +28,150 @@ dynamics = st.builds(
 )
 
 
-def visits(*own: list[tuple[float, int, int]]) -> Visits:
-    owner = np.repeat(np.arange(len(own)), [len(one) for one in own])
-    rows = [row for one in own for row in one]
+def visits(*by_prompt: Outcomes) -> Visits:
+    """The visits of prompts."""
+    owner = np.repeat(np.arange(len(by_prompt)), [len(history) for history in by_prompt])
+    rows = [outcome for history in by_prompt for outcome in history]
     return visits_of_outcomes(
         owner,
         np.array([row[2] for row in rows], np.int64),
         np.array([row[0] for row in rows], np.float64),
         np.array([row[1] for row in rows], np.float64),
-        len(own),
+        len(by_prompt),
     )
 
 
-def combined(value: float, own: list[tuple[float, int, int]], how: Dynamics) -> Combined:
-    return combine(np.array([value]), np.array([2.0]), visits(own), how)
+def combined(value: float, history: Outcomes, parameters: Dynamics) -> Combined:
+    """A value of concentration 2 combined with the history of its prompt."""
+    return combine(np.array([value]), np.array([2.0]), visits(history), parameters)
 
 
-def test_pasts_can_be_kept_one_by_one() -> None:
-    whole = visits([(0.5, 2, 1), (1.0, 1, 3), (0.0, 1, 3)], [], [(1.0, 4, -1)], [])
-    again = Visits.joined(whole.split())
+def test_split_visits_can_be_joined_again() -> None:
+    all_visits = visits([(0.5, 2, 1), (1.0, 1, 3), (0.0, 1, 3)], [], [(1.0, 4, -1)], [])
+    joined = Visits.joined(all_visits.split())
     for field in ("owner", "rewards", "rollouts", "ages", "present"):
-        np.testing.assert_array_equal(getattr(again, field), getattr(whole, field))
-    assert again.prompts == 4
-    (lone,) = whole.split()[2:3]
-    np.testing.assert_array_equal(lone.rewards, [1.0])
-    assert Visits.joined([lone]) is lone
+        np.testing.assert_array_equal(getattr(joined, field), getattr(all_visits, field))
+    assert joined.prompts == 4
+    single = all_visits.split()[2]
+    np.testing.assert_array_equal(single.rewards, [1.0])
+    assert Visits.joined([single]) is single
 
 
-@given(value=rates, how=dynamics)
-def test_without_history_a_value_stays_as_it_is(value: float, how: Dynamics) -> None:
-    found = combined(value, [], how)
-    assert found.mean.tolist() == [value]
-    assert found.concentration.tolist() == [2.0]
-    assert found.weight.tolist() == [0.0]
+@given(value=rates, parameters=dynamics)
+def test_without_history_a_value_is_unchanged(value: float, parameters: Dynamics) -> None:
+    result = combined(value, [], parameters)
+    assert result.mean.tolist() == [value]
+    assert result.concentration.tolist() == [2.0]
+    assert result.weight.tolist() == [0.0]
 
 
-@given(value=rates, own=histories.filter(bool))
-def test_without_drift_the_mean_lies_between_value_and_history(
-    value: float, own: list[tuple[float, int, int]]
+@given(value=rates, history=histories.filter(bool))
+def test_without_drift_the_mean_lies_between_the_value_and_the_rewards(
+    value: float, history: Outcomes
 ) -> None:
-    found = combined(value, own, STILL)
-    ends = [value, *(row[0] for row in own)]
-    assert min(ends) - 1e-3 <= found.mean[0] <= max(ends) + 1e-3
-    assert found.concentration[0] > 0.0
+    result = combined(value, history, NO_DRIFT)
+    bounds = [value, *(reward for reward, _, _ in history)]
+    assert min(bounds) - 1e-3 <= result.mean[0] <= max(bounds) + 1e-3
+    assert result.concentration[0] > 0.0
 
 
-@given(value=rates, own=histories.filter(bool), how=dynamics, data=st.data())
-def test_more_successes_of_the_same_rollouts_never_lower_the_mean(
-    value: float, own: list[tuple[float, int, int]], how: Dynamics, data: st.DataObject
+@given(value=rates, history=histories.filter(bool), parameters=dynamics, data=st.data())
+def test_more_successes_in_the_same_rollouts_never_lower_the_mean(
+    value: float, history: Outcomes, parameters: Dynamics, data: st.DataObject
 ) -> None:
-    place = data.draw(st.integers(0, len(own) - 1))
-    reward, rollouts, step = own[place]
-    better = list(own)
-    better[place] = (data.draw(st.floats(reward, 1.0)), rollouts, step)
-    assert combined(value, better, how).mean[0] >= combined(value, own, how).mean[0] - 1e-9
-
-
-@given(own=st.lists(histories, min_size=1, max_size=6), how=dynamics, data=st.data())
-def test_neither_other_prompts_nor_the_order_of_visits_matter(
-    own: list[list[tuple[float, int, int]]], how: Dynamics, data: st.DataObject
-) -> None:
-    known = visits(*own)
-    order = np.array(data.draw(st.permutations(range(len(known.owner)))), np.int64)
-    shuffled = Visits(
-        known.owner[order],
-        known.rewards[order],
-        known.rollouts[order],
-        known.ages[order],
-        known.prompts,
+    position = data.draw(st.integers(0, len(history) - 1))
+    reward, rollouts, step = history[position]
+    better = list(history)
+    better[position] = (data.draw(st.floats(reward, 1.0)), rollouts, step)
+    assert (
+        combined(value, better, parameters).mean[0]
+        >= combined(value, history, parameters).mean[0] - 1e-9
     )
-    values, size = np.linspace(0.1, 0.9, len(own)), np.full(len(own), 2.0)
-    together = combine(values, size, shuffled, how)
-    for i, one in enumerate(own):
-        alone = combine(values[i : i + 1], size[i : i + 1], visits(one), how)
-        assert together.mean[i] == pytest.approx(alone.mean[0], abs=1e-12)
-        assert together.concentration[i] == pytest.approx(alone.concentration[0])
 
 
-def test_the_formula_by_hand() -> None:
-    how = Dynamics(weight=0.5, decay=0.5, most=8.0, drift=0.4, slope=1.2)
-    found = combined(0.3, [(0.25, 8, 1), (1.0, 8, 2)], how)
+@given(by_prompt=st.lists(histories, min_size=1, max_size=6), parameters=dynamics, data=st.data())
+def test_values_depend_neither_on_other_prompts_nor_on_the_order_of_visits(
+    by_prompt: list[Outcomes], parameters: Dynamics, data: st.DataObject
+) -> None:
+    all_visits = visits(*by_prompt)
+    order = np.array(data.draw(st.permutations(range(len(all_visits.owner)))), np.int64)
+    shuffled = Visits(
+        all_visits.owner[order],
+        all_visits.rewards[order],
+        all_visits.rollouts[order],
+        all_visits.ages[order],
+        all_visits.prompts,
+    )
+    values, size = np.linspace(0.1, 0.9, len(by_prompt)), np.full(len(by_prompt), 2.0)
+    all_values = combine(values, size, shuffled, parameters)
+    for i, history in enumerate(by_prompt):
+        single = combine(values[i : i + 1], size[i : i + 1], visits(history), parameters)
+        assert all_values.mean[i] == pytest.approx(single.mean[0], abs=1e-12)
+        assert all_values.concentration[i] == pytest.approx(single.concentration[0])
+
+
+def test_combined_values_follow_the_formula() -> None:
+    parameters = Dynamics(weight=0.5, decay=0.5, most=8.0, drift=0.4, slope=1.2)
+    result = combined(0.3, [(0.25, 8, 1), (1.0, 8, 2)], parameters)
     newer, older, kappa = 0.5 * 4.0, 0.25 * 4.0, 1.0
     total = kappa + newer + older
     mixed = logit((kappa * 0.3 + newer * 1.0 + older * 0.25) / total)
     share = (newer + older) / total
-    assert logit(found.mean[0]) == pytest.approx(mixed + share * (0.4 + 0.2 * mixed))
-    assert found.weight[0] == pytest.approx(newer + older)
-    assert found.concentration[0] == pytest.approx((1 - share) * 2.0 + newer + older)
+    assert logit(result.mean[0]) == pytest.approx(mixed + share * (0.4 + 0.2 * mixed))
+    assert result.weight[0] == pytest.approx(newer + older)
+    assert result.concentration[0] == pytest.approx((1 - share) * 2.0 + newer + older)
 
 
-def test_newer_visits_count_more() -> None:
-    assert combined(0.5, [(0.0, 8, 1), (1.0, 8, 2)], STILL).mean[0] > 0.5
-    assert combined(0.5, [(1.0, 8, 1), (0.0, 8, 2)], STILL).mean[0] < 0.5
+def test_newer_visits_have_more_weight() -> None:
+    assert combined(0.5, [(0.0, 8, 1), (1.0, 8, 2)], NO_DRIFT).mean[0] > 0.5
+    assert combined(0.5, [(1.0, 8, 1), (0.0, 8, 2)], NO_DRIFT).mean[0] < 0.5
 
 
-def test_one_visit_never_counts_for_more_than_it_may() -> None:
-    how = Dynamics(weight=0.5, decay=0.9, most=4.0, drift=0.0, slope=1.0)
-    assert combined(0.5, [(1.0, 1_000_000, 1)], how).weight[0] == pytest.approx(3.6, rel=1e-4)
+def test_the_weight_of_a_single_visit_is_bounded() -> None:
+    parameters = Dynamics(weight=0.5, decay=0.9, most=4.0, drift=0.0, slope=1.0)
+    assert combined(0.5, [(1.0, 1_000_000, 1)], parameters).weight[0] == pytest.approx(
+        3.6, rel=1e-4
+    )
 
 
-def test_outcomes_of_one_step_are_one_visit() -> None:
-    apart = visits([(1.0, 1, 7), (0.0, 3, 7), (0.5, 2, 8)])
-    assert apart.ages.tolist() == [2.0, 1.0]
-    assert apart.rewards.tolist() == [0.25, 0.5]
-    assert apart.rollouts.tolist() == [4.0, 2.0]
+def test_outcomes_of_the_same_step_are_one_visit() -> None:
+    visited = visits([(1.0, 1, 7), (0.0, 3, 7), (0.5, 2, 8)])
+    assert visited.ages.tolist() == [2.0, 1.0]
+    assert visited.rewards.tolist() == [0.25, 0.5]
+    assert visited.rollouts.tolist() == [4.0, 2.0]
     assert visits([(1.0, 1, -1), (0.0, 3, -1)]).ages.tolist() == [2.0, 1.0]
 
 
-def test_rows_of_a_log_have_what_came_before_them() -> None:
+def test_earlier_visits_of_a_row_are_those_before_its_step() -> None:
     prompts = np.array([7, 9, 7, 7, 9, 7])
     steps = np.array([0, 0, 1, 1, 1, 2])
     rewards = np.array([0.0, 1.0, 0.5, 1.0, 0.0, 0.25])
-    known = earlier_visits(prompts, steps, rewards, np.full(6, 2.0))
-    found = {
+    earlier = earlier_visits(prompts, steps, rewards, np.full(6, 2.0))
+    rewards_by_row_and_age = {
         (int(owner), float(age)): float(reward)
-        for owner, age, reward in zip(known.owner, known.ages, known.rewards, strict=True)
+        for owner, age, reward in zip(earlier.owner, earlier.ages, earlier.rewards, strict=True)
     }
-    # The two rows of prompt 7 at step 1 are one visit: neither is the other's past.
-    assert found == {(2, 1.0): 0.0, (3, 1.0): 0.0, (4, 1.0): 1.0, (5, 1.0): 0.75, (5, 2.0): 0.0}
-    assert known.present.tolist() == [False, False, True, True, True, True]
+    # The two rows of prompt 7 at step 1 are one visit, and neither is earlier than the other.
+    assert rewards_by_row_and_age == {
+        (2, 1.0): 0.0,
+        (3, 1.0): 0.0,
+        (4, 1.0): 1.0,
+        (5, 1.0): 0.75,
+        (5, 2.0): 0.0,
+    }
+    assert earlier.present.tolist() == [False, False, True, True, True, True]
 
 
-def test_a_fit_without_repeats_is_the_shared_one() -> None:
-    nothing = visits([], [], [])
-    found = fit(np.full(3, 0.5), np.full(3, 2.0), nothing, np.full(3, 1.0), np.full(3, 8))
-    assert found == SHARED
+def test_a_fit_without_repeated_prompts_gives_the_shared_dynamics() -> None:
+    no_visits = visits([], [], [])
+    fitted = fit(np.full(3, 0.5), np.full(3, 2.0), no_visits, np.full(3, 1.0), np.full(3, 8))
+    assert fitted == SHARED
 
 
-def _run(
-    rng: np.random.Generator, drift: float, spread: float, visits: int = 6
+def training_run(
+    rng: np.random.Generator, drift: float, noise: float, visits: int = 6
 ) -> tuple[Visits, np.ndarray]:
-    """Outcomes of 400 prompts whose logits move between visits, and what follows."""
+    """The earlier visits of each outcome of 400 prompts whose logits change, and its reward."""
     ability = rng.normal(0.0, 1.5, 400)
     prompts, steps, rewards = [], [], []
     for step in range(visits):
@@ -161,59 +179,67 @@ def _run(
         prompts.append(np.arange(400))
         steps.append(np.full(400, step))
         rewards.append(rng.binomial(8, rates) / 8)
-        ability = ability + drift + spread * rng.normal(size=400)
+        ability = ability + drift + noise * rng.normal(size=400)
     keys = np.concatenate(prompts)
-    known = earlier_visits(keys, np.concatenate(steps), np.concatenate(rewards), np.full(2400, 8.0))
-    return known, np.concatenate(rewards)
+    earlier = earlier_visits(
+        keys, np.concatenate(steps), np.concatenate(rewards), np.full(2400, 8.0)
+    )
+    return earlier, np.concatenate(rewards)
 
 
-def test_a_fit_finds_drift_and_how_fast_outcomes_age() -> None:
+def test_a_fit_recovers_drift_and_decay() -> None:
     rng = np.random.default_rng(3)
     values, size, rollouts = np.full(2400, 0.5), np.full(2400, 2.0), np.full(2400, 8)
     fits = {}
-    for name, drift, spread in (("still", 0.0, 0.0), ("rising", 0.5, 0.0), ("moving", 0.0, 1.5)):
-        known, rewards = _run(rng, drift, spread)
-        fits[name] = fit(values, size, known, rewards, rollouts)
-        ours = log_likelihood(combine(values, size, known, fits[name]), rewards, rollouts)
-        shared = log_likelihood(combine(values, size, known, SHARED), rewards, rollouts)
-        assert ours.sum() > shared.sum()
-    assert fits["rising"].drift > fits["still"].drift + 0.2
-    assert fits["moving"].decay < fits["still"].decay
-    assert fits["moving"].most < fits["still"].most
+    for name, drift, noise in (("constant", 0.0, 0.0), ("rising", 0.5, 0.0), ("moving", 0.0, 1.5)):
+        earlier, rewards = training_run(rng, drift, noise)
+        fits[name] = fit(values, size, earlier, rewards, rollouts)
+        fitted_likelihood = log_likelihood(
+            combine(values, size, earlier, fits[name]), rewards, rollouts
+        )
+        shared_likelihood = log_likelihood(
+            combine(values, size, earlier, SHARED), rewards, rollouts
+        )
+        assert fitted_likelihood.sum() > shared_likelihood.sum()
+    assert fits["rising"].drift > fits["constant"].drift + 0.2
+    assert fits["moving"].decay < fits["constant"].decay
+    assert fits["moving"].most < fits["constant"].most
 
 
-def test_likelihood_is_highest_at_the_truth() -> None:
+def test_the_likelihood_is_highest_at_the_true_rate() -> None:
     rewards, rollouts = np.full(3, 0.25), np.full(3, 8)
-    found = Combined(np.array([0.1, 0.25, 0.6]), np.full(3, 20.0), np.zeros(3))
-    assert log_likelihood(found, rewards, rollouts).argmax() == 1
+    candidates = Combined(np.array([0.1, 0.25, 0.6]), np.full(3, 20.0), np.zeros(3))
+    assert log_likelihood(candidates, rewards, rollouts).argmax() == 1
 
 
-@given(own=st.lists(histories.filter(bool), min_size=1, max_size=8), how=dynamics)
-def test_the_gradient_of_the_likelihood(
-    own: list[list[tuple[float, int, int]]], how: Dynamics
+@given(by_prompt=st.lists(histories.filter(bool), min_size=1, max_size=8), parameters=dynamics)
+def test_the_gradient_of_the_likelihood_equals_finite_differences(
+    by_prompt: list[Outcomes], parameters: Dynamics
 ) -> None:
-    rng = np.random.default_rng(len(own))
-    values, size = rng.uniform(0.2, 0.8, len(own)), rng.uniform(1.0, 3.0, len(own))
-    good, bad = rng.uniform(1.0, 5.0, (2, len(own)))
-    at = module._vector(how)
+    rng = np.random.default_rng(len(by_prompt))
+    values, size = rng.uniform(0.2, 0.8, len(by_prompt)), rng.uniform(1.0, 3.0, len(by_prompt))
+    successes, failures = rng.uniform(1.0, 5.0, (2, len(by_prompt)))
+    vector = module._vector(parameters)
 
-    def slope(step: np.ndarray) -> float:
-        ends = [
-            module._Mixture(values, size, visits(*own), at + sign * step).likelihood(good, bad)[0]
+    def difference(step: np.ndarray) -> float:
+        likelihoods = [
+            module._Mixture(values, size, visits(*by_prompt), vector + sign * step).likelihood(
+                successes, failures
+            )[0]
             for sign in (1.0, -1.0)
         ]
-        return ends[0] - ends[1]
+        return likelihoods[0] - likelihoods[1]
 
-    mixture = module._Mixture(values, size, visits(*own), at)
+    mixture = module._Mixture(values, size, visits(*by_prompt), vector)
     smooth = (mixture.mean > 2e-4) & (mixture.mean < 1.0 - 2e-4)
     smooth &= (mixture._mixed > 2e-4) & (mixture._mixed < 1.0 - 2e-4)
-    assume(bool(smooth.all()) and bool((np.abs(how.weight * size - 0.25) > 1e-3).all()))
-    found = mixture.likelihood(good, bad)[1]
-    numeric = [slope(1e-5 * row) / 2e-5 for row in np.eye(5)]
-    assert found == pytest.approx(numeric, abs=1e-3, rel=1e-3)
+    assume(bool(smooth.all()) and bool((np.abs(parameters.weight * size - 0.25) > 1e-3).all()))
+    gradient = mixture.likelihood(successes, failures)[1]
+    numeric = [difference(1e-5 * row) / 2e-5 for row in np.eye(5)]
+    assert gradient == pytest.approx(numeric, abs=1e-3, rel=1e-3)
 
 
-def test_one_visit_without_a_failure_leaves_doubt() -> None:
-    tiny = Dynamics(weight=1e-3, decay=0.9, most=1e9, drift=0.0, slope=1.0)
-    found = combined(0.5, [(1.0, 8, 1)], tiny)
-    assert 0.95 < found.mean[0] < 0.99
+def test_a_single_visit_without_failures_does_not_give_certainty() -> None:
+    low_weight = Dynamics(weight=1e-3, decay=0.9, most=1e9, drift=0.0, slope=1.0)
+    result = combined(0.5, [(1.0, 8, 1)], low_weight)
+    assert 0.95 < result.mean[0] < 0.99
