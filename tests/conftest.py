@@ -1,4 +1,4 @@
-"""Fixtures: real servers on loopback, a small real model."""
+"""Fixtures: servers on loopback, and a small model."""
 
 import sys
 from collections.abc import Iterator
@@ -21,21 +21,21 @@ def _preforked_servers() -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[LocalServer]:
-    """A server of the test's own, which it may kill and start again."""
+    """A server that the test may kill and start again."""
     with LocalServer(tmp_path / "data") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """One server for all tests that leave it as they found it; name policies apart."""
+    """One server for all tests that leave it unchanged; policy names must be unique."""
     with LocalServer(tmp_path_factory.mktemp("shared") / "data") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a sentence-transformers model of random weights, small and quick."""
+    """Folder of a small sentence-transformers model of random weights."""
     folder = tmp_path_factory.mktemp("tiny-model")
     save_tiny_model(folder)
     return folder

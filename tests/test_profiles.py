@@ -1,4 +1,4 @@
-"""Profiles: settings that go together, and the paper's one end to end on tiny weights."""
+"""Profiles: their precedence, their weights, and the paper's pipeline on small weights."""
 
 import json
 import os
@@ -48,7 +48,7 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders as repositories of a hub hold them."""
+    """Weights in the folder layout of repositories of a hub."""
     folder = tmp_path_factory.mktemp("hub")
     for name in ("qwen", "v0", "head/pretrained"):
         (folder / name).mkdir(parents=True)
@@ -72,7 +72,7 @@ def profile(weights: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_the_packaged_profiles_are_settings() -> None:
+def test_the_packaged_profiles_are_valid_settings() -> None:
     assert {path.stem for path in PROFILES.glob("*.toml")} == {"compact", "paper"}
     assert Settings.load(None).model_dump() == Settings().model_dump()
     paper = Settings.load(None, profile="paper")
@@ -80,7 +80,7 @@ def test_the_packaged_profiles_are_settings() -> None:
     assert (paper.tabpfn_members, paper.context_rows, paper.head) == (4, 256, "none")
 
 
-def test_every_other_way_to_give_a_setting_wins_over_the_profile(
+def test_every_other_source_of_a_setting_takes_precedence_over_the_profile(
     profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tmp_path / "config.toml"
@@ -96,7 +96,7 @@ def test_every_other_way_to_give_a_setting_wins_over_the_profile(
     assert Settings.load(None).tabpfn.startswith("Prior-Labs/")
 
 
-def test_settings_that_do_not_go_together_are_named(profile: Path, tmp_path: Path) -> None:
+def test_incompatible_settings_are_named_in_the_error(profile: Path, tmp_path: Path) -> None:
     def error(**flags: object) -> str:
         with pytest.raises(ValidationError) as raised:
             Settings.load(None, profile=str(profile), **flags)
@@ -116,11 +116,11 @@ def settings_of(profile: Path, tmp_path: Path, **flags: object) -> Settings:
 
 
 def load_all(settings: Settings) -> LoadedEstimators:
-    """The models that settings name, loaded as a server does."""
+    """Load the models of settings as a server does."""
     return load_estimators(settings, load_models(settings), OomGuard(lambda: None))
 
 
-def test_the_head_reads_every_column_of_the_adapter(
+def test_the_adapter_and_the_head_of_a_profile_are_loaded(
     profile: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = settings_of(profile, tmp_path)
@@ -131,28 +131,28 @@ def test_the_head_reads_every_column_of_the_adapter(
     assert "head.ckpt are under a non-commercial licence of Prior Labs" in caplog.text
 
 
-def test_a_server_answers_as_the_parts_put_together_by_hand(
+def test_served_values_equal_those_of_the_separate_parts(
     weights: Path, profile: Path, tmp_path: Path
 ) -> None:
-    """Tokens, states, adapter, TabPFN: over gRPC, and in a few lines of float32."""
+    """Tokens, states, adapter and TabPFN: over gRPC, and in a few lines of float32."""
     generator = np.random.default_rng(0)
     prompts = [f"What is {a} times {b}?" for a, b in generator.integers(0, 999, (24, 2))]
     rewards = generator.random(16)
     rewards[:2] = [0.1, 0.9]
-    named = {"profile": profile, "tabpfn_cache_dtype": "float32"}
+    settings = {"profile": profile, "tabpfn_cache_dtype": "float32"}
     with (
-        LocalServer(tmp_path / "data", **named) as server,
+        LocalServer(tmp_path / "data", **settings) as server,
         vzero.Client(server.address) as client,
     ):
         client.update("run", prompts[:16], rewards)
         values = client.predict("run", prompts[16:], estimator="TABPFN")
-        near = client.predict("run", prompts[16:], estimator="KNN")
-        client.update("sure", prompts[:16], np.ones(16))
-        sure = client.predict("sure", prompts[16:], estimator="TABPFN")
+        knn = client.predict("run", prompts[16:], estimator="KNN")
+        client.update("certain", prompts[:16], np.ones(16))
+        certain = client.predict("certain", prompts[16:], estimator="TABPFN")
     assert set(values.basis) == {"TABPFN"}
-    assert set(near.basis) == {"KNN"}
-    assert set(sure.basis) == {"PRIOR"}
-    np.testing.assert_allclose(sure.mean, 17 / 18)
+    assert set(knn.basis) == {"KNN"}
+    assert set(certain.basis) == {"PRIOR"}
+    np.testing.assert_allclose(certain.mean, 17 / 18)
     backbone = TokenBackbone.load(weights / "qwen")
     encoder = AdapterEncoder(backbone, read_adapter(weights / "v0/v_0_for_grpo_training.pt"))
     features = torch.from_numpy(encoder.embed(encoder.tokenize(prompts))[:, HIDDEN:]).float()
@@ -176,29 +176,29 @@ def vzero_command(*arguments: str, **environment: str) -> subprocess.CompletedPr
 
 
 @pytest.mark.long
-def test_from_nothing_to_loaded_models(weights: Path, tmp_path: Path) -> None:
-    """Listed as missing, pulled from a hub, verified, and loaded without it."""
+def test_models_can_be_listed_pulled_verified_and_loaded(weights: Path, tmp_path: Path) -> None:
+    """From an empty folder, with a hub only for the pull."""
     profile, folder = tmp_path / "hub.toml", tmp_path / "models"
     lines = [f'{name} = "{source}"\n' for name, source in NAMES.items()]
     profile.write_text("".join([*lines, 'head = "none"\n']))
-    where = ("--profile", str(profile), "--models-dir", str(folder))
-    listed = vzero_command("models", "list", *where, "--json")
+    options = ("--profile", str(profile), "--models-dir", str(folder))
+    listed = vzero_command("models", "list", *options, "--json")
     assert listed.returncode == 1
     states = [json.loads(line) for line in listed.stdout.splitlines()]
-    assert {one["setting"]: one["source"] for one in states} == NAMES
-    assert {one["state"] for one in states} == {"missing"}
+    assert {entry["setting"]: entry["source"] for entry in states} == NAMES
+    assert {entry["state"] for entry in states} == {"missing"}
     settings = Settings.load(None, profile=str(profile), models_dir=folder)
     with pytest.raises(Exception, match="fetch it with vzero models pull 'tiny/qwen'"):
         load_models(settings)
     with tiny_hub() as hub:
         for name in ("qwen", "v0", "head"):
             hub.add(f"tiny/{name}", weights / name)
-        pulled = vzero_command("models", "pull", *where, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0")
+        pulled = vzero_command("models", "pull", *options, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0")
         assert pulled.returncode == 0, pulled.stderr
     assert pulled.stdout.count("verified") == 3
     assert "tabpfn" in load_all(settings)
     (folder / "tiny/v0/main/v_0_for_grpo_training.pt").write_bytes(b"altered")
-    verified = vzero_command("models", "verify", *where)
+    verified = vzero_command("models", "verify", *options)
     assert verified.returncode == 1
     assert "wrong checksum" in verified.stdout
     served = vzero_command(
@@ -213,13 +213,13 @@ def test_from_nothing_to_loaded_models(weights: Path, tmp_path: Path) -> None:
     assert "v_0_for_grpo_training.pt: wrong checksum" in served.stderr
 
 
-def test_nothing_is_called_verified_without_a_checksum(
+def test_models_without_a_checksum_are_not_reported_as_verified(
     profile: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def verified(*sources: str) -> list[str]:
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exited:
             main(["models", "verify", *sources, "--profile", str(profile)])
-        assert not left.value.code
+        assert not exited.value.code
         return capsys.readouterr().out.splitlines()
 
     assert all("present, no checksum to verify it by" in line for line in verified())
@@ -241,7 +241,7 @@ def test_nothing_is_called_verified_without_a_checksum(
         ("adapter", "hidden", "reads token states of 24 columns; those of backbone"),
     ],
 )
-def test_what_cannot_be_loaded_is_named(
+def test_weights_that_cannot_be_loaded_are_named_in_the_error(
     profile: Path, tmp_path: Path, setting: str, content: str, message: str
 ) -> None:
     path = tmp_path / "given.pt"
@@ -256,32 +256,32 @@ def test_what_cannot_be_loaded_is_named(
         value = f"{save_tiny_tabpfn(path)}#{'0' * 64}"
     elif content == "hidden":
         save_released_file(path, trained_adapter(replace(ADAPTER, hidden=24)))
-    # What ``vzero serve`` prints in a line before it exits.
+    # ``vzero serve`` prints the error in one line before it exits.
     with pytest.raises((CheckpointError, WeightsError), match=message):
         load_all(settings_of(profile, tmp_path, **{setting: value}))
     assert not (tmp_path / "touched").exists()
 
 
-def test_loading_touches_no_network(
+def test_loading_does_not_connect_to_a_network(
     profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
-        raise AssertionError("a connection was tried")
+        raise AssertionError("a connection was attempted")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     assert "tabpfn" in load_all(settings_of(profile, tmp_path))
 
 
-def test_convert_writes_the_other_kind(
+def test_convert_writes_the_other_file_format(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, target = weights / "v0/v_0_for_grpo_training.pt", tmp_path / "v0.safetensors"
 
     def convert(*arguments: object) -> int:
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exited:
             main(["convert", *map(str, arguments)])
-        return int(left.value.code or 0)
+        return int(exited.value.code or 0)
 
     assert convert(source, target) == 0
     assert "5 queries of 6 columns, 3 heads" in capsys.readouterr().out

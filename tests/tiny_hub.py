@@ -1,4 +1,4 @@
-"""A model hub on loopback: enough of one for its real client."""
+"""A model hub on loopback, complete enough for the client of huggingface_hub."""
 
 import json
 import threading
@@ -15,12 +15,20 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class TinyHub:
-    """What it has: files by ``owner/name/path``; and what it was asked for."""
+    """The files of a hub, and the requests it received.
+
+    Attributes:
+        files: Contents by ``owner/name/path``.
+        gated: Repositories that need access rights.
+        wrong: Files whose checksum the hub states wrongly.
+        requests: Paths of the requests, in order.
+        url: Of the running hub.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     wrong: set[str] = field(default_factory=set)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     url: str = ""
 
     def add(self, repository: str, folder: Path) -> None:
@@ -32,7 +40,7 @@ class TinyHub:
 
 @contextmanager
 def tiny_hub() -> Iterator[TinyHub]:
-    """A hub that runs until the block ends."""
+    """Run a hub until the block ends."""
     hub = TinyHub()
 
     class Handler(BaseHTTPRequestHandler):
@@ -46,7 +54,7 @@ def tiny_hub() -> Iterator[TinyHub]:
 
         def answer(self, *, body: bool) -> None:
             parts = urlsplit(self.path).path.strip("/").split("/")
-            hub.asked.append("/".join(parts))
+            hub.requests.append("/".join(parts))
             if parts[:2] == ["api", "models"]:
                 repository = "/".join(parts[2:4])
                 names = [name for name in hub.files if name.startswith(f"{repository}/")]
@@ -55,8 +63,8 @@ def tiny_hub() -> Iterator[TinyHub]:
                 self.reply(200 if names else 404, content.encode(), repository, body)
             else:
                 repository, name = "/".join(parts[:2]), "/".join(parts[:2] + parts[4:])
-                found = hub.files.get(name)
-                self.reply(404 if found is None else 200, found or b"", repository, body)
+                data = hub.files.get(name)
+                self.reply(404 if data is None else 200, data or b"", repository, body)
 
         def describe(self, repository: str, name: str) -> dict[str, object]:
             data = hub.files[name]
@@ -83,7 +91,7 @@ def tiny_hub() -> Iterator[TinyHub]:
                 self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"

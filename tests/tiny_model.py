@@ -1,4 +1,4 @@
-"""A real sentence-transformers model that is made in a second."""
+"""A small sentence-transformers model of random weights, created in a second."""
 
 import string
 from pathlib import Path

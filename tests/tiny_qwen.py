@@ -1,4 +1,4 @@
-"""A real Qwen3 of random weights, and an adapter in the file of the paper's authors."""
+"""A small Qwen3 of random weights, and an adapter in the file format of the paper's authors."""
 
 import string
 from pathlib import Path
@@ -15,7 +15,7 @@ ADAPTER = AdapterConfig(hidden=HIDDEN, queries=5, width=6, heads=3, bottleneck=8
 
 
 def save_tiny_qwen(folder: Path, *, seed: int = 0, hidden: int = HIDDEN) -> Qwen3Model:
-    """Save a model over single characters, each prompt closed by one more token."""
+    """Save a model over single characters, with one more token at the end of each prompt."""
     vocabulary = {token: i for i, token in enumerate(["<unk>", "<end>", *string.printable])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
@@ -40,7 +40,7 @@ def save_tiny_qwen(folder: Path, *, seed: int = 0, hidden: int = HIDDEN) -> Qwen
 
 
 def trained_adapter(config: AdapterConfig = ADAPTER) -> ResidualQueryAdapter:
-    """Every parameter away from its start."""
+    """An adapter whose parameters all differ from their initial values."""
     torch.manual_seed(1)
     adapter = ResidualQueryAdapter(config).eval()
     with torch.no_grad():
@@ -58,9 +58,18 @@ def save_released_file(
     bare: bool = False,
     **further: Any,
 ) -> Path:
-    """Save what training leaves behind; ``bare``: the tensors without what is around them."""
-    own = adapter or trained_adapter()
-    tensors = {f"{prefix}adapter_layer.{k}": v for k, v in own.state_dict().items()}
+    """Save an adapter as the authors' training does.
+
+    Args:
+        path: The file.
+        adapter: By default a trained one.
+        backbone: A backbone saved in the same file.
+        prefix: Of the names of all tensors.
+        bare: Save the tensors alone, without the training state around them.
+        further: Further entries of the file.
+    """
+    state = (adapter or trained_adapter()).state_dict()
+    tensors = {f"{prefix}adapter_layer.{k}": v for k, v in state.items()}
     if backbone is not None:
         tensors |= {f"{prefix}backbone.{k}": v for k, v in backbone.state_dict().items()}
     torch.save(tensors if bare else {"epoch": 3, "model_state_dict": tensors, **further}, path)

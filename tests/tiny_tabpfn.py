@@ -1,4 +1,4 @@
-"""Real TabPFN networks, small and of random weights, saved as their package saves them."""
+"""Small TabPFN networks of random weights, saved as the package tabpfn saves them."""
 
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,12 @@ SMALL["tabpfn_v3_5"] = {**SMALL["tabpfn_v3"], "num_buckets": 8}
 
 
 def save_tiny_tabpfn(path: Path, architecture: str = "tabpfn_v2_5", **further: Any) -> Path:
-    """Save a classifier; ``further`` stands in the file beside the weights."""
+    """Save a classifier, with further entries beside its weights."""
     config = {"max_num_classes": 10, **SMALL[architecture]}
     parsed, _ = ARCHITECTURES[architecture].parse_config(config)
     torch.manual_seed(0)
     net = ARCHITECTURES[architecture].get_architecture(parsed)
-    # Some layers start at zero, and would hide what comes before them.
+    # Some layers are initialised to zero, and would hide the layers before them.
     for name, parameter in net.named_parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.7 / parameter.shape[-1] ** 0.5)

@@ -37,21 +37,21 @@ def test_pulled_files_are_located_without_the_hub(hub: TinyHub, tmp_path: Path) 
     }
     pull(single, tmp_path, endpoint=hub.url)
     # By commit, not by branch.
-    assert f"some/body/resolve/{COMMIT}/model.safetensors" in hub.asked
-    hub.asked.clear()
+    assert f"some/body/resolve/{COMMIT}/model.safetensors" in hub.requests
+    hub.requests.clear()
     assert (locate(whole, tmp_path) / "model.safetensors").read_bytes() == b"weights"
     assert locate(single, tmp_path).read_bytes() == b"adapter"
     pinned = Source.parse(f"{single.text}#{sha256(b'adapter').hexdigest()}")
     assert locate(pinned, tmp_path) == locate(single, tmp_path)
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 def test_complete_files_are_not_fetched_again(hub: TinyHub, tmp_path: Path) -> None:
     source = Source.parse("some/body/deep/adapter.pt")
     first = pull(source, tmp_path, endpoint=hub.url)
-    hub.asked.clear()
+    hub.requests.clear()
     assert pull(source, tmp_path, endpoint=hub.url) == first
-    assert not [path for path in hub.asked if "resolve" in path]
+    assert not [path for path in hub.requests if "resolve" in path]
 
 
 def test_missing_files_are_named_with_the_command_to_fetch_them(
@@ -129,4 +129,4 @@ def test_offline_mode_sends_no_requests(
     monkeypatch.setattr(OFFLINE, True)
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE"):
         pull(Source.parse("some/body"), tmp_path, endpoint=hub.url)
-    assert hub.asked == []
+    assert hub.requests == []
