@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.prefork.launcher import PreforkLauncher
 from tests.tiny_model import save_tiny_model
 from vzero_server.model.backbone import Backbone
 from vzero_server.testing.local_server import LocalServer
+
+# A busy machine takes any time for an example.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -89,7 +89,7 @@ def cases(draw: st.DrawFn) -> tuple[list[float], Constraints]:
     return rates, Constraints(total, minimum, maximum, step, costs, floors, skip)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cases(), st.sampled_from(Objective))
 def test_allocations_are_allowed_bounded_and_if_exact_optimal(
     case: tuple[list[float], Constraints], objective: Objective
@@ -128,7 +128,7 @@ def test_greedy_is_not_optimal() -> None:
     assert greedy.upper_bound >= best.utility
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.sampled_from([0.0, 0.01, 0.05, 0.2, 0.5, 0.8, 1.0]), min_size=1, max_size=12),
     st.integers(0, 3),

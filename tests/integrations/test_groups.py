@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vzero.integrations.groups import Groups, Scoring
@@ -64,7 +64,6 @@ def defined(
         ("group", "normalize_then_sum"),
     ],
 )
-@settings(deadline=None)
 @given(batch=batches, weights=st.tuples(st.floats(0.1, 2.0), st.floats(0.0, 2.0)))
 def test_advantages_are_as_defined(
     scale: str, order: str, batch: list[list[tuple[float, float]]], weights: tuple[float, float]

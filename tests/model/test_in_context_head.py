@@ -67,7 +67,7 @@ def test_padding_does_not_matter(head: InContextHead, queries: Tensor) -> None:
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(sizes=st.lists(st.integers(0, 60), min_size=1, max_size=5), seed=st.integers(0, 1000))
 @torch.inference_mode()
 def test_many_contexts_in_one_call_equal_each_alone(sizes: list[int], seed: int) -> None:

@@ -94,7 +94,7 @@ def solve(task: Task) -> str:
 
 
 @given(families, levels, seeds)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_answers_are_right_and_verified(family: str, level: int, seed: int) -> None:
     task = draw(Random(seed), family, level)
     assert task.answer == solve(task)
@@ -105,7 +105,6 @@ def test_answers_are_right_and_verified(family: str, level: int, seed: int) -> N
 
 
 @given(families, levels, seeds)
-@settings(deadline=None)
 def test_spoilt_answers_are_rejected(family: str, level: int, seed: int) -> None:
     task = draw(Random(seed), family, level)
     wrong = spoil(task, Random(seed))

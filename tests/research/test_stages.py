@@ -27,7 +27,7 @@ def disjoint(stage: Stage) -> None:
     assert not held_out & test
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(**SIZES)
 def test_sequential_alignment(
     prompts: int, policies: int, steps: int, benchmarks: int, seed: int
@@ -48,7 +48,7 @@ def test_sequential_alignment(
     assert not visited & held_out
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(**SIZES)
 def test_strict_generalisation(
     prompts: int, policies: int, steps: int, benchmarks: int, seed: int
@@ -86,7 +86,7 @@ def test_a_long_run_comes_back_after_three_steps() -> None:
     np.testing.assert_array_equal(stages[0].test.prompt, stages[3].test.prompt)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(**SIZES, per_step=st.integers(1, 30), window=st.integers(1, 90))
 def test_lineages(
     prompts: int,

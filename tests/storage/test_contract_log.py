@@ -29,7 +29,7 @@ chunks = st.lists(
 
 
 @pytest.mark.parametrize("engine", STORES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(chunks)
 def test_each_outcome_is_stored_once_and_versions_count_changes(
     engine: str, sent: list[Chunk]

@@ -7,7 +7,7 @@ from vzero_train.data.splits import unseen_benchmarks, unseen_everything
 from vzero_train.data.visits import visits
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1000), share=st.floats(0.0, 0.9))
 def test_unseen_everything(seed: int, share: float) -> None:
     outcomes = made_up_outcomes(40, 4, 2, 3)

@@ -130,7 +130,7 @@ def test_few_prompts_make_few_clusters() -> None:
     assert [len(partition) for partition in many.partitions] == list(CLUSTER_COUNTS)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10_000),
     scale=st.sampled_from([0.0, 0.3, 3.0, 30.0]),

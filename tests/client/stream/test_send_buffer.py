@@ -173,4 +173,4 @@ class Journey(RuleBasedStateMachine):
 
 
 TestJourney = Journey.TestCase
-TestJourney.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestJourney.settings = settings(max_examples=40, stateful_step_count=30)
