@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 import vzero
-from tests.paper.test_tabpfn_file import Evil
+from tests.paper.test_tabpfn_file import MaliciousPickle
 from tests.tiny_hub import tiny_hub
 from tests.tiny_qwen import (
     ADAPTER,
@@ -251,7 +251,7 @@ def test_weights_that_cannot_be_loaded_are_named_in_the_error(
         most = {f"MAX_NUMBER_OF_{limits[content]}": 29 if content == "few columns" else 31}
         save_tiny_tabpfn(path, inference_config=most)
     elif content == "code":
-        torch.save({"model_state_dict": Evil(tmp_path / "touched")}, path)
+        torch.save({"model_state_dict": MaliciousPickle(tmp_path / "touched")}, path)
     elif content == "checksum":
         value = f"{save_tiny_tabpfn(path)}#{'0' * 64}"
     elif content == "hidden":

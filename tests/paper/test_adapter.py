@@ -1,4 +1,4 @@
-"""The adapter against its equations, written out again in NumPy."""
+"""The adapter against its equations, computed in NumPy."""
 
 import math
 from dataclasses import replace
@@ -25,7 +25,7 @@ def prompts(lengths: list[int], hidden: int = 10) -> tuple[Tensor, Tensor, Tenso
 
 
 def trained_adapter(config: AdapterConfig = SMALL) -> ResidualQueryAdapter:
-    """Every parameter away from its start, so that none can be forgotten unseen."""
+    """An adapter whose parameters all differ from their initial values."""
     torch.manual_seed(0)
     adapter = ResidualQueryAdapter(config).eval()
     with torch.no_grad():
@@ -39,7 +39,9 @@ def norm(x: Array, weight: Array, bias: Array) -> Array:
     return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * weight + bias
 
 
-def by_hand(adapter: ResidualQueryAdapter, states: Array, real: int, pooled: Array) -> Array:
+def reference_features(
+    adapter: ResidualQueryAdapter, states: Array, real: int, pooled: Array
+) -> Array:
     """Features of one prompt, in float64: Q = Q_static + G(h), z = MHA(LN(Q), LN(kv), kv)."""
     p = {name: value.double().numpy() for name, value in adapter.state_dict().items()}
     config = adapter.config
@@ -59,17 +61,17 @@ def by_hand(adapter: ResidualQueryAdapter, states: Array, real: int, pooled: Arr
     )
     q, k, v = (side @ weight.T + bias for side, weight, bias in sides)
     size = config.width // config.heads
-    read = []
+    attended = []
     for head in range(config.heads):
         columns = slice(head * size, (head + 1) * size)
         scores = q[:, columns] @ k[:, columns].T / math.sqrt(size)
         attention = np.exp(scores - scores.max(1, keepdims=True))
-        read.append(attention / attention.sum(1, keepdims=True) @ v[:, columns])
-    z = np.concatenate(read, 1) @ p["mha.out_proj.weight"].T + p["mha.out_proj.bias"]
+        attended.append(attention / attention.sum(1, keepdims=True) @ v[:, columns])
+    z = np.concatenate(attended, 1) @ p["mha.out_proj.weight"].T + p["mha.out_proj.bias"]
     return z.ravel()
 
 
-def test_it_is_what_the_equations_say() -> None:
+def test_features_follow_the_equations() -> None:
     adapter = trained_adapter().double()
     lengths = [5, 1, 3]
     states, mask, pooled = (
@@ -78,39 +80,39 @@ def test_it_is_what_the_equations_say() -> None:
     features = adapter(states, mask, pooled).detach().numpy()
     assert features.shape == (3, 24)
     for row, real in enumerate(lengths):
-        expected = by_hand(adapter, states[row].numpy(), real, pooled[row].numpy())
+        expected = reference_features(adapter, states[row].numpy(), real, pooled[row].numpy())
         np.testing.assert_allclose(features[row], expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("filling", [0.0, 1e4, math.nan, math.inf])
-def test_padding_changes_nothing(filling: float) -> None:
+def test_padding_does_not_change_features(filling: float) -> None:
     adapter = trained_adapter()
     states, mask, pooled = prompts([5, 3])
-    alone = adapter(states[1:, :3], mask[1:, :3], pooled[1:])
+    single = adapter(states[1:, :3], mask[1:, :3], pooled[1:])
     states[1, 3:] = filling
-    together = adapter(states, mask, pooled)
-    torch.testing.assert_close(together[1:], alone)
-    left = adapter(states.flip(1), mask.flip(1), pooled)
-    torch.testing.assert_close(left, together)
+    batched = adapter(states, mask, pooled)
+    torch.testing.assert_close(batched[1:], single)
+    padded_left = adapter(states.flip(1), mask.flip(1), pooled)
+    torch.testing.assert_close(padded_left, batched)
 
 
-def test_it_begins_with_static_queries() -> None:
+def test_a_new_adapter_has_static_queries() -> None:
     torch.manual_seed(0)
     adapter = ResidualQueryAdapter(SMALL).eval()
     states, mask, pooled = prompts([5, 3])
     assert (adapter.generator(pooled) == 0.0).all()
-    one = adapter(states, mask, pooled)
-    torch.testing.assert_close(adapter(states, mask, pooled.flip(0) * 7.0), one)
+    features = adapter(states, mask, pooled)
+    torch.testing.assert_close(adapter(states, mask, pooled.flip(0) * 7.0), features)
 
 
-def test_a_trained_generator_asks_every_prompt_otherwise() -> None:
+def test_the_queries_of_a_trained_adapter_depend_on_the_prompt() -> None:
     adapter = trained_adapter()
     states, mask, pooled = prompts([5, 3])
-    one, other = adapter(states, mask, pooled), adapter(states, mask, -pooled)
-    assert (one - other).abs().max() > 1e-3
+    features, opposite = adapter(states, mask, pooled), adapter(states, mask, -pooled)
+    assert (features - opposite).abs().max() > 1e-3
 
 
-def test_the_released_checkpoint_has_these_names_and_shapes() -> None:
+def test_the_released_configuration_has_the_published_names_and_shapes() -> None:
     adapter = ResidualQueryAdapter(RELEASED)
     shapes = {name: tuple(value.shape) for name, value in adapter.state_dict().items()}
     assert shapes == {
@@ -146,7 +148,7 @@ def test_gradients_reach_every_parameter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("changes", "message"),
     [
         ({"states": torch.zeros(2, 10)}, "token states must be"),
         ({"states": torch.zeros(2, 5, 9)}, "token states must be"),
@@ -158,21 +160,23 @@ def test_gradients_reach_every_parameter() -> None:
         ({"states": torch.full((2, 5, 10), math.inf)}, "token states contain NaN"),
     ],
 )
-def test_bad_input_is_named(changes: dict[str, Tensor], named: str) -> None:
+def test_invalid_input_is_named_in_the_error(changes: dict[str, Tensor], message: str) -> None:
     states, mask, pooled = prompts([5, 3])
-    given = {"states": states, "mask": mask, "pooled": pooled, **changes}
-    with pytest.raises(ValueError, match=named):
-        ResidualQueryAdapter(SMALL)(**given)
+    arguments = {"states": states, "mask": mask, "pooled": pooled, **changes}
+    with pytest.raises(ValueError, match=message):
+        ResidualQueryAdapter(SMALL)(**arguments)
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("changes", "message"),
     [
         ({"queries": 0}, "queries must be"),
         ({"heads": 4}, "4 heads do not divide"),
         ({"dropout": 1.0}, "dropout must be"),
     ],
 )
-def test_bad_shapes_are_named(changes: dict[str, int], named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+def test_an_invalid_configuration_is_named_in_the_error(
+    changes: dict[str, int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
         replace(SMALL, **changes)

@@ -1,3 +1,5 @@
+"""Prompts encoded by a token backbone and an adapter."""
+
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from tests.paper.test_adapter import by_hand
+from tests.paper.test_adapter import reference_features
 from tests.tiny_qwen import ADAPTER, HIDDEN, save_released_file, save_tiny_qwen, trained_adapter
 from vzero_server.model.backbone import BackboneError
 from vzero_server.model.checkpoint import CheckpointError
@@ -29,8 +31,8 @@ def encoder_of(folder: Path, checkpoint: Path, **settings: int) -> AdapterEncode
     return AdapterEncoder(backbone, file)
 
 
-def test_features_are_those_of_the_paper_in_float64(folder: Path, tmp_path: Path) -> None:
-    """From text to columns: tokeniser, transformer, last token's state, Eq. 4."""
+def test_features_equal_the_equations_in_float64(folder: Path, tmp_path: Path) -> None:
+    """The whole path: tokeniser, transformer, state of the last token, Eq. 4."""
     adapter = trained_adapter()
     encoder = encoder_of(folder, save_released_file(tmp_path / "v0.pt", adapter))
     assert (encoder.pooled, encoder.columns) == (HIDDEN, HIDDEN + ADAPTER.features)
@@ -42,23 +44,21 @@ def test_features_are_those_of_the_paper_in_float64(folder: Path, tmp_path: Path
         ids = tokenizer(prompt, max_length=2048, truncation=True, return_tensors="pt")["input_ids"]
         with torch.no_grad():
             states = model(input_ids=ids).last_hidden_state[0].numpy()
-        expected = by_hand(adapter, states, len(states), states[-1])
+        expected = reference_features(adapter, states, len(states), states[-1])
         np.testing.assert_allclose(vector[HIDDEN:], expected, rtol=2e-3, atol=2e-3)
         unit = states[-1] / np.linalg.norm(states[-1])
         np.testing.assert_allclose(vector[:HIDDEN], unit, atol=1e-3)
 
 
-def test_padding_changes_nothing(folder: Path, tmp_path: Path) -> None:
+def test_features_do_not_depend_on_the_batch(folder: Path, tmp_path: Path) -> None:
     encoder = encoder_of(folder, save_released_file(tmp_path / "v0.pt"))
-    together = encoder.embed(encoder.tokenize(PROMPTS))
-    for prompt, vector in zip(PROMPTS, together, strict=True):
-        alone = encoder.embed(encoder.tokenize([prompt]))[0]
-        np.testing.assert_allclose(vector, alone, atol=2e-3)
+    batched = encoder.embed(encoder.tokenize(PROMPTS))
+    for prompt, vector in zip(PROMPTS, batched, strict=True):
+        single = encoder.embed(encoder.tokenize([prompt]))[0]
+        np.testing.assert_allclose(vector, single, atol=2e-3)
 
 
-def test_a_long_prompt_loses_its_end_but_not_the_closing_token(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_long_prompt_is_truncated_before_the_final_token(folder: Path, tmp_path: Path) -> None:
     path = save_released_file(tmp_path / "v0.pt")
     encoder = encoder_of(folder, path, max_tokens=10)
     long, cut = encoder.tokenize(["0123456789abcdef", "012345678"])
@@ -71,16 +71,16 @@ def test_weights_of_the_backbone_in_the_file_are_used(folder: Path, tmp_path: Pa
     other = tmp_path / "other"
     tuned = save_tiny_qwen(other, seed=5)
     path = save_released_file(tmp_path / "v0.pt", backbone=tuned, prefix="module.")
-    ours = encoder_of(folder, path)
-    expected = encoder_of(other, save_released_file(tmp_path / "alone.pt"))
-    tokens = ours.tokenize(PROMPTS)
-    np.testing.assert_array_equal(ours.embed(tokens), expected.embed(tokens))
+    encoder = encoder_of(folder, path)
+    expected = encoder_of(other, save_released_file(tmp_path / "without-backbone.pt"))
+    tokens = encoder.tokenize(PROMPTS)
+    np.testing.assert_array_equal(encoder.embed(tokens), expected.embed(tokens))
     plain = encoder_of(folder, save_released_file(tmp_path / "plain.pt"))
-    assert np.abs(ours.embed(tokens) - plain.embed(tokens)).max() > 0.01
-    assert len({ours.fingerprint, expected.fingerprint, plain.fingerprint}) == 3
+    assert np.abs(encoder.embed(tokens) - plain.embed(tokens)).max() > 0.01
+    assert len({encoder.fingerprint, expected.fingerprint, plain.fingerprint}) == 3
 
 
-def test_a_token_limit_or_a_number_format_makes_another_fingerprint(
+def test_the_fingerprint_depends_on_token_limit_and_number_format(
     folder: Path, tmp_path: Path
 ) -> None:
     file = read_adapter(save_released_file(tmp_path / "v0.pt"))
@@ -92,7 +92,7 @@ def test_a_token_limit_or_a_number_format_makes_another_fingerprint(
     assert len({AdapterEncoder(backbone, file).fingerprint for backbone in backbones}) == 3
 
 
-def test_parts_that_do_not_fit_are_named(folder: Path, tmp_path: Path) -> None:
+def test_incompatible_parts_are_named_in_the_error(folder: Path, tmp_path: Path) -> None:
     wide = tmp_path / "wide"
     save_tiny_qwen(wide, hidden=24)
     path = save_released_file(tmp_path / "v0.pt")

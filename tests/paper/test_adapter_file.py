@@ -1,9 +1,11 @@
+"""Files of adapters: of the paper's authors, and of vzero."""
+
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.paper.test_tabpfn_file import Evil
+from tests.paper.test_tabpfn_file import MaliciousPickle
 from tests.tiny_qwen import ADAPTER, save_released_file, save_tiny_qwen, trained_adapter
 from vzero_server.model.checkpoint import CheckpointError
 from vzero_server.paper.adapter import RELEASED
@@ -15,12 +17,12 @@ from vzero_server.paper.adapter_file import (
 )
 
 
-def same(one: AdapterFile, other: AdapterFile) -> bool:
+def equal(file: AdapterFile, other: AdapterFile) -> bool:
     pairs = [
-        (one.adapter.state_dict(), other.adapter.state_dict()),
-        (one.backbone, other.backbone),
+        (file.adapter.state_dict(), other.adapter.state_dict()),
+        (file.backbone, other.backbone),
     ]
-    return one.fingerprint == other.fingerprint and all(
+    return file.fingerprint == other.fingerprint and all(
         left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
         for left, right in pairs
     )
@@ -28,13 +30,13 @@ def same(one: AdapterFile, other: AdapterFile) -> bool:
 
 @pytest.mark.parametrize("bare", [False, True])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_both_layouts_are_read_with_and_without_prefix(
+def test_released_files_of_both_layouts_are_read_with_and_without_prefix(
     tmp_path: Path, bare: bool, prefix: str
 ) -> None:
     adapter = trained_adapter()
     plain = read_adapter(save_released_file(tmp_path / "plain.pt", adapter))
     read = read_adapter(save_released_file(tmp_path / "v0.pt", adapter, prefix=prefix, bare=bare))
-    assert same(read, plain)
+    assert equal(read, plain)
     assert read.adapter.config == ADAPTER
     assert not read.adapter.training
     assert all(
@@ -42,38 +44,40 @@ def test_both_layouts_are_read_with_and_without_prefix(
     )
 
 
-def test_the_released_shape_is_read_as_the_paper_says(tmp_path: Path) -> None:
+def test_the_released_configuration_is_read_from_the_shapes(tmp_path: Path) -> None:
     read = read_adapter(save_released_file(tmp_path / "v0.pt", trained_adapter(RELEASED)))
     assert read.adapter.config == RELEASED
     assert read.adapter.features == 1008
 
 
-def test_heads_are_those_the_training_names(tmp_path: Path) -> None:
+def test_the_number_of_attention_heads_is_read_from_the_training_arguments(tmp_path: Path) -> None:
     path = save_released_file(tmp_path / "v0.pt", args={"num_heads": 2, "other": None})
     assert read_adapter(path).adapter.config.heads == 2
 
 
 @pytest.mark.parametrize("with_backbone", [False, True])
-def test_converting_there_and_back_changes_nothing(tmp_path: Path, with_backbone: bool) -> None:
+def test_converting_to_safetensors_and_back_changes_nothing(
+    tmp_path: Path, with_backbone: bool
+) -> None:
     backbone = save_tiny_qwen(tmp_path / "qwen") if with_backbone else None
-    theirs = read_adapter(save_released_file(tmp_path / "v0.pt", backbone=backbone))
-    assert bool(theirs.backbone) == with_backbone
-    save_adapter(tmp_path / "v0.safetensors", theirs)
-    ours = read_adapter(tmp_path / "v0.safetensors")
-    assert same(ours, theirs)
-    save_released(tmp_path / "again.pt", ours)
-    assert same(read_adapter(tmp_path / "again.pt"), theirs)
+    released = read_adapter(save_released_file(tmp_path / "v0.pt", backbone=backbone))
+    assert bool(released.backbone) == with_backbone
+    save_adapter(tmp_path / "v0.safetensors", released)
+    converted = read_adapter(tmp_path / "v0.safetensors")
+    assert equal(converted, released)
+    save_released(tmp_path / "again.pt", converted)
+    assert equal(read_adapter(tmp_path / "again.pt"), released)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_an_adapter_in_half_precision_is_converted(tmp_path: Path, dtype: torch.dtype) -> None:
-    """It computes in float32 and is written as it computes; that is what the fingerprint says."""
-    theirs = read_adapter(save_released_file(tmp_path / "v0.pt", trained_adapter().to(dtype)))
-    save_adapter(tmp_path / "v0.safetensors", theirs)
-    assert same(read_adapter(tmp_path / "v0.safetensors"), theirs)
+    """It computes in float32, and the fingerprint is that of the float32 weights."""
+    released = read_adapter(save_released_file(tmp_path / "v0.pt", trained_adapter().to(dtype)))
+    save_adapter(tmp_path / "v0.safetensors", released)
+    assert equal(read_adapter(tmp_path / "v0.safetensors"), released)
 
 
-def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+def test_weights_that_are_nan_are_rejected(tmp_path: Path) -> None:
     adapter = trained_adapter()
     with torch.no_grad():
         adapter.proj_kv.weight[0, 0] = float("nan")
@@ -81,13 +85,13 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
         read_adapter(save_released_file(tmp_path / "v0.pt", adapter))
 
 
-def test_files_that_are_no_adapter_are_named(tmp_path: Path) -> None:
+def test_files_that_are_not_adapters_are_named_in_the_error(tmp_path: Path) -> None:
     path = tmp_path / "bad.pt"
     with pytest.raises(CheckpointError, match=r"missing.pt: no such file"):
         read_adapter(tmp_path / "missing.pt")
     with pytest.raises(CheckpointError, match=r"missing.safetensors: no such file"):
         read_adapter(tmp_path / "missing.safetensors")
-    save_released_file(path, further=Evil(tmp_path / "touched"))
+    save_released_file(path, further=MaliciousPickle(tmp_path / "touched"))
     with pytest.raises(CheckpointError, match="could run code and is refused"):
         read_adapter(path)
     assert not (tmp_path / "touched").exists()
@@ -111,7 +115,7 @@ def test_files_that_are_no_adapter_are_named(tmp_path: Path) -> None:
             read_adapter(path)
 
 
-def test_an_altered_file_of_ours_is_refused(tmp_path: Path) -> None:
+def test_an_altered_or_truncated_safetensors_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "v0.safetensors"
     save_adapter(path, read_adapter(save_released_file(tmp_path / "v0.pt")))
     content = bytearray(path.read_bytes())

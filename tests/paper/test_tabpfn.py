@@ -1,3 +1,5 @@
+"""The TabPFN head: cached contexts against a joint pass, and against the package tabpfn."""
+
 from pathlib import Path
 from typing import Any
 
@@ -30,50 +32,52 @@ def task(rows: int, queries: int, seed: int = 0) -> tuple[torch.Tensor, torch.Te
     return features[:rows], labels, features[rows:]
 
 
-def joint(head: TabPFNHead, *parts: torch.Tensor) -> torch.Tensor:
+def joint_pass(head: TabPFNHead, *parts: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         logits: torch.Tensor = head(*(part.unsqueeze(0) for part in parts))
     return logits[0].softmax(-1)[:, 1]
 
 
 @pytest.mark.parametrize("architecture", ALL)
-def test_a_kept_context_answers_as_the_joint_pass(tmp_path: Path, architecture: str) -> None:
+def test_predictions_from_a_cached_context_equal_those_of_a_joint_pass(
+    tmp_path: Path, architecture: str
+) -> None:
     head = head_of(tmp_path, architecture)
     rows, labels, queries = task(20, 5)
     context = head.encode(rows, labels)
     assert context is not None
     values = head.predict([context], queries.unsqueeze(0))[0]
-    torch.testing.assert_close(values, joint(head, rows, labels, queries), atol=1e-5, rtol=0)
+    torch.testing.assert_close(values, joint_pass(head, rows, labels, queries), atol=1e-5, rtol=0)
     assert values.std() > 1e-3
 
 
 @pytest.mark.parametrize("architecture", ALL)
-def test_contexts_are_answered_from_together_as_alone(tmp_path: Path, architecture: str) -> None:
-    """Different policies, calls of different length, filled up with zeros."""
+def test_batched_contexts_equal_single_ones(tmp_path: Path, architecture: str) -> None:
+    """Different policies, with calls of different length padded with zeros."""
     head = head_of(tmp_path, architecture)
     tasks = [task(16, queries, seed) for seed, queries in enumerate((3, 1, 6))]
     contexts = [head.encode(rows, labels) for rows, labels, _ in tasks]
-    known = [context for context in contexts if context is not None]
+    usable = [context for context in contexts if context is not None]
     padded = torch.zeros(3, 6, COLUMNS)
     for row, (_, _, queries) in zip(padded, tasks, strict=True):
         row[: len(queries)] = queries
-    together = head.predict(known, padded)
-    for values, context, (_, _, queries) in zip(together, known, tasks, strict=True):
-        alone = head.predict([context], queries.unsqueeze(0))[0]
-        torch.testing.assert_close(values[: len(queries)], alone, atol=1e-5, rtol=0)
-    assert (together[0, 0] - together[1, 0]).abs() > 1e-4
+    batched = head.predict(usable, padded)
+    for values, context, (_, _, queries) in zip(batched, usable, tasks, strict=True):
+        single = head.predict([context], queries.unsqueeze(0))[0]
+        torch.testing.assert_close(values[: len(queries)], single, atol=1e-5, rtol=0)
+    assert (batched[0, 0] - batched[1, 0]).abs() > 1e-4
 
 
 @pytest.mark.parametrize("architecture", ["tabpfn_v2", "tabpfn_v2_5", "tabpfn_v2_6"])
 @pytest.mark.parametrize("average_logits", [True, False])
-def test_probabilities_are_those_of_tabpfn(
+def test_probabilities_equal_those_of_the_package_tabpfn(
     tmp_path: Path, architecture: str, average_logits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole path of the package, its preprocessing told to pass the columns on."""
+    """The whole path of the package, with its preprocessing set to leave columns unchanged."""
     monkeypatch.setenv("TABPFN_NO_BROWSER", "1")
     path = save_tiny_tabpfn(tmp_path / "head.ckpt", architecture)
     rows, labels, queries = task(30, 7)
-    theirs = TabPFNClassifier(
+    classifier = TabPFNClassifier(
         model_path=str(path),
         n_estimators=4,
         device="cpu",
@@ -87,24 +91,24 @@ def test_probabilities_are_those_of_tabpfn(
             "OUTLIER_REMOVAL_STD": None,
         },
     )
-    theirs.fit(rows.numpy(), labels.numpy())
-    expected = theirs.predict_proba(queries.numpy())[:, 1]
+    classifier.fit(rows.numpy(), labels.numpy())
+    expected = classifier.predict_proba(queries.numpy())[:, 1]
     orders = [
         member.cpu_preprocessor.steps[-1][0].index_permutation_
-        for member in theirs.executor_.ensemble_members
+        for member in classifier.executor_.ensemble_members
     ]
     assert len({tuple(order) for order in orders}) == 4
-    ours = TabPFNHead(
+    head = TabPFNHead(
         read_tabpfn(path), columns=COLUMNS, orders=orders, average_logits=average_logits
     )
-    context = ours.encode(rows, labels)
+    context = head.encode(rows, labels)
     assert context is not None
-    values = ours.predict([context], queries.unsqueeze(0))[0]
+    values = head.predict([context], queries.unsqueeze(0))[0]
     np.testing.assert_allclose(values.numpy(), expected, atol=1e-5)
 
 
 def test_all_adapter_columns_reach_the_network(tmp_path: Path) -> None:
-    """The package's own interface keeps 500 of 1,008 columns a member."""
+    """The interface of the package uses only 500 of 1,008 columns per member."""
     head = head_of(tmp_path, columns=1008, members=2)
     rows = torch.randn(12, 1008, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(12) % 2
@@ -119,21 +123,23 @@ def test_all_adapter_columns_reach_the_network(tmp_path: Path) -> None:
         assert (values[0] - values[1]).abs() > 1e-6
 
 
-def test_a_context_takes_the_memory_it_says(tmp_path: Path) -> None:
-    """Per member, layer and group of three columns: a key and a value for each row."""
+def test_nbytes_is_the_memory_of_a_cached_context(tmp_path: Path) -> None:
+    """A key and a value for each row, per member, layer and group of three columns."""
     rows, labels, _ = task(20, 0)
     full = head_of(tmp_path).encode(rows, labels)
     half = head_of(tmp_path, store=torch.float16).encode(rows, labels)
     assert full is not None
     assert half is not None
-    groups, kept_rows, width, layers = 5 + 1, 20 + 4, 8, 2
-    numbers = 4 * layers * groups * kept_rows * width * 2
+    groups, cached_rows, width, layers = 5 + 1, 20 + 4, 8, 2
+    numbers = 4 * layers * groups * cached_rows * width * 2
     assert 4 * numbers < full.nbytes < 4 * numbers + 4000
     assert full.nbytes - half.nbytes == 2 * numbers
 
 
 @pytest.mark.parametrize("architecture", ALL)
-def test_half_precision_of_kept_contexts_changes_little(tmp_path: Path, architecture: str) -> None:
+def test_storing_contexts_in_half_precision_changes_values_little(
+    tmp_path: Path, architecture: str
+) -> None:
     rows, labels, queries = task(40, 9)
     values = []
     for store in (torch.float32, torch.float16):
@@ -146,7 +152,7 @@ def test_half_precision_of_kept_contexts_changes_little(tmp_path: Path, architec
 
 
 @pytest.mark.parametrize("compute", [torch.bfloat16, torch.float16])
-def test_a_kept_context_answers_as_the_joint_pass_in_half_precision(
+def test_half_precision_predictions_from_a_cached_context_equal_those_of_a_joint_pass(
     tmp_path: Path, compute: torch.dtype
 ) -> None:
     rows, labels, queries = task(40, 9)
@@ -154,24 +160,24 @@ def test_a_kept_context_answers_as_the_joint_pass_in_half_precision(
     context = head.encode(rows, labels)
     assert context is not None
     values = head.predict([context], queries.unsqueeze(0))[0]
-    torch.testing.assert_close(values, joint(head, rows, labels, queries), atol=0.02, rtol=0)
+    torch.testing.assert_close(values, joint_pass(head, rows, labels, queries), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("together", [1, 1 << 20])
-def test_members_read_a_context_together_or_one_by_one(
-    tmp_path: Path, together: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("max_pass_cells", [1, 1 << 20])
+def test_members_in_one_pass_or_several_give_the_same_values(
+    tmp_path: Path, max_pass_cells: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vzero_server.paper.tabpfn._MAX_PASS_CELLS", together)
+    monkeypatch.setattr("vzero_server.paper.tabpfn._MAX_PASS_CELLS", max_pass_cells)
     head = head_of(tmp_path)
     rows, labels, queries = task(20, 5)
     context = head.encode(rows, labels)
     assert context is not None
     values = head.predict([context], queries.unsqueeze(0))[0]
-    torch.testing.assert_close(values, joint(head, rows, labels, queries), atol=1e-5, rtol=0)
+    torch.testing.assert_close(values, joint_pass(head, rows, labels, queries), atol=1e-5, rtol=0)
 
 
-def test_columns_that_are_constant_in_a_context_are_left_out(tmp_path: Path) -> None:
-    """As the package does: a column says nothing that had one value in the context."""
+def test_columns_that_are_constant_in_a_context_are_dropped(tmp_path: Path) -> None:
+    """As the package does: such a column carries no information."""
     head = head_of(tmp_path, orders=[range(COLUMNS)])
     rows, labels, queries = task(20, 5)
     rows[:, [3, 7]] = 1.5
@@ -181,11 +187,11 @@ def test_columns_that_are_constant_in_a_context_are_left_out(tmp_path: Path) -> 
     assert context is not None
     assert context.shape == (20, COLUMNS - 2)
     values = head.predict([context], queries.unsqueeze(0))[0]
-    expected = joint(few, rows[:, kept], labels, queries[:, kept])
+    expected = joint_pass(few, rows[:, kept], labels, queries[:, kept])
     torch.testing.assert_close(values, expected, atol=1e-5, rtol=0)
 
 
-def test_there_is_nothing_to_read_in_one_class_or_equal_prompts(tmp_path: Path) -> None:
+def test_a_context_of_one_class_or_of_equal_prompts_is_not_encoded(tmp_path: Path) -> None:
     head = head_of(tmp_path)
     rows, labels, _ = task(10, 0)
     assert head.encode(rows, torch.ones_like(labels)) is None
@@ -193,7 +199,7 @@ def test_there_is_nothing_to_read_in_one_class_or_equal_prompts(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("architecture", ["tabpfn_v2_5", "tabpfn_v3"])
-def test_gradients_reach_features_and_nothing_else(tmp_path: Path, architecture: str) -> None:
+def test_gradients_reach_features_but_no_parameters(tmp_path: Path, architecture: str) -> None:
     head = head_of(tmp_path, architecture)
     rows, labels, queries = (part.unsqueeze(0) for part in task(12, 4))
     rows.requires_grad_()
@@ -205,7 +211,7 @@ def test_gradients_reach_features_and_nothing_else(tmp_path: Path, architecture:
     assert not any(parameter.requires_grad for parameter in head.parameters())
 
 
-def test_what_a_head_cannot_read_is_named(tmp_path: Path) -> None:
+def test_input_beyond_the_limits_of_a_head_is_named_in_the_error(tmp_path: Path) -> None:
     limits = {"MAX_NUMBER_OF_SAMPLES": 16, "MAX_NUMBER_OF_FEATURES": 20}
     file = read_tabpfn(save_tiny_tabpfn(tmp_path / "small.ckpt", inference_config=limits))
     with pytest.raises(CheckpointError, match="at most 20 feature columns, the adapter makes 21"):
@@ -217,8 +223,8 @@ def test_what_a_head_cannot_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="features must be"):
         head.encode(rows[:, 1:], labels)
     contexts = [head.encode(rows[:size], labels[:size]) for size in (10, 12)]
-    known = [context for context in contexts if context is not None]
+    usable = [context for context in contexts if context is not None]
     with pytest.raises(ValueError, match="must have one shape"):
-        head.predict(known, queries.expand(2, -1, -1))
+        head.predict(usable, queries.expand(2, -1, -1))
     with pytest.raises(ValueError, match="queries must be"):
-        head.predict(known[:1], queries)
+        head.predict(usable[:1], queries)

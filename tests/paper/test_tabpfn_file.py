@@ -1,3 +1,5 @@
+"""Checkpoints of TabPFN: formats, limits, and files that are rejected."""
+
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +14,8 @@ from vzero_server.model.checkpoint import CheckpointError
 from vzero_server.paper.tabpfn_file import LICENCES, load_pickled, read_tabpfn, save_tabpfn
 
 
-class Evil:
-    """Would write a file if it were unpickled."""
+class MaliciousPickle:
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,39 +35,39 @@ def test_every_architecture_is_read_with_its_limits(tmp_path: Path, architecture
     assert not file.net.training
 
 
-def test_the_second_release_calls_its_architecture_base(tmp_path: Path) -> None:
+def test_the_architecture_name_base_means_tabpfn_v2_5(tmp_path: Path) -> None:
     file = read_tabpfn(save_tiny_tabpfn(tmp_path / "head.ckpt", architecture_name="base"))
     assert file.architecture == "tabpfn_v2_5"
 
 
-def test_a_checkpoint_may_name_its_temperature_and_limits(tmp_path: Path) -> None:
-    named = {"SOFTMAX_TEMPERATURE": 0.7, "MAX_NUMBER_OF_SAMPLES": 99, "MAX_NUMBER_OF_FEATURES": 98}
-    file = read_tabpfn(save_tiny_tabpfn(tmp_path / "head.ckpt", inference_config=named))
+def test_temperature_and_limits_are_read_from_the_checkpoint(tmp_path: Path) -> None:
+    config = {"SOFTMAX_TEMPERATURE": 0.7, "MAX_NUMBER_OF_SAMPLES": 99, "MAX_NUMBER_OF_FEATURES": 98}
+    file = read_tabpfn(save_tiny_tabpfn(tmp_path / "head.ckpt", inference_config=config))
     assert (file.temperature, file.most_rows, file.most_columns) == (0.7, 99, 98)
 
 
-def test_safetensors_hold_the_same(tmp_path: Path) -> None:
+def test_safetensors_hold_the_same_weights(tmp_path: Path) -> None:
     path = save_tiny_tabpfn(tmp_path / "head.ckpt")
     other = tmp_path / "head.safetensors"
     save_as_safetensors(torch.load(path, weights_only=True), other)
     weights = read_tabpfn(path).net.state_dict()
-    again = read_tabpfn(other).net.state_dict()
-    assert weights.keys() == again.keys()
-    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    other_weights = read_tabpfn(other).net.state_dict()
+    assert weights.keys() == other_weights.keys()
+    assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
 
 
-def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+def test_code_in_a_file_is_not_executed(tmp_path: Path) -> None:
     path, touched = tmp_path / "evil.ckpt", tmp_path / "touched"
-    torch.save({"state_dict": {}, "config": Evil(touched)}, path)
+    torch.save({"state_dict": {}, "config": MaliciousPickle(touched)}, path)
     with pytest.raises(CheckpointError, match="could run code and is refused"):
         read_tabpfn(path)
-    path.write_bytes(pickle.dumps(Evil(touched)))
+    path.write_bytes(pickle.dumps(MaliciousPickle(touched)))
     with pytest.raises(CheckpointError, match="refused"):
         load_pickled(path)
     assert not touched.exists()
 
 
-def test_files_that_are_no_head_are_named(tmp_path: Path) -> None:
+def test_files_that_are_not_heads_are_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"missing.ckpt: no such file"):
         read_tabpfn(tmp_path / "missing.ckpt")
     with pytest.raises(CheckpointError, match=r"missing.safetensors: no such file"):
@@ -97,7 +99,7 @@ def test_files_that_are_no_head_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "named"),
+    ("changes", "message"),
     [
         ({"config": {"emsize": "wide"}}, "the settings are not those of tabpfn_v2_5: .*emsize"),
         ({"config": 3}, "the settings are not those of"),
@@ -111,14 +113,16 @@ def test_files_that_are_no_head_are_named(tmp_path: Path) -> None:
         ({"state_dict": {3: torch.zeros(1)}}, "the weights are not those of tabpfn_v2_5"),
     ],
 )
-def test_invalid_content_is_named(tmp_path: Path, wrong: dict[str, Any], named: str) -> None:
+def test_invalid_content_is_named_in_the_error(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     path = save_tiny_tabpfn(tmp_path / "head.ckpt")
-    torch.save(torch.load(path, weights_only=True) | wrong, path)
-    with pytest.raises(CheckpointError, match=f"head.ckpt: {named}"):
+    torch.save(torch.load(path, weights_only=True) | changes, path)
+    with pytest.raises(CheckpointError, match=f"head.ckpt: {message}"):
         read_tabpfn(path)
 
 
-def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_rejected(tmp_path: Path) -> None:
     path = save_tiny_tabpfn(tmp_path / "head.ckpt")
     content = torch.load(path, weights_only=True)
     content["state_dict"]["target_embedder.bias"][0] = float("nan")
@@ -128,12 +132,12 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("architecture", LICENCES)
-def test_what_is_saved_is_read_again(tmp_path: Path, architecture: str) -> None:
-    named = {"SOFTMAX_TEMPERATURE": 0.7, "MAX_NUMBER_OF_SAMPLES": 99, "MAX_NUMBER_OF_FEATURES": 98}
-    path = save_tiny_tabpfn(tmp_path / "head.ckpt", architecture, inference_config=named)
-    file, again = read_tabpfn(path), tmp_path / "again.safetensors"
-    save_tabpfn(again, file, note="tuned")
-    read = read_tabpfn(again)
+def test_a_saved_head_is_read_unchanged(tmp_path: Path, architecture: str) -> None:
+    config = {"SOFTMAX_TEMPERATURE": 0.7, "MAX_NUMBER_OF_SAMPLES": 99, "MAX_NUMBER_OF_FEATURES": 98}
+    path = save_tiny_tabpfn(tmp_path / "head.ckpt", architecture, inference_config=config)
+    file, saved = read_tabpfn(path), tmp_path / "saved.safetensors"
+    save_tabpfn(saved, file, note="tuned")
+    read = read_tabpfn(saved)
     assert replace(read, net=file.net, path=path) == file
     assert all(
         torch.equal(weight, read.net.state_dict()[name])
@@ -141,6 +145,6 @@ def test_what_is_saved_is_read_again(tmp_path: Path, architecture: str) -> None:
     )
 
 
-def test_weights_may_be_under_a_licence_of_their_own(tmp_path: Path) -> None:
+def test_a_checkpoint_may_state_its_licence(tmp_path: Path) -> None:
     file = read_tabpfn(save_tiny_tabpfn(tmp_path / "head.ckpt", licence="CC0-1.0"))
     assert (file.licence, file.commercial) == ("CC0-1.0", True)
