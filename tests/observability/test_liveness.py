@@ -1,3 +1,5 @@
+"""Workers that report since when they run a job, and whether they are alive."""
+
 import sys
 import threading
 import time
@@ -6,7 +8,7 @@ from tests.waiting import wait_until
 from vzero_server.observability.liveness import Worker
 
 
-def test_a_worker_says_since_when_it_is_busy() -> None:
+def test_a_worker_reports_since_when_it_is_busy() -> None:
     worker, release = Worker("test"), threading.Event()
     assert (worker.alive, worker.busy_since) == (True, None)
     started = threading.Event()
@@ -19,9 +21,9 @@ def test_a_worker_says_since_when_it_is_busy() -> None:
     before = time.monotonic()
     first = worker.submit(job, 1)
     started.wait()
-    since = worker.busy_since
-    assert since is not None
-    assert before <= since <= time.monotonic()
+    busy_since = worker.busy_since
+    assert busy_since is not None
+    assert before <= busy_since <= time.monotonic()
     release.set()
     assert first.result() == 1
     assert worker.submit(job, 2).result() == 2
@@ -29,7 +31,7 @@ def test_a_worker_says_since_when_it_is_busy() -> None:
     assert worker.busy_since is None
 
 
-def test_the_oldest_job_counts() -> None:
+def test_busy_since_is_the_start_of_the_oldest_job() -> None:
     worker, release = Worker("test", 2), threading.Event()
     started = [threading.Event(), threading.Event()]
 
@@ -45,12 +47,12 @@ def test_the_oldest_job_counts() -> None:
     started[1].wait()
     assert worker.busy_since == first
     release.set()
-    for one in jobs:
-        one.result()
+    for future in jobs:
+        future.result()
     worker.shutdown()
 
 
-def test_a_thread_that_died_is_missed() -> None:
+def test_a_worker_whose_thread_has_died_is_not_alive() -> None:
     worker = Worker("test")
     started, release = threading.Event(), threading.Event()
 
@@ -60,7 +62,7 @@ def test_a_thread_that_died_is_missed() -> None:
 
     future = worker.submit(job)
     started.wait()
-    # What no executor expects: it ends the thread.
+    # SystemExit in a callback ends the thread of an executor.
     future.add_done_callback(lambda _: sys.exit())
     release.set()
     wait_until(lambda: not worker.alive)

@@ -1,4 +1,4 @@
-"""Spans of real calls, kept in memory."""
+"""Spans of calls to a server, exported to memory."""
 
 import itertools
 import os
@@ -32,7 +32,7 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 async def traced(
     folder: Path, model: Path, exporter: InMemorySpanExporter
 ) -> AsyncIterator[value_pb2_grpc.ValueServiceStub]:
-    """A stub of a server in this process whose spans are kept."""
+    """A stub of a server in this process that exports its spans."""
     settings = Settings.load(
         None, backbone=str(model), head="none", device="cpu", threads=1, port=0, drain_timeout=1.0
     )
@@ -44,9 +44,9 @@ async def traced(
     server = ApiServer(settings, metrics, workers, traces)
     port = await server.listen()
     try:
-        async with running_predictor(settings, store, metrics) as engine:
-            info = ServerInfo(engine.estimators, settings.backbone, "cpu")
-            await server.serve(store, engine, folder, info)
+        async with running_predictor(settings, store, metrics) as predictor:
+            info = ServerInfo(predictor.estimators, settings.backbone, "cpu")
+            await server.serve(store, predictor, folder, info)
             try:
                 async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                     yield value_pb2_grpc.ValueServiceStub(channel)
@@ -64,7 +64,9 @@ def context_of(span: ReadableSpan) -> tuple[int, int]:
     return context.trace_id, context.span_id
 
 
-async def test_a_call_and_what_it_waited_for(tmp_path: Path, tiny_model: Path) -> None:
+async def test_a_call_has_a_span_for_every_stage_it_waits_for(
+    tmp_path: Path, tiny_model: Path
+) -> None:
     exporter = InMemorySpanExporter()
     async with traced(tmp_path / "data", tiny_model, exporter) as stub:
         stream = stub.UpdateContext(iter([chunk("p", sums(20)), chunk("p", sums(30))]))
@@ -76,7 +78,7 @@ async def test_a_call_and_what_it_waited_for(tmp_path: Path, tiny_model: Path) -
             metadata=[("traceparent", f"00-{TRACE}-b7ad6b7169203331-01")],
         )
         with pytest.raises(grpc.aio.AioRpcError):
-            await stub.Predict(value_pb2.PredictRequest(policy_id="nobody", prompts=["new"]))
+            await stub.Predict(value_pb2.PredictRequest(policy_id="unknown", prompts=["new"]))
     call, unknown = (
         span for span in exporter.get_finished_spans() if span.name.endswith("/Predict")
     )
@@ -103,7 +105,7 @@ async def test_a_call_and_what_it_waited_for(tmp_path: Path, tiny_model: Path) -
         assert part.end_time is not None
         times += [part.start_time, part.end_time]
     times.append(call.end_time)
-    # One after the other; clocks are read twice, so that they may differ by a hair.
+    # In sequence; the clocks are read at different times, so that a millisecond is allowed.
     assert all(b >= a - 1_000_000 for a, b in itertools.pairwise(times)), times
 
 
@@ -127,14 +129,14 @@ async def test_each_chunk_of_a_stream_has_a_trace(tmp_path: Path, tiny_model: Pa
         assert commit.name == "commit"
 
 
-def test_nothing_is_recorded_outside_a_traced_call() -> None:
+def test_spans_are_not_recorded_outside_a_traced_call() -> None:
     assert not is_recording()
     record("embedding", 0.0, 1.0)
     with message_trace("append"):
         assert not is_recording()
 
 
-def test_without_an_endpoint_nothing_is_imported(tmp_path: Path) -> None:
+def test_without_an_endpoint_opentelemetry_is_not_imported(tmp_path: Path) -> None:
     code = (
         "import sys, vzero_server.app\n"
         "from vzero_server.observability.tracing import Traces\n"
@@ -143,8 +145,8 @@ def test_without_an_endpoint_nothing_is_imported(tmp_path: Path) -> None:
         "sys.modules['opentelemetry.exporter'] = None\n"
         "print(Traces.to('http://127.0.0.1:4317'))\n"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )
-    assert done.stdout.split() == ["[]", "None"]
-    assert "vzero[otel] is not installed" in done.stderr
+    assert process.stdout.split() == ["[]", "None"]
+    assert "vzero[otel] is not installed" in process.stderr

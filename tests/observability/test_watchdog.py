@@ -1,3 +1,5 @@
+"""Faults that the watchdog detects."""
+
 import asyncio
 import logging
 import threading
@@ -18,16 +20,16 @@ class Part:
 
 
 class Busy:
-    """A part that is at another job whenever someone looks."""
+    """A part that runs another job at every check."""
 
     name = "busy"
     alive = True
-    looks = 0
+    checks = 0
 
     @property
     def busy_since(self) -> float:
-        self.looks += 1
-        return float(self.looks)
+        self.checks += 1
+        return float(self.checks)
 
 
 async def first_fault(watchdog: Watchdog, fault_seen: asyncio.Event) -> str:
@@ -44,7 +46,7 @@ async def test_a_job_that_hangs_is_a_fault(caplog: pytest.LogCaptureFixture) -> 
     job = worker.submit(release.wait)
     assert "test has run one job for" in await first_fault(watchdog, fault_seen)
     await asyncio.to_thread(process_ended.wait)
-    # Where it hangs stands in the log.
+    # The log contains the stack of the hanging thread.
     assert "release.wait" in caplog.text or "in wait" in caplog.text
     release.set()
     job.result()
@@ -52,17 +54,17 @@ async def test_a_job_that_hangs_is_a_fault(caplog: pytest.LogCaptureFixture) -> 
     worker.shutdown()
 
 
-async def test_many_short_jobs_are_no_fault() -> None:
+async def test_many_short_jobs_are_not_a_fault() -> None:
     fault_seen, part = asyncio.Event(), Busy()
     watchdog = Watchdog(fault_seen.set, hang_timeout=0.4, grace=0.1, leave=lambda: None)
     watchdog.watch(part)
-    # A part at one job is a fault after four looks.
-    await until(lambda: part.looks > 12)
+    # A part that ran the same job in four checks would be a fault.
+    await until(lambda: part.checks > 12)
     watchdog.close()
     assert watchdog.fault is None
 
 
-async def test_a_part_that_died_is_a_fault() -> None:
+async def test_a_part_that_has_died_is_a_fault() -> None:
     fault_seen, part = asyncio.Event(), Part()
     watchdog = Watchdog(fault_seen.set, hang_timeout=0.2, grace=10, leave=lambda: None)
     watchdog.watch(part)
@@ -71,7 +73,7 @@ async def test_a_part_that_died_is_a_fault() -> None:
     watchdog.close()
 
 
-async def test_a_task_that_ended_is_a_fault() -> None:
+async def test_a_task_that_has_ended_is_a_fault() -> None:
     fault_seen = asyncio.Event()
     watchdog = Watchdog(fault_seen.set, hang_timeout=0.2, grace=10, leave=lambda: None)
     watchdog.watch(MonitoredTask("dispatcher", asyncio.create_task(asyncio.sleep(0.01))))
@@ -79,18 +81,18 @@ async def test_a_task_that_ended_is_a_fault() -> None:
     watchdog.close()
 
 
-async def test_an_event_loop_that_is_held_up_is_a_fault() -> None:
+async def test_a_blocked_event_loop_is_a_fault() -> None:
     fault_seen, process_ended = asyncio.Event(), threading.Event()
     watchdog = Watchdog(fault_seen.set, hang_timeout=0.4, grace=0.1, leave=process_ended.set)
     await asyncio.sleep(0.3)
-    # Holds the loop for as long as it takes.
+    # Blocks the event loop until the watchdog ends the process.
     process_ended.wait()
     assert watchdog.fault is not None
     assert "event loop" in watchdog.fault
     watchdog.close()
 
 
-async def test_a_process_that_ended_well_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_closed_watchdog_does_not_end_the_process(caplog: pytest.LogCaptureFixture) -> None:
     fault_seen, part, process_ended = asyncio.Event(), Part(alive=False), threading.Event()
     watchdog = Watchdog(fault_seen.set, hang_timeout=0.2, grace=60, leave=process_ended.set)
     watchdog.watch(part)
