@@ -122,7 +122,9 @@ def test_an_unreachable_hub_model_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not openvino.available(), reason="OpenVINO is not installed")
+@pytest.mark.skipif(
+    not openvino.available(), reason="OpenVINO is missing: pip install 'vzero[openvino]'"
+)
 def test_openvino_gives_the_same_numbers(packaged: Backbone) -> None:
     prompts = ["What is 2 plus 3?", "a much longer prompt of many words " * 20, "x"]
     fast = Backbone.load(runtime="openvino")
@@ -136,7 +138,9 @@ def test_openvino_gives_the_same_numbers(packaged: Backbone) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not openvino.available(), reason="OpenVINO is not installed")
+@pytest.mark.skipif(
+    not openvino.available(), reason="OpenVINO is missing: pip install 'vzero[openvino]'"
+)
 def test_8_bit_weights_keep_embeddings_close(
     packaged: Backbone, capfd: pytest.CaptureFixture[str]
 ) -> None:
