@@ -1,4 +1,4 @@
-"""Dividing rollouts with a server, and without."""
+"""Budgets of rollouts, with a server and without."""
 
 import logging
 from pathlib import Path
@@ -16,7 +16,7 @@ PROOFS = [f"Prove theorem {i} of Euclid." for i in range(20)]
 
 
 def report_outcomes(budget: Budget) -> None:
-    """Half of the sums are solved, no proof is."""
+    """Report sums with a success rate of one half, and proofs with none."""
     for sum_, proof in zip(SUMS[:15], PROOFS[:15], strict=True):
         budget.report(sum_, 0.5, rollouts=8, step=3)
         budget.report(proof, 0.0, rollouts=8, step=3)
@@ -29,7 +29,7 @@ def test_rollouts_follow_the_values(shared_server: LocalServer) -> None:
         with budget.reporting():
             first = budget.divide(prompts, 80)
             report_outcomes(budget)
-            # What was reported counts at once.
+            # Reported outcomes are used at once.
             second = budget.divide(prompts, 80)
         context = client.predict("budget-sums", prompts).context
     assert first.rollouts == [8] * 10
@@ -43,7 +43,7 @@ def test_rollouts_follow_the_values(shared_server: LocalServer) -> None:
     assert (context.version, context.newest_step) == (30, 3)
 
 
-def test_limits_are_kept(shared_server: LocalServer) -> None:
+def test_rollouts_stay_within_minimum_and_maximum(shared_server: LocalServer) -> None:
     with Client(shared_server.address) as client:
         budget = Budget(
             client, "budget-limits", minimum=3, maximum=12, objective="utility", timeout=30.0
@@ -55,7 +55,7 @@ def test_limits_are_kept(shared_server: LocalServer) -> None:
     assert 3 <= min(division.rollouts) < max(division.rollouts) <= 12
 
 
-def test_a_server_that_stops_and_restarts(
+def test_rollouts_are_divided_evenly_while_the_server_is_unreachable(
     server: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Client(server.address) as client, caplog.at_level(logging.WARNING, "vzero.integrations"):
@@ -67,7 +67,7 @@ def test_a_server_that_stops_and_restarts(
             server.start()
             client.wait_ready(60)
             restarted = budget.divide(SUMS, 40)
-        # What the pause after a failure left undelivered, the next run delivers.
+        # The next run delivers the outcomes that the pause after a failure left undelivered.
         with Budget(
             client, "budget-unreachable", spool_dir=tmp_path / "spool", timeout=30.0
         ).reporting():
@@ -82,7 +82,7 @@ def test_a_server_that_stops_and_restarts(
     assert len([text for text in warnings if "answers again" in text]) == 1
 
 
-def test_outcomes_without_a_folder_are_lost_with_a_warning(
+def test_without_a_spool_undelivered_outcomes_are_lost_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with Client("127.0.0.1:1") as client, caplog.at_level(logging.WARNING, "vzero.integrations"):
@@ -102,10 +102,10 @@ def test_outcomes_without_a_folder_are_lost_with_a_warning(
         ("policy_id", {"policy_id": ""}),
     ],
 )
-def test_bad_settings_are_named(field: str, settings: dict[str, object]) -> None:
-    with Client() as client, pytest.raises(InvalidArgument) as caught:
+def test_invalid_settings_are_named_in_the_error(field: str, settings: dict[str, object]) -> None:
+    with Client() as client, pytest.raises(InvalidArgument) as raised:
         Budget(client, **{"policy_id": "budget-bad", **settings})  # type: ignore[arg-type]
-    assert [name for name, _ in caught.value.violations] == [field]
+    assert [name for name, _ in raised.value.violations] == [field]
 
 
 def test_read_options_are_checked_and_passed_on(shared_server: LocalServer) -> None:

@@ -1,4 +1,4 @@
-"""Advantages of groups of any size, against their definition."""
+"""Advantages in groups of any size, against their definition."""
 
 import numpy as np
 import pytest
@@ -15,12 +15,12 @@ batches = st.lists(
 )
 
 
-def defined(
+def reference_advantages(
     groups: list[list[tuple[float, float]]], weights: tuple[float, float], scale: str, order: str
 ) -> list[float]:
-    """The advantages, rollout by rollout."""
+    """The advantages by their definition, rollout by rollout."""
 
-    def normal(values: list[float], spread: list[float] | None) -> list[float]:
+    def normalised(values: list[float], spread: list[float] | None) -> list[float]:
         scored = [v for v in values if not np.isnan(v)]
         mean = np.mean(scored) if scored else NAN
         if spread is None:
@@ -37,12 +37,15 @@ def defined(
     if order == "normalize_then_sum":
         parts = [
             list(
-                zip(*(normal([*column], [*column]) for column in zip(*g, strict=True)), strict=True)
+                zip(
+                    *(normalised([*column], [*column]) for column in zip(*g, strict=True)),
+                    strict=True,
+                )
             )
             for g in groups
         ]
         sums = [total(pair) for part in parts for pair in part]
-        advantages = normal(sums, sums)
+        advantages = normalised(sums, sums)
     else:
         totals = [[total(pair) for pair in group] for group in groups]
         every = [value for values in totals for value in values]
@@ -50,7 +53,7 @@ def defined(
         advantages = [
             advantage
             for values, spread in zip(totals, spreads[scale], strict=True)
-            for advantage in normal(values, spread)
+            for advantage in normalised(values, spread)
         ]
     return [0.0 if np.isnan(advantage) else advantage for advantage in advantages]
 
@@ -65,18 +68,20 @@ def defined(
     ],
 )
 @given(batch=batches, weights=st.tuples(st.floats(0.1, 2.0), st.floats(0.0, 2.0)))
-def test_advantages_are_as_defined(
+def test_advantages_equal_their_definition(
     scale: str, order: str, batch: list[list[tuple[float, float]]], weights: tuple[float, float]
 ) -> None:
     groups = Groups.of([len(group) for group in batch], torch.device("cpu"))
     scoring = Scoring(torch.tensor(weights, dtype=torch.float64), scale, order)
     flat = torch.tensor([pair for group in batch for pair in group], dtype=torch.float64)
     advantages = scoring.advantages(flat, groups).tolist()
-    # Where rewards are equal but for rounding, a spread of 1e-16 is divided by 1e-4.
-    assert advantages == pytest.approx(defined(batch, weights, scale, order), rel=1e-6, abs=1e-6)
+    # Rewards that are equal except for rounding have a spread of 1e-16, divided by 1e-4.
+    assert advantages == pytest.approx(
+        reference_advantages(batch, weights, scale, order), rel=1e-6, abs=1e-6
+    )
 
 
-def test_groups_of_one_and_without_rewards() -> None:
+def test_groups_of_one_rollout_or_without_rewards_have_no_deviation() -> None:
     groups = Groups.of([1, 2, 3], torch.device("cpu"))
     rewards = torch.tensor([0.5, NAN, NAN, 1.0, NAN, 0.0])
     assert groups.scored(rewards).tolist() == [1.0, 0.0, 2.0]

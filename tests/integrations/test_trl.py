@@ -1,4 +1,4 @@
-"""GRPO of TRL on a real model, with a real server."""
+"""GRPO of TRL on a small model, with a server."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ from vzero.integrations.budget import Budget
 from vzero.integrations.trl import prompt_text
 from vzero_server.testing.local_server import LocalServer
 
-# What libraries say about each other.
+# Warnings of libraries about each other.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*gradient_checkpointing.* is deprecated:FutureWarning",
 )
@@ -57,7 +57,7 @@ def test_groups_follow_the_values_and_rewards_arrive(
     assert sizes(trainer.batches[0]) == [GROUP] * PROMPTS
     assert len({tuple(sizes(batch)) for batch in trainer.batches}) > 2
 
-    # All that was earned is in the context.
+    # All rewards are in the context.
     assert policy.version == BATCHES * PROMPTS
     assert policy.mean_reward == pytest.approx(mean_over_prompts(trainer.batches, "rewards"))
     assert policy.newest_step == BATCHES - 1
@@ -78,7 +78,7 @@ def test_groups_follow_the_values_and_rewards_arrive(
     assert all(0.0 <= entry["vzero/value_error"] <= 1.0 for entry in logs[1:])
 
 
-def test_generations_that_are_used_several_times(
+def test_generations_that_are_used_in_several_steps_are_reported_once(
     shared_server: LocalServer, tmp_path: Path
 ) -> None:
     with Client(shared_server.address) as client:
@@ -105,13 +105,13 @@ def test_generations_that_are_used_several_times(
 def test_groups_may_span_processes(shared_server: LocalServer, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["-m", "tests.integrations.train_in_processes", shared_server.address, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    assert process.returncode == 0, process.stderr
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     spanning = 0
     for first, second in zip(*ranks, strict=True):
         parts = [Batch(**part) for part in (first, second)]
-        # Rows of both, as they were generated; what is logged is of all.
+        # The rows of both processes; each logs the rewards of all rows.
         whole = Batch(*(a + b for a, b in zip(first.values(), second.values(), strict=True)))
         whole.rewards = parts[0].rewards
         assert parts[0].rewards == parts[1].rewards == solved(whole.prompts, whole.completions)
@@ -124,12 +124,12 @@ def test_groups_may_span_processes(shared_server: LocalServer, tmp_path: Path) -
         assert client.policy("trl-processes").version == len(ranks[0]) * PROMPTS
 
 
-def test_training_goes_on_without_a_server(
+def test_training_continues_without_a_server(
     server: LocalServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.kill()
     with Client(server.address) as client:
-        budget = Budget(client, "trl-alone", spool_dir=tmp_path / "spool", timeout=0.5)
+        budget = Budget(client, "trl-offline", spool_dir=tmp_path / "spool", timeout=0.5)
         trainer = trainer_of(budget, tmp_path, max_steps=3)
         with caplog.at_level(logging.WARNING, "vzero"):
             trainer.train()
@@ -138,16 +138,16 @@ def test_training_goes_on_without_a_server(
         batch.advantages == pytest.approx(expected_advantages(batch), abs=1e-4)
         for batch in trainer.batches
     )
-    assert "rollouts of trl-alone are divided evenly" in caplog.text
+    assert "rollouts of trl-offline are divided evenly" in caplog.text
     server.start()
     with Client(server.address) as client:
-        # The next run on the folder delivers what this one could not.
-        with Budget(client, "trl-alone", spool_dir=tmp_path / "spool", timeout=30.0).reporting():
+        # The next run with the same folder delivers the outcomes of this one.
+        with Budget(client, "trl-offline", spool_dir=tmp_path / "spool", timeout=30.0).reporting():
             pass
-        assert client.policy("trl-alone").version == 3 * PROMPTS
+        assert client.policy("trl-offline").version == 3 * PROMPTS
 
 
-def test_rewards_that_are_no_success_rates_are_named(
+def test_rewards_that_are_not_success_rates_are_named_in_the_error(
     shared_server: LocalServer, tmp_path: Path
 ) -> None:
     with Client(shared_server.address) as client:
@@ -161,24 +161,24 @@ def test_rewards_that_are_no_success_rates_are_named(
         assert client.policy("trl-doubled").version == PROMPTS
 
 
-def test_a_group_must_fit_the_budget(tmp_path: Path) -> None:
+def test_a_minimum_above_the_group_size_is_rejected(tmp_path: Path) -> None:
     with Client() as client, pytest.raises(InvalidArgument, match="num_generations is 4"):
         trainer_of(Budget(client, "trl-large", minimum=5), tmp_path)
 
 
-def test_the_example_of_the_documents(
+def test_the_example_of_the_documentation_runs(
     shared_server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = (Path(__file__).parents[2] / "docs" / "trl.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    for here, there in {
+    for text, replacement in {
         '"127.0.0.1:50051"': repr(shared_server.address),
         '"Qwen/Qwen2.5-0.5B-Instruct"': "tiny_llama(tokenizer), processing_class=tokenizer",
         "GRPOConfig(": "GRPOConfig(max_steps=2, max_completion_length=4, use_cpu=True, "
         "report_to='none', save_strategy='no', disable_tqdm=True, ",
     }.items():
-        assert code.count(here) == 1
-        code = code.replace(here, there)
+        assert code.count(text) == 1
+        code = code.replace(text, replacement)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"tiny_llama": tiny_llama, "tokenizer": tiny_tokenizer()}
     exec(compile(code, "docs/trl.md", "exec"), names)
@@ -186,7 +186,7 @@ def test_the_example_of_the_documents(
         assert client.policy("qwen2.5-0.5b/grpo-1").version == 2 * 64 // 8
 
 
-def test_text_of_conversations() -> None:
+def test_the_text_of_a_conversation_joins_its_text_blocks() -> None:
     image = {"type": "image", "image": object()}
     blocks = [image, {"type": "text", "text": "What is this?"}]
     system = {"role": "system", "content": "Be brief."}

@@ -1,4 +1,4 @@
-"""A language model of random weights and its tokenizer, quick to make."""
+"""A small language model of random weights, and its tokenizer."""
 
 import string
 

@@ -1,4 +1,4 @@
-"""A short training of TRL on a tiny model, and what it did."""
+"""A short training run of TRL on a small model, which records its batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from vzero.integrations.budget import Budget
 from vzero.integrations.trl import BudgetedGRPOTrainer
 
 PROMPTS, GROUP, BATCHES = 4, 4, 10
-"""Prompts of a batch, rollouts of each on average, and batches of a training."""
+"""Prompts of a batch, rollouts of each on average, and batches of a training run."""
 
 TOTAL = PROMPTS * GROUP
 
 
-def questions() -> list[str]:
-    """Three kinds, of which one is always solved, one never, and one now and then."""
+def training_prompts() -> list[str]:
+    """Prompts of three kinds: always solved, never solved, and sometimes solved."""
     kinds = ("What is {i} plus 1?", "Prove theorem {i}.", "Write a word that rhymes with {i}.")
     return [kinds[i % 3].format(i=i) for i in range(24)]
 
 
 def solved(prompts: Sequence[str], completions: Sequence[str], **_: Any) -> list[float]:
-    """The reward: what it says depends on the completion for the third kind only."""
+    """The rewards, which depend on the completion for the third kind only."""
     rewards = []
     for prompt, completion in zip(prompts, completions, strict=True):
         luck = sum(map(ord, completion)) % 2
@@ -36,7 +36,7 @@ def solved(prompts: Sequence[str], completions: Sequence[str], **_: Any) -> list
 
 @dataclass
 class Batch:
-    """What TRL made of one generation batch, row by row."""
+    """One generation batch as TRL trains on it, row by row."""
 
     prompts: list[str]
     rewards: list[float]
@@ -47,12 +47,12 @@ class Batch:
 
 
 class RecordedTrainer(BudgetedGRPOTrainer):
-    """Keeps every batch."""
+    """Records every batch."""
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         scored = super()._generate_and_score_completions(inputs)
         decode = self.processing_class.batch_decode
-        # What TRL trains on, not what went in.
+        # The batch that TRL trains on, not its input.
         self.batches.append(
             Batch(
                 decode(scored["prompt_ids"], skip_special_tokens=True),
@@ -86,7 +86,7 @@ def trainer_of(budget: Budget, folder: Path, **settings: Any) -> RecordedTrainer
         model=tiny_llama(tokenizer),
         reward_funcs=solved,
         args=GRPOConfig(**options),
-        train_dataset=Dataset.from_dict({"prompt": questions()}),
+        train_dataset=Dataset.from_dict({"prompt": training_prompts()}),
         processing_class=tokenizer,
         budget=budget,
     )
@@ -95,13 +95,13 @@ def trainer_of(budget: Budget, folder: Path, **settings: Any) -> RecordedTrainer
 
 
 def expected_advantages(batch: Batch) -> list[float]:
-    """Advantages by the definition, prompt by prompt."""
-    found = []
+    """Advantages by their definition, prompt by prompt."""
+    advantages = []
     for prompt, reward in zip(batch.prompts, batch.rewards, strict=True):
         group = [r for p, r in zip(batch.prompts, batch.rewards, strict=True) if p == prompt]
         std = np.std(group, ddof=1)
-        found.append(float((reward - np.mean(group)) / (std + 1e-4)))
-    return found
+        advantages.append(float((reward - np.mean(group)) / (std + 1e-4)))
+    return advantages
 
 
 def sizes(batch: Batch) -> list[int]:
@@ -114,5 +114,5 @@ def mean_over_prompts(batches: Sequence[Batch], column: str) -> float:
     for batch in batches:
         for prompt in dict.fromkeys(batch.prompts):
             rows = zip(batch.prompts, getattr(batch, column), strict=True)
-            means.append(np.mean([value for asked, value in rows if asked == prompt]))
+            means.append(np.mean([value for row_prompt, value in rows if row_prompt == prompt]))
     return float(np.mean(means))

@@ -1,4 +1,4 @@
-"""A training in one of several processes: ``torchrun -m`` this, with an address and a folder."""
+"""One process of a distributed training run, for ``torchrun -m``: address and folder."""
 
 import json
 import sys
