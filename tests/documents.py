@@ -1,4 +1,4 @@
-"""What the documents claim: links, paths, commands, modules and code."""
+"""Links, paths, commands, modules and code in the documentation."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "research").glob("*/README.md")),
 ]
-# Folders that paths in the documents may start from.
+# Folders that paths in the documentation may be relative to.
 _BASES = [
     ROOT,
     *(ROOT / name for name in ("client", "server", "training")),
@@ -33,7 +33,7 @@ def links(text: str) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors that GitHub gives the headings of a page."""
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -46,7 +46,7 @@ def code_spans(text: str) -> list[str]:
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Return the fenced blocks of one language."""
+    """Return the fenced blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
@@ -86,7 +86,7 @@ def modules(text: str) -> set[str]:
 
 
 def objects(text: str) -> list[str]:
-    """Return the inline code that names a module of the repository or something in it."""
+    """Return the inline code that names a module of the repository or an object in it."""
     packages = "vzero|vzero_server|vzero_train|research|benchmarks"
     return [
         span
@@ -97,7 +97,7 @@ def objects(text: str) -> list[str]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Return the arguments of each ``vzero`` command in a page, alternatives (a|b) apart."""
+    """Return the arguments of each ``vzero`` command in a page, one list per alternative (a|b)."""
     lines = "\n".join(blocks(text, r"(?:sh|console)")).splitlines()
     lines += re.findall(r"^    (\S.*)$", text, re.MULTILINE)
     for line in [*(line.removeprefix("$ ") for line in lines), *code_spans(text)]:

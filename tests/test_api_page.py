@@ -1,4 +1,4 @@
-"""docs/api.md agrees with the package ``vzero``."""
+"""The page docs/api.md agrees with the package ``vzero``."""
 
 import inspect
 import re
@@ -41,35 +41,35 @@ def test_every_public_member_is_on_the_page(name: str) -> None:
 
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call.partition("(")[0] in METHODS])
-def test_signatures_are_those_of_the_code(call: str) -> None:
+def test_signatures_equal_those_of_the_code(call: str) -> None:
     name, _, arguments = call.removesuffix(")").partition("(")
     listed = re.findall(r"(\w+)(?:=([^,]*))?(?:, |$)", arguments.replace("**options", ""))
     stated = {
         parameter: eval(default, {"KEEP": vzero.KEEP}) if default else inspect.Parameter.empty
         for parameter, default in listed
     }
-    # Every method takes a timeout and some take read options, which the page says once.
-    silent = {"self", "options", "timeout"} - set(stated)
+    # Timeouts and read options of all methods are described once on the page.
+    omitted = {"self", "options", "timeout"} - set(stated)
     assert stated in [
         {
             parameter.name: parameter.default
             for parameter in inspect.signature(method).parameters.values()
-            if parameter.name not in silent
+            if parameter.name not in omitted
         }
         for method in METHODS[name]
     ]
 
 
-def test_methods_of_both_clients_and_streams_are_the_same() -> None:
+def test_blocking_and_asynchronous_classes_have_the_same_methods() -> None:
     for blocking, asynchronous in (
         (vzero.Client, vzero.AsyncClient),
         (vzero.Stream, vzero.AsyncStream),
     ):
         for name in dir(blocking):
             if not name.startswith("_"):
-                ours, theirs = getattr(blocking, name), getattr(asynchronous, name)
-                assert callable(ours) == callable(theirs), name
-                if callable(ours):
-                    assert list(inspect.signature(ours).parameters) == list(
-                        inspect.signature(theirs).parameters
+                method, twin = getattr(blocking, name), getattr(asynchronous, name)
+                assert callable(method) == callable(twin), name
+                if callable(method):
+                    assert list(inspect.signature(method).parameters) == list(
+                        inspect.signature(twin).parameters
                     ), name

@@ -33,7 +33,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
         assert f"| `{name}` | `{field.default}` | {field.description} |" in text
 
 
-def test_the_readme_names_what_exists() -> None:
+def test_the_make_targets_of_the_readme_exist() -> None:
     readme = (ROOT / "README.md").read_text()
     makefile = (ROOT / "Makefile").read_text()
     for target in ("demo", "test", "serve", "bench", "load", "help"):
@@ -42,7 +42,7 @@ def test_the_readme_names_what_exists() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_lead_to_files_and_headings(page: Path) -> None:
+def test_links_point_to_existing_files_and_headings(page: Path) -> None:
     for link in documents.links(page.read_text()):
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
@@ -65,7 +65,7 @@ def test_names_in_python_exist(page: Path) -> None:
 
 
 def resolves(name: str) -> bool:
-    """Whether a dotted name is a module, something in one, or the group of entry points."""
+    """Whether a dotted name is a module, an object in one, or a group of entry points."""
     try:
         pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
@@ -81,27 +81,27 @@ def test_commands_and_their_options_exist(
     for arguments in documents.commands(page.read_text()):
         words = [word for word in arguments if not word.startswith("-")]
         options = {word.partition("=")[0] for word in arguments if word.startswith("--")}
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exited:
             main([*words, "--help"])
         printed = capsys.readouterr()
-        assert ended.value.code == 0, (arguments, printed.err)
+        assert exited.value.code == 0, (arguments, printed.err)
         listed = set(re.findall(r"--[a-z][a-z-]*", printed.out))
         assert options <= listed, arguments
 
 
-def test_pages_of_results_are_linked_and_named_by_their_outcomes() -> None:
+def test_result_pages_link_to_existing_files_of_the_policy_zoo() -> None:
     results = ROOT / "research" / "results"
     for page in results.glob("*.md"):
         for link in re.findall(r"\]\(([a-z][^):]*)\)", page.read_text()):
             assert (results / link).exists(), f"{page.name}: {link}"
     for name in NAMES:
-        # What a command without a file would overwrite must have come from the zoo.
-        for found in results.glob(f"{name}.json"):
-            sources = re.findall(r'"intra_auc/([^"]+)"', found.read_text())
-            assert set(sources) <= {"policy_zoo"}, found.name
+        # A command without a file overwrites these results, which must come from the zoo.
+        for result in results.glob(f"{name}.json"):
+            sources = re.findall(r'"intra_auc/([^"]+)"', result.read_text())
+            assert set(sources) <= {"policy_zoo"}, result.name
 
 
-def test_the_metrics_of_the_documents_are_those_of_a_server(shared_server: LocalServer) -> None:
+def test_the_documented_metrics_equal_those_of_a_server(shared_server: LocalServer) -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     table = text.partition("## Metrics")[2].partition("\n## ")[0]
     _, exposition = get(shared_server, "/metrics")
@@ -113,7 +113,7 @@ def test_the_metrics_of_the_documents_are_those_of_a_server(shared_server: Local
     assert used <= exposed
 
 
-def test_the_layers_of_the_architecture_page_are_those_that_lint_checks() -> None:
+def test_the_layers_of_the_architecture_page_equal_the_import_contracts() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
     contracts = config["tool"]["importlinter"]["contracts"]
     server = next(contract for contract in contracts if "of the server" in contract["name"])
@@ -129,7 +129,7 @@ def test_the_layers_of_the_architecture_page_are_those_that_lint_checks() -> Non
     assert drawn == checked[-len(drawn) :]
 
 
-def test_the_code_of_the_documents_runs(
+def test_the_python_code_of_the_documentation_runs(
     shared_server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -160,8 +160,8 @@ def test_the_commands_of_the_client_page_run(
     page = (ROOT / "docs" / "client.md").read_text()
     for line in documents.blocks(page, "sh")[0].splitlines():
         if line.startswith("vzero "):
-            with pytest.raises(SystemExit) as ended:
+            with pytest.raises(SystemExit) as exited:
                 main(shlex.split(line, comments=True)[1:])
-            assert ended.value.code == 0, (line, capsys.readouterr().err)
+            assert exited.value.code == 0, (line, capsys.readouterr().err)
     with Client(shared_server.address) as client:
         client.delete("demo")

@@ -1,4 +1,4 @@
-"""A data folder written by vzero 0.1 opens, migrates and answers the same values."""
+"""A data folder written by vzero 0.1 is migrated and gives the same values."""
 
 import gzip
 import hashlib
@@ -25,7 +25,7 @@ COSTS = {"run-a": 1.0, "run-b": 2.0, "run-c": 0.5}
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[vzero.Client]:
-    """A client of a server on a copy of the folder; tests leave it as they found it."""
+    """A client of a server on a copy of the folder; tests leave the folder unchanged."""
     folder = tmp_path_factory.mktemp("old") / "data"
     folder.mkdir()
     with (
@@ -41,15 +41,15 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[vzero.Client]:
         yield client
 
 
-def test_the_weights_are_those_of_the_expected_values() -> None:
+def test_the_expected_values_belong_to_the_shipped_weights() -> None:
     digest = hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
     assert digest == EXPECTED["weights_sha256"], (
-        "the shipped weights have changed: if on purpose, renew expected.json"
+        "the shipped weights have changed; if this is intended, renew expected.json"
     )
 
 
 @pytest.mark.parametrize("policy_id", EXPECTED["policies"])
-def test_policies_keep_their_fields(client: vzero.Client, policy_id: str) -> None:
+def test_the_fields_of_policies_are_unchanged(client: vzero.Client, policy_id: str) -> None:
     expected = EXPECTED["policies"][policy_id]
     policy = client.policy(policy_id)
     assert (policy.version, policy.outcomes) == (expected["version"], expected["version"])
@@ -62,7 +62,7 @@ def test_policies_keep_their_fields(client: vzero.Client, policy_id: str) -> Non
     assert policy.created_at <= policy.updated_at
 
 
-def test_all_policies_and_the_fleet_are_there(client: vzero.Client) -> None:
+def test_all_policies_and_the_fleet_are_listed(client: vzero.Client) -> None:
     assert [policy.policy_id for policy in client.policies()] == sorted(EXPECTED["policies"])
     assert client.fleet("all").policies == ("run-a", "run-b", "run-c")
 
@@ -72,7 +72,7 @@ def test_all_policies_and_the_fleet_are_there(client: vzero.Client) -> None:
     EXPECTED["answers"],
     ids=lambda answer: "-".join([answer["policy"], *map(str, answer["options"].items())]),
 )
-def test_values_stay(client: vzero.Client, answer: dict[str, Any]) -> None:
+def test_values_are_unchanged(client: vzero.Client, answer: dict[str, Any]) -> None:
     values = client.predict(answer["policy"], PROMPTS, **answer["options"])
     for name in ("mean", "lower", "upper", "effective_sample_size"):
         np.testing.assert_allclose(
@@ -84,7 +84,7 @@ def test_values_stay(client: vzero.Client, answer: dict[str, Any]) -> None:
         assert getattr(context, name) == answer[name], name
 
 
-def test_rankings_stay(client: vzero.Client) -> None:
+def test_rankings_are_unchanged(client: vzero.Client) -> None:
     prompts = EXPECTED["hidden"][:6] + EXPECTED["seen"][:6]
     rankings = client.rank(prompts, fleet="all", betas=BETAS, costs=COSTS)
     for ranking, expected in zip(rankings, EXPECTED["rankings"], strict=True):
@@ -92,30 +92,30 @@ def test_rankings_stay(client: vzero.Client) -> None:
         np.testing.assert_allclose(ranking.scores, expected["scores"], rtol=1e-6, atol=1e-6)
 
 
-def test_an_export_holds_the_same_outcomes(client: vzero.Client, tmp_path: Path) -> None:
+def test_an_export_contains_the_same_outcomes(client: vzero.Client, tmp_path: Path) -> None:
     exported = tmp_path / "run-a.vzero"
     client.export("run-a", exported)
     assert outcomes_of(exported) == outcomes_of(FOLDER / "run-a.vzero")
 
 
-def test_an_old_bundle_is_imported_and_goes_on(client: vzero.Client) -> None:
-    known = client.import_(FOLDER / "run-a.vzero")
-    assert (known.accepted, known.duplicates) == (0, 180)
-    assert client.import_(FOLDER / "run-a.vzero", policy_id="again").accepted == 180
+def test_an_old_bundle_can_be_imported_and_extended(client: vzero.Client) -> None:
+    repeated = client.import_(FOLDER / "run-a.vzero")
+    assert (repeated.accepted, repeated.duplicates) == (0, 180)
+    assert client.import_(FOLDER / "run-a.vzero", policy_id="copy").accepted == 180
     try:
-        # Without peers: `run-a` itself is one of those of `again`.
+        # Without peers, because `run-a` is a peer of `copy`.
         values, expected = (
-            client.predict(policy_id, PROMPTS, with_peers=False) for policy_id in ("again", "run-a")
+            client.predict(policy_id, PROMPTS, with_peers=False) for policy_id in ("copy", "run-a")
         )
         np.testing.assert_allclose(values.mean, expected.mean, atol=1e-6)
-        priced = client.update_policy("again", price=vzero.Price(3.0, "params"))
+        priced = client.update_policy("copy", price=vzero.Price(3.0, "params"))
         assert (priced.version, priced.outcomes) == (181, 180)
-        ack = client.update("again", ["one more prompt"], [1.0])
+        ack = client.update("copy", ["one more prompt"], [1.0])
         assert (ack.version, ack.accepted) == (182, 1)
-        context = client.predict("again", ["x"], min_version=ack.version).context
+        context = client.predict("copy", ["x"], min_version=ack.version).context
         assert (context.version, context.rows) == (182, 181)
     finally:
-        assert client.delete("again") == 181
+        assert client.delete("copy") == 181
 
 
 def outcomes_of(path: Path) -> list[object]:

@@ -1,21 +1,23 @@
-"""What importing costs, and what the command line says."""
+"""Imports of the client and of the command line."""
 
 import subprocess
 import sys
 
 
 def python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return process.stdout
 
 
-def test_importing_the_client_imports_nothing_heavy() -> None:
-    heavy = ("torch", "sentence_transformers", "sqlalchemy", "typer", "rich", "vzero_server")
-    code = f"import sys, vzero; print([name for name in {heavy!r} if name in sys.modules])"
+def test_importing_the_client_imports_no_large_package() -> None:
+    large = ("torch", "sentence_transformers", "sqlalchemy", "typer", "rich", "vzero_server")
+    code = f"import sys, vzero; print([name for name in {large!r} if name in sys.modules])"
     assert python(code).strip() == "[]"
 
 
-def test_the_commands_of_the_server_are_listed_without_loading_it() -> None:
+def test_listing_all_commands_does_not_import_the_server() -> None:
     code = (
         "import sys; sys.argv = ['vzero', '--help']\n"
         "from vzero.cli import main\n"

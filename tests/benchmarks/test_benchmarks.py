@@ -1,3 +1,5 @@
+"""One benchmark from end to end."""
+
 import json
 import os
 import subprocess
@@ -10,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.long
-def test_updates_runs_and_reports(tiny_model: Path) -> None:
-    """One benchmark end to end, with a small model; the others use the same parts."""
+def test_the_benchmark_of_updates_runs_and_prints_its_figures(tiny_model: Path) -> None:
+    """With a small model; the other benchmarks use the same parts."""
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks.updates", "--quick"],
         cwd=ROOT,

@@ -1,3 +1,5 @@
+"""Reports of benchmarks."""
+
 import json
 
 import pytest
@@ -5,22 +7,24 @@ import pytest
 from benchmarks import report
 
 
-def test_the_last_line_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_line_of_a_report_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     for options in ([], ["--json"]):
-        figures = report.Report("some", report.parser("Some.").parse_args(["--quick", *options]))
+        figures = report.Report(
+            "name", report.parser("Description.").parse_args(["--quick", *options])
+        )
         figures.add("rows_per_s.known.4", "known rows", "rows/s", [10.0, 30.0, 20.0])
-        figures.add("lone_ms", "one call", "ms", [0.123456])
+        figures.add("single_ms", "single call", "ms", [0.123456])
         figures.print()
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 1 or not options
         printed = json.loads(lines[-1])
         assert printed["rows_per_s"] == {"known": {"4": 20.0}}
-        assert printed["lone_ms"] == 0.1235
+        assert printed["single_ms"] == 0.1235
         assert printed["spread"]["rows_per_s.known.4"] == [10.0, 30.0]
         assert printed["quick"] is True
 
 
-def test_rounds_take_turns() -> None:
+def test_rounds_alternate_between_measurements() -> None:
     order = []
 
     def measure(name: str, number: int) -> dict[str, float]:

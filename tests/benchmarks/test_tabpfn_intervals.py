@@ -1,3 +1,5 @@
+"""The benchmark of TabPFN's intervals."""
+
 from pathlib import Path
 
 import numpy as np

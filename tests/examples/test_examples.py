@@ -1,4 +1,4 @@
-"""Every example runs as it stands against a real server."""
+"""Every example runs unchanged against a server."""
 
 import importlib
 import re
@@ -16,7 +16,9 @@ from vzero_server.testing.local_server import LocalServer
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def test_stream(shared_server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_stream_example_runs(
+    shared_server: LocalServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     stream.main(["--address", shared_server.address])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6
@@ -24,7 +26,9 @@ def test_stream(shared_server: LocalServer, capsys: pytest.CaptureFixture[str]) 
     assert min(means[:2]) > max(means[2:4]) > max(means[4:])
 
 
-def test_router(shared_server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_router_example_runs(
+    shared_server: LocalServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     router.main(["--address", shared_server.address])
     easy, hard = capsys.readouterr().out.splitlines()
     assert easy.startswith("example-router/small ")
@@ -34,7 +38,7 @@ def test_router(shared_server: LocalServer, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
-def test_trl_grpo(
+def test_the_trl_example_runs(
     shared_server: LocalServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trl_grpo = importlib.import_module("examples.trl_grpo")  # imports torch and trl
@@ -52,11 +56,11 @@ def test_trl_grpo(
 
 
 @pytest.mark.parametrize("name", ["stream.py", "router.py", "trl_grpo.py"])
-def test_an_example_explains_itself(name: str) -> None:
-    """Each fits a page and is run as a file, from any folder."""
+def test_an_example_is_short_and_has_help(name: str) -> None:
+    """Each is run as a file, from any folder."""
     path = EXAMPLES / name
     assert len(path.read_text().splitlines()) <= 70
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(path), "--help"], capture_output=True, text=True, check=True, cwd="/"
     )
-    assert "--address" in done.stdout
+    assert "--address" in process.stdout

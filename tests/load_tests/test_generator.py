@@ -1,3 +1,5 @@
+"""The load generator against a server."""
+
 import json
 
 import grpc
@@ -22,7 +24,7 @@ def load_policies(server: LocalServer) -> list[str]:
     return [policy.policy_id for policy in reply.policies if policy.policy_id.startswith("load-")]
 
 
-def test_counts_of_routers_add_up(
+def test_the_counts_of_router_calls_add_up(
     shared_server: LocalServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = run(
@@ -39,7 +41,7 @@ def test_counts_of_routers_add_up(
     assert load_policies(shared_server) == []
 
 
-def test_trainers_update_what_they_asked_about(shared_server: LocalServer) -> None:
+def test_trainers_report_outcomes_of_the_prompts_they_queried(shared_server: LocalServer) -> None:
     policies = ("load-trainer-a", "load-trainer-b")
     load = generator.Load(
         shared_server.address, "trainer", policies, seconds=30.0, warmup=0.0, most_calls=8,
@@ -70,7 +72,7 @@ def test_calls_about_an_unknown_policy_are_counted_as_not_found(
     assert level["p50_ms"] is None
 
 
-def test_an_open_loop_sends_at_its_rate(
+def test_an_open_loop_sends_calls_at_its_rate(
     shared_server: LocalServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--rate", "40", "--concurrency", "16", "--seconds", "1", "--repeated", "1"]
@@ -80,7 +82,7 @@ def test_an_open_loop_sends_at_its_rate(
     assert level["answered"] == level["requests"]
 
 
-def test_unreasonable_load_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_out_of_range_are_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     for option in ("--concurrency=0", "--concurrency=9999", "--seconds=1e9", "--mix=poet"):
         with pytest.raises(SystemExit):
             generator.main(["--address", "127.0.0.1:1", option])

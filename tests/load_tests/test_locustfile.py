@@ -1,3 +1,5 @@
+"""The locust file against a server."""
+
 import json
 import socket
 import subprocess
@@ -19,7 +21,7 @@ def locust(address: str, out: Path, *arguments: str) -> subprocess.CompletedProc
     )
 
 
-def test_trainers_and_routers_are_served(shared_server: LocalServer, tmp_path: Path) -> None:
+def test_calls_of_trainers_and_routers_succeed(shared_server: LocalServer, tmp_path: Path) -> None:
     arguments = ["--users", "4", "--spawn-rate", "4", "--run-time", "3s"]
     arguments += ["--batch-min", "4", "--batch-max", "8"]
     process = locust(shared_server.address, tmp_path / "statistics", *arguments)

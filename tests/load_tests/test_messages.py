@@ -1,3 +1,5 @@
+"""Prompts and messages of the load tests."""
+
 import pytest
 
 from load_tests.messages import WrongReplyError, check_acks, check_values, chunks, predict_request
@@ -5,8 +7,8 @@ from load_tests.prompts import PromptSource, common_prompts
 from vzero.v1 import value_pb2
 
 
-def test_prompts_of_two_sources_differ_but_for_the_common_ones() -> None:
-    first, second = (set(PromptSource(seed).take(400)) for seed in ("one", "other"))
+def test_two_sources_share_only_the_common_prompts() -> None:
+    first, second = (set(PromptSource(seed).take(400)) for seed in ("first", "second"))
     assert first & second <= set(common_prompts(256))
     assert 0.15 < len(first & set(common_prompts(256))) / 400 < 0.35
     lengths = [len(prompt) for prompt in first]
@@ -14,8 +16,8 @@ def test_prompts_of_two_sources_differ_but_for_the_common_ones() -> None:
     assert max(lengths) > 1000
 
 
-def test_chunks_hold_every_prompt_once() -> None:
-    prompts = PromptSource("some").take(150)
+def test_chunks_contain_every_prompt_once() -> None:
+    prompts = PromptSource("source").take(150)
     requests = chunks("p", prompts, run="r", step=3, rows=64)
     assert [len(chunk.outcomes) for chunk in requests] == [64, 64, 22]
     outcomes = [outcome for chunk in requests for outcome in chunk.outcomes]
@@ -24,7 +26,7 @@ def test_chunks_hold_every_prompt_once() -> None:
     assert all(0 <= outcome.reward <= 1 and outcome.step == 3 for outcome in outcomes)
 
 
-def test_wrong_replies_are_noticed() -> None:
+def test_wrong_replies_raise_errors() -> None:
     request = predict_request("p", ["a", "b"])
     value = value_pb2.Value(mean=0.5, lower=0.2, upper=0.8)
     check_values(request, value_pb2.PredictResponse(values=[value, value]))

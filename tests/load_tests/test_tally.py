@@ -1,3 +1,5 @@
+"""Statistics of calls."""
+
 import asyncio
 
 from load_tests.loop import CompletedCall, open_loop
@@ -16,11 +18,11 @@ def test_failed_calls_count_as_requests_but_not_as_answers() -> None:
     assert (summary["p50_ms"], summary["errors"]) == (2.0, {"UNAVAILABLE": 2})
 
 
-def test_nothing_at_all_has_no_percentiles() -> None:
+def test_without_calls_percentiles_are_none() -> None:
     assert Tally().summary(1.0)["p99_ms"] is None
 
 
-async def test_an_open_loop_times_a_call_from_when_it_was_due() -> None:
+async def test_an_open_loop_measures_latency_from_the_time_a_call_was_due() -> None:
     async def slow() -> CompletedCall:
         await asyncio.sleep(0.05)
         return CompletedCall("Slow", 1)
@@ -29,5 +31,5 @@ async def test_an_open_loop_times_a_call_from_when_it_was_due() -> None:
     summary = tally.summary(1.0)
     assert summary["requests"] + summary["unsent"] == 10
     assert summary["unsent"] > 0
-    # The last call that was sent had waited for those before it.
+    # The last call sent had waited for the calls before it.
     assert summary["p99_ms"] > 90

@@ -1,9 +1,9 @@
-"""Imports all that a server needs; see ``tests.prefork.launcher``."""
+"""Imports all modules of a server; see ``tests.prefork.launcher``."""
 
 import gc
 import os
 
-# As ``vzero_server.model.backbone`` and ``vzero_server.cli.serve`` set them: both are read once,
+# As set by ``vzero_server.model.backbone`` and ``vzero_server.cli.serve``. Both are read only once,
 # at import.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -1,9 +1,8 @@
-"""Servers forked from a process that has imported all they need, for quick tests.
+"""Servers forked from a process that has imported all their modules, so that they start fast.
 
 An interpreter takes seconds to import torch and sentence-transformers. A fork server imports
-them once and forks a process for every server: a start takes a fraction of the time, and what
-starts is the same module with the same command line, in a process of its own, with its own
-signals and exit code.
+them once and forks a process for every server. A start takes a fraction of the time, and runs the
+same module with the same command line in a separate process, with separate signals and exit code.
 """
 
 import io
@@ -18,7 +17,7 @@ from multiprocessing.context import ForkServerProcess
 
 from vzero_server.testing.process import Command, ServerProcess
 
-# A process that forks must have one thread only. Without these, libraries start pools of
+# A process that forks must have only one thread. Without these settings, libraries start pools of
 # threads when they are imported.
 _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -49,7 +48,7 @@ class PreforkLauncher:
                 dict(command.environment),
                 str(command.log),
             ),
-            # Not to outlive the tests.
+            # Ends with the tests.
             daemon=True,
         )
         process.start()
@@ -57,14 +56,14 @@ class PreforkLauncher:
 
 
 def _ensure_fork_server() -> None:
-    before = os.environ.copy()
-    # It imports from where this process does.
+    environment = os.environ.copy()
+    # It imports from the same paths as this process.
     os.environ.update(_ONE_THREAD, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
     try:
         forkserver.ensure_running()
     finally:
         os.environ.clear()
-        os.environ.update(before)
+        os.environ.update(environment)
 
 
 class _Forked:
@@ -91,7 +90,7 @@ class _Forked:
 
 
 def _run(module: str, arguments: list[str], environment: dict[str, str], log: str) -> None:
-    """Become what ``python -m module`` is, in the forked process."""
+    """Run ``python -m module`` in the forked process."""
     os.environ.clear()
     os.environ.update(environment)
     out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

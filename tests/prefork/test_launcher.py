@@ -1,4 +1,4 @@
-"""A forked server is the real one: a process with a log, signals and an exit code of its own."""
+"""Forked servers behave as spawned ones: separate process, output, signals and exit code."""
 
 import os
 import signal
@@ -15,12 +15,14 @@ LAUNCHERS = [PreforkLauncher(), spawn]
 
 @pytest.fixture(params=LAUNCHERS, ids=["forked", "spawned"])
 def launcher(request: pytest.FixtureRequest) -> Launcher:
-    made: Launcher = request.param
-    return made
+    launcher: Launcher = request.param
+    return launcher
 
 
 @pytest.mark.long
-def test_the_process_is_of_its_own(tmp_path: Path, tiny_model: Path, launcher: Launcher) -> None:
+def test_a_server_runs_in_a_separate_process(
+    tmp_path: Path, tiny_model: Path, launcher: Launcher
+) -> None:
     server = LocalServer(tmp_path / "data", launcher=launcher, backbone=tiny_model)
     server.start()
     assert server.pid != os.getpid()
@@ -30,21 +32,21 @@ def test_the_process_is_of_its_own(tmp_path: Path, tiny_model: Path, launcher: L
     log = server.log.read_text()
     assert f"vzero is serving on {server.address}" in log
     assert log.rstrip().endswith("stopped")
-    # Its data folder is free again, and its port.
+    # Its data folder and its port are free again.
     server.start()
     server.kill()
     assert server.wait_for_exit() == -signal.SIGKILL
     assert not server.running
 
 
-def test_a_start_that_fails_says_why(tmp_path: Path, launcher: Launcher) -> None:
+def test_a_failed_start_states_its_reason(tmp_path: Path, launcher: Launcher) -> None:
     server = LocalServer(tmp_path / "data", launcher=launcher, backbone=tmp_path / "missing")
     with pytest.raises(RuntimeError, match="vzero serve: backbone"):
         server.start()
     assert server.wait_for_exit() == 1
 
 
-def test_settings_of_one_server_do_not_reach_the_next(tmp_path: Path, tiny_model: Path) -> None:
+def test_settings_of_a_server_do_not_apply_to_the_next(tmp_path: Path, tiny_model: Path) -> None:
     settings = {"backbone": tiny_model, "head": "none", "launcher": PreforkLauncher()}
     with LocalServer(tmp_path / "quiet", log_level="warning", **settings) as quiet:
         pass
