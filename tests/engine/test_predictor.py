@@ -157,7 +157,7 @@ async def test_prompts_of_outcomes_are_embedded_in_the_background(
         while True:
             policy = await predictor._store.policy_version("p")
             _, rows = await predictor._store.newest_rows(
-                policy, 1, after=0, limit=100, depth=100, as_of_step=None
+                policy, 1, after=0, limit=100, embedded_rows=100, as_of_step=None
             )
             if all(row.vector is not None for row in rows):
                 return

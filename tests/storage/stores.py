@@ -37,7 +37,9 @@ async def opened(name: str, folder: Path) -> AsyncIterator[OutcomeStore]:
 async def rows_of(store: OutcomeStore, policy_id: str) -> list[Row]:
     """All outcomes of a policy as rows, oldest first."""
     policy = await store.policy_version(policy_id)
-    _, rows = await store.newest_rows(policy, 0, after=0, limit=100_000, depth=0, as_of_step=None)
+    _, rows = await store.newest_rows(
+        policy, 0, after=0, limit=100_000, embedded_rows=0, as_of_step=None
+    )
     return rows
 
 

@@ -135,6 +135,6 @@ async def test_a_policy_deleted_elsewhere_is_forgotten_when_its_rows_are_read(
     policy = (await store.append("a", sums(1))).policy
     await behind.delete_policy("a")
     with pytest.raises(UnknownPolicyError):
-        await store.newest_rows(policy, 0, after=0, limit=5, depth=5, as_of_step=None)
+        await store.newest_rows(policy, 0, after=0, limit=5, embedded_rows=5, as_of_step=None)
     with pytest.raises(UnknownPolicyError):
         await store.policy_version("a")

@@ -97,14 +97,18 @@ async def test_the_newest_rows_are_returned_oldest_first(store: OutcomeStore) ->
     policy = (await store.append("a", chunk)).policy
     await store.save_embeddings(model, {prompt_digest("p9"): np.ones(2, np.float16)})
     version, rows = await store.newest_rows(
-        policy, model, after=0, limit=4, depth=4, as_of_step=None
+        policy, model, after=0, limit=4, embedded_rows=4, as_of_step=None
     )
     assert version == 10
     assert [row.seq for row in rows] == [7, 8, 9, 10]
     assert [row.vector is None for row in rows] == [True, True, True, False]
-    _, rows = await store.newest_rows(policy, model, after=9, limit=4, depth=4, as_of_step=None)
+    _, rows = await store.newest_rows(
+        policy, model, after=9, limit=4, embedded_rows=4, as_of_step=None
+    )
     assert [row.seq for row in rows] == [10]
-    _, rows = await store.newest_rows(policy, model, after=0, limit=4, depth=4, as_of_step=5)
+    _, rows = await store.newest_rows(
+        policy, model, after=0, limit=4, embedded_rows=4, as_of_step=5
+    )
     assert [row.step for row in rows] == [1, 3, 5]
 
 
@@ -116,13 +120,13 @@ async def test_embeddings_are_read_of_the_newest_rows_alone(store: OutcomeStore)
         model, {prompt_digest(f"p{i}"): np.full(2, i, np.float16) for i in range(10)}
     )
     for as_of_step, newest in ((None, 10), (6, 7)):
-        for depth in (0, 2, 5, 9):
+        for embedded_rows in (0, 2, 5, 9):
             _, rows = await store.newest_rows(
-                policy, model, after=0, limit=5, depth=depth, as_of_step=as_of_step
+                policy, model, after=0, limit=5, embedded_rows=embedded_rows, as_of_step=as_of_step
             )
             assert [row.seq for row in rows] == list(range(newest - 4, newest + 1))
             embedded = [row.vector is not None for row in rows]
-            assert embedded == [position >= 5 - depth for position in range(5)]
+            assert embedded == [position >= 5 - embedded_rows for position in range(5)]
 
 
 async def test_rows_after_a_version_are_found_across_other_changes(store: OutcomeStore) -> None:
@@ -132,7 +136,7 @@ async def test_rows_after_a_version_are_found_across_other_changes(store: Outcom
     await store.append("a", sums(5))
     await store.update_policy("a", {"price": None})
     version, rows = await store.newest_rows(
-        policy, 0, after=policy.version, limit=9, depth=0, as_of_step=None
+        policy, 0, after=policy.version, limit=9, embedded_rows=0, as_of_step=None
     )
     assert version == 7
     assert [row.seq for row in rows] == [5, 6]
@@ -153,7 +157,7 @@ async def test_a_deleted_policy_has_neither_rows_nor_outcomes(store: OutcomeStor
     await store.delete_policy("a")
     await store.append("a", sums(1))
     with pytest.raises(UnknownPolicyError):
-        await store.newest_rows(policy, model, after=0, limit=5, depth=5, as_of_step=None)
+        await store.newest_rows(policy, model, after=0, limit=5, embedded_rows=5, as_of_step=None)
     with pytest.raises(UnknownPolicyError):
         await store.outcomes(policy, after=0, limit=5)
 

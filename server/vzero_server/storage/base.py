@@ -142,7 +142,7 @@ class OutcomeStore(Protocol):
         *,
         after: int,
         limit: int,
-        depth: int,
+        embedded_rows: int,
         as_of_step: int | None,
     ) -> tuple[int, list[Row]]:
         """Read the newest outcomes of a policy and the version that they belong to.
@@ -153,7 +153,7 @@ class OutcomeStore(Protocol):
             after: Only rows with a larger ``seq``; a version works too, since every later row
                 has a larger ``seq``.
             limit: Most rows to return, the newest.
-            depth: Most rows, the newest, to return with their feature vectors.
+            embedded_rows: Most rows, the newest, to return with their feature vectors.
             as_of_step: Only rows that have a step of at most this.
 
         Returns:

@@ -143,13 +143,18 @@ class CachedOutcomeStore:
         *,
         after: int,
         limit: int,
-        depth: int,
+        embedded_rows: int,
         as_of_step: int | None,
     ) -> tuple[int, list[Row]]:
         """See ``OutcomeStore``."""
         try:
             return await self._store.newest_rows(
-                policy, model_key, after=after, limit=limit, depth=depth, as_of_step=as_of_step
+                policy,
+                model_key,
+                after=after,
+                limit=limit,
+                embedded_rows=embedded_rows,
+                as_of_step=as_of_step,
             )
         except UnknownPolicyError:
             # Its version may have been read before it was deleted, and kept after.

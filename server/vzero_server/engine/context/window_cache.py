@@ -139,7 +139,7 @@ class WindowCache:
             self._model_key,
             after=window.version if window else 0,
             limit=self._rows,
-            depth=embedded_rows,
+            embedded_rows=embedded_rows,
             as_of_step=key.as_of_step,
         )
         vectors = await self._feature_cache.of_rows(rows[max(0, len(rows) - embedded_rows) :])

@@ -71,7 +71,7 @@ def newest_rows(
     *,
     after: int,
     limit: int,
-    depth: int,
+    embedded_rows: int,
     as_of_step: int | None,
 ) -> tuple[int, list[Row]] | None:
     """Read the version of a policy and its newest rows, oldest first.
@@ -82,7 +82,7 @@ def newest_rows(
         model_key: The model whose feature vectors are read.
         after: Only rows with a larger ``seq``.
         limit: Most rows to read, the newest.
-        depth: Most rows, the newest, to read with their feature vectors, which are most of the
+        embedded_rows: Most rows, the newest, to read with their feature vectors, which are most of the
             bytes to read.
         as_of_step: Only rows that have a step of at most this.
 
@@ -108,10 +108,10 @@ def newest_rows(
         embedding,
         (embedding.c.prompt_key == outcome.c.prompt_key) & (embedding.c.model_key == model_key),
     )
-    depth = min(depth, limit)
-    rows = [Row._make(row) for row in connection.execute(embedded.limit(depth))]
-    if len(rows) == depth < limit:
-        rest = newest.add_columns(null()).limit(limit - depth).offset(depth)
+    embedded_rows = min(embedded_rows, limit)
+    rows = [Row._make(row) for row in connection.execute(embedded.limit(embedded_rows))]
+    if len(rows) == embedded_rows < limit:
+        rest = newest.add_columns(null()).limit(limit - embedded_rows).offset(embedded_rows)
         rows += [Row._make(row) for row in connection.execute(rest)]
     rows.reverse()
     return version, rows

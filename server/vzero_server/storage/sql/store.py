@@ -159,7 +159,7 @@ class SqlOutcomeStore:
         *,
         after: int,
         limit: int,
-        depth: int,
+        embedded_rows: int,
         as_of_step: int | None,
     ) -> tuple[int, list[Row]]:
         """See ``OutcomeStore``."""
@@ -170,7 +170,7 @@ class SqlOutcomeStore:
                 model_key,
                 after=after,
                 limit=limit,
-                depth=depth,
+                embedded_rows=embedded_rows,
                 as_of_step=as_of_step,
             )
         )
