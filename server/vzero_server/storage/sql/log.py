@@ -82,8 +82,8 @@ def newest_rows(
         model_key: The model whose feature vectors are read.
         after: Only rows with a larger ``seq``.
         limit: Most rows to read, the newest.
-        embedded_rows: Most rows, the newest, to read with their feature vectors, which are most of the
-            bytes to read.
+        embedded_rows: Most rows, the newest, to read with their feature vectors, which are most
+            of the bytes to read.
         as_of_step: Only rows that have a step of at most this.
 
     Returns:
