@@ -51,7 +51,7 @@ def test_metrics_follow_the_calls(tmp_path: Path, tiny_model: Path) -> None:
         assert "nobody" not in get(server, "/metrics")[1]
 
 
-def test_probes_tell_alive_from_ready(loading_server: LoadingServer) -> None:
+def test_probes_distinguish_live_from_ready(loading_server: LoadingServer) -> None:
     server = loading_server
 
     def listens() -> bool:

@@ -81,7 +81,7 @@ async def test_the_gate_admits_health_at_any_time() -> None:
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_a_call_above_the_limit_is_refused_and_a_slot_is_given_back() -> None:
+async def test_a_call_above_the_limit_is_rejected_and_the_slot_is_released() -> None:
     built, (calls, *_) = limits(2)
     held = Held()
     async with serving(
@@ -106,7 +106,7 @@ async def test_a_call_above_the_limit_is_refused_and_a_slot_is_given_back() -> N
     assert calls.running == 0
 
 
-async def test_streams_calls_and_probes_have_limits_of_their_own() -> None:
+async def test_streams_calls_and_probes_have_separate_limits() -> None:
     built, limiters = limits(1)
     calls, streams, _ = limiters
     release = asyncio.Event()
@@ -135,7 +135,7 @@ async def test_streams_calls_and_probes_have_limits_of_their_own() -> None:
         assert (calls.running, streams.running) == (0, 0)
 
 
-def test_a_slot_is_given_back_when_the_call_fails() -> None:
+def test_the_slot_of_a_failed_call_is_released() -> None:
     limiter = ConcurrencyLimiter(1, kind="calls", reason="TOO_MANY_CALLS")
     with pytest.raises(KeyError), limiter:
         raise KeyError

@@ -86,7 +86,7 @@ def test_objectives_differ(stubs: Stubs, trained: str) -> None:
     assert gradient.mean(axis=0).argmin() == 1, "what is half solved shows both outcomes soonest"
 
 
-def test_bounds_of_a_prompt_are_kept(stubs: Stubs, trained: str) -> None:
+def test_the_bounds_of_a_prompt_are_kept(stubs: Stubs, trained: str) -> None:
     reply = stubs.allocate(trained, PROMPTS, 60, minimum=4, maximum=6)
     assert (min(reply.rollouts), max(reply.rollouts), sum(reply.rollouts)) == (4, 6, 60)
     none = stubs.allocate(trained, PROMPTS, 0, minimum=0)
@@ -137,7 +137,7 @@ def test_uncertain_prompts_have_a_floor(stubs: Stubs, trained: str, priced: str)
         stubs.allocate(priced, PROMPTS[:2], 19, uncertain_minimum=10)
 
 
-def test_the_optimum_can_be_demanded(stubs: Stubs, trained: str) -> None:
+def test_the_exact_optimum_can_be_requested(stubs: Stubs, trained: str) -> None:
     costs = [1.0 + 0.37 * i for i in range(len(PROMPTS))]
     reply = stubs.allocate(trained, PROMPTS, 301, token_costs=costs, exact=True)
     assert reply.utility == reply.upper_bound
@@ -145,7 +145,7 @@ def test_the_optimum_can_be_demanded(stubs: Stubs, trained: str) -> None:
     assert quick.utility <= reply.utility <= quick.upper_bound + 1e-9
 
 
-def test_what_values_rest_on_can_be_chosen(stubs: Stubs, trained: str) -> None:
+def test_read_options_select_the_evidence_of_values(stubs: Stubs, trained: str) -> None:
     fields = {"estimator": "knn", "as_of_step": 2, "with_peers": False}
     reply = stubs.allocate(trained, PROMPTS, 100, min_version=96, **fields)
     assert reply.context.newest_step == 2
@@ -212,7 +212,7 @@ def test_the_bad_field_is_named(
         stubs.allocate(**given)  # type: ignore[arg-type]
 
 
-def test_what_the_minima_take_is_said(stubs: Stubs, trained: str) -> None:
+def test_the_error_states_what_the_minima_take(stubs: Stubs, trained: str) -> None:
     with refused(BAD, "total") as caught:
         stubs.allocate(trained, PROMPTS, 23)
     assert "is 23, but the minima alone take 24" in str(caught[0].details())
@@ -221,12 +221,12 @@ def test_what_the_minima_take_is_said(stubs: Stubs, trained: str) -> None:
     assert "is 73, but the maxima only take 72" in str(caught[0].details())
 
 
-def test_a_policy_nobody_knows(stubs: Stubs) -> None:
+def test_an_unknown_policy(stubs: Stubs) -> None:
     with refused(grpc.StatusCode.NOT_FOUND):
         stubs.allocate("nobody", PROMPTS, 100)
 
 
-def test_a_policy_without_outcomes_is_answered_for_by_its_prior(stubs: Stubs, priced: str) -> None:
+def test_a_policy_without_outcomes_has_its_prior(stubs: Stubs, priced: str) -> None:
     reply = stubs.allocate(priced, PROMPTS, 120)
     assert {value.basis for value in reply.values} == {"prior"}
     assert sum(reply.rollouts) == 120

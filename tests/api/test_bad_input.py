@@ -93,7 +93,7 @@ def test_the_acks_before_a_bad_chunk_arrive(stubs: Stubs, policy: str) -> None:
         next(call)
 
 
-def test_a_time_that_cannot_be_is_refused(stubs: Stubs, policy: str) -> None:
+def test_an_invalid_time_is_rejected(stubs: Stubs, policy: str) -> None:
     for seconds in (-1, 1 << 40):
         request = chunk(policy, [outcome("1"), outcome("2")])
         request.outcomes[1].observed_at.seconds = seconds
@@ -130,7 +130,7 @@ def test_invalid_utf8_in_a_stream_is_named_and_keeps_what_came_before(
         next(call)
 
 
-def test_a_message_over_the_limit_is_refused(stubs: Stubs, policy: str) -> None:
+def test_a_message_over_the_limit_is_rejected(stubs: Stubs, policy: str) -> None:
     prompts = ["x" * 60_000] * 1200  # 72 MB
     with refused(grpc.StatusCode.RESOURCE_EXHAUSTED) as caught:
         stubs.predict(policy, prompts)
@@ -143,7 +143,7 @@ def test_a_method_that_is_not_there(stubs: Stubs) -> None:
 
 
 @pytest.mark.parametrize("token", ["!", "////", "\x00"])
-def test_a_made_up_page_token(stubs: Stubs, token: str) -> None:
+def test_an_invalid_page_token(stubs: Stubs, token: str) -> None:
     with refused(BAD, "page_token"):
         stubs.policies.ListPolicies(
             policy_pb2.ListPoliciesRequest(page_token=token), timeout=TIMEOUT

@@ -92,7 +92,7 @@ async def test_a_servicer_that_writes_its_replies_is_served() -> None:
         assert calls == ["only"]
 
 
-async def test_a_method_is_wrapped_once_and_made_up_names_never() -> None:
+async def test_a_method_is_wrapped_once_and_an_unknown_name_never() -> None:
     recorder = Recorder("only", [])
     async with serving(recorder, RequestValidation()) as stubs:
         for _ in range(3):
@@ -105,7 +105,7 @@ async def test_a_method_is_wrapped_once_and_made_up_names_never() -> None:
     assert recorder.wrapped == ["Predict"]
 
 
-async def test_a_call_that_is_refused_before_validation_is_not_decoded() -> None:
+async def test_a_call_rejected_before_validation_is_not_decoded() -> None:
     async with serving(ErrorInterceptor(), Authentication(), RequestValidation()) as stubs:
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await stubs.channel.unary_unary(PREDICT)(b"no message of any type")

@@ -46,7 +46,7 @@ def learn(client: vzero.Client, policy: str, rows: int) -> None:
     client.update(policy, PROMPTS[:rows], np.arange(rows) % 2.0)
 
 
-def test_more_queries_than_fit_are_answered_in_pieces(
+def test_queries_that_do_not_fit_are_computed_in_pieces(
     crowded: FaultyServer, client: vzero.Client
 ) -> None:
     learn(client, "roomy", 12)
@@ -61,13 +61,13 @@ def test_more_queries_than_fit_are_answered_in_pieces(
     assert "out of memory; dropping cached contexts" in crowded.log.read_text()
 
 
-def test_a_context_that_does_not_fit_is_read_once_there_is_room(client: vzero.Client) -> None:
+def test_a_context_that_does_not_fit_is_fitted_after_memory_is_freed(client: vzero.Client) -> None:
     learn(client, "once", CROWDED_ONCE)
     values = client.predict("once", PROMPTS[50:53], estimator="TABPFN")
     assert set(values.basis) == {"TABPFN"}
 
 
-def test_what_never_fits_is_refused_and_others_are_served(
+def test_contexts_that_never_fit_are_rejected_and_others_are_served(
     crowded: FaultyServer, client: vzero.Client
 ) -> None:
     learn(client, "never", CROWDED_FOR_EVER)

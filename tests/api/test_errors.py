@@ -87,7 +87,9 @@ async def test_an_unknown_name_is_not_found(error: Exception, name: str) -> None
         (ConcurrencyLimitError("too many", "TOO_MANY_CALLS"), "TOO_MANY_CALLS", 1.0),
     ],
 )
-async def test_a_refusal_says_when_to_retry(error: Exception, reason: str, seconds: float) -> None:
+async def test_a_rejected_call_is_given_a_retry_delay(
+    error: Exception, reason: str, seconds: float
+) -> None:
     seen = await raised(error)
     assert seen.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert details(seen, error_details_pb2.ErrorInfo).reason == reason  # type: ignore[attr-defined]

@@ -64,7 +64,9 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iter
     ("policy", "prompt"),
     [("p", POISON_TOKENISER), ("p", POISON_DEVICE), (POISON_HEAD, "a good prompt")],
 )
-def test_only_the_guilty_call_fails(poisoned: Stubs, policy: str, prompt: str) -> None:
+def test_only_the_call_with_the_failing_prompt_fails(
+    poisoned: Stubs, policy: str, prompt: str
+) -> None:
     good = [
         poisoned.values.Predict.future(
             value_pb2.PredictRequest(policy_id="p", prompts=[f"{prompt} {i}"]), timeout=60
@@ -83,7 +85,7 @@ def test_only_the_guilty_call_fails(poisoned: Stubs, policy: str, prompt: str) -
 
 
 @pytest.mark.parametrize("prompt", [POISON_TOKENISER, POISON_DEVICE])
-def test_a_stored_prompt_that_cannot_be_embedded_is_left_out(poisoned: Stubs, prompt: str) -> None:
+def test_a_stored_prompt_that_cannot_be_embedded_is_skipped(poisoned: Stubs, prompt: str) -> None:
     """It was acknowledged; the policy is answered for from its other outcomes."""
     policy = f"of {prompt}"
     rows = [*sums(20), outcome("bad", prompt)]
@@ -108,7 +110,7 @@ def test_a_stored_prompt_that_cannot_be_embedded_is_left_out(poisoned: Stubs, pr
         (KILL_WRITER, None, "writer"),
     ],
 )
-def test_a_part_that_fails_ends_the_process(
+def test_a_failed_part_ends_the_process(
     faulty: FaultyServer, policy: str, prompt: str | None, part: str
 ) -> None:
     stubs = Stubs(faulty)
@@ -157,7 +159,9 @@ def test_a_call_that_is_late_or_cancelled_ends(poisoned: Stubs) -> None:
     assert len(poisoned.predict("p", ["on time"]).values) == 1
 
 
-def test_prompts_of_a_call_that_expired_take_no_place(tmp_path: Path, tiny_model: Path) -> None:
+def test_prompts_of_an_expired_call_do_not_count_against_the_limit(
+    tmp_path: Path, tiny_model: Path
+) -> None:
     """They leave the queue with their call, however long the device takes meanwhile."""
     settings = {"head": "none", "peers": 0, "max_queued_prompts": 64}
     release = tmp_path / "release"
@@ -283,7 +287,7 @@ async def test_a_caller_that_never_reads_acks(tmp_path: Path, tiny_model: Path) 
         assert await asyncio.to_thread(server.terminate) == 0
 
 
-def test_unary_calls_have_a_room_of_their_own(tmp_path: Path, tiny_model: Path) -> None:
+def test_unary_calls_have_a_separate_limit(tmp_path: Path, tiny_model: Path) -> None:
     settings = {"max_concurrent_calls": 2, "max_open_streams": 1}
     with LocalServer(tmp_path / "data", backbone=tiny_model, **settings) as server:
         stubs = Stubs(server)

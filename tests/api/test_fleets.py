@@ -130,7 +130,7 @@ def test_a_fleet_of_unknown_policies_is_refused(
     assert get(stubs, policy) == members, "the fleet before stays"
 
 
-def test_a_made_up_page_token(stubs: Stubs) -> None:
+def test_an_invalid_page_token(stubs: Stubs) -> None:
     with refused(BAD, "page_token"):
         stubs.policies.ListFleets(policy_pb2.ListFleetsRequest(page_token="!"), timeout=TIMEOUT)
 
@@ -147,7 +147,7 @@ def test_a_price_makes_a_policy(stubs: Stubs, policy: str) -> None:
     assert (now.mean_tokens, now.HasField("mean_cost")) == (5.0, False)
 
 
-def test_what_is_not_named_stays(stubs: Stubs, policy: str) -> None:
+def test_fields_that_are_not_named_are_unchanged(stubs: Stubs, policy: str) -> None:
     stubs.describe(policy, price={"money": 0.5}, labels={"a": "1", "b": "2"})
     assert stubs.describe(policy).price.money == 0.5
     assert dict(stubs.describe(policy, price={"params_ratio": 2.0}).labels) == {"a": "1", "b": "2"}

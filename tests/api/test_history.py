@@ -22,7 +22,7 @@ def value(stubs: Stubs, policy: str, prompt: str = ASKED, **fields: object) -> v
     return stubs.predict(policy, [prompt], **fields).values[0]
 
 
-def test_a_prompt_that_was_tried_is_remembered(stubs: Stubs, policy: str) -> None:
+def test_a_value_is_combined_with_the_history_of_its_prompt(stubs: Stubs, policy: str) -> None:
     others = [row for row in sums(40) if row.prompt != ASKED]
     stubs.update(chunk(policy, others))
     before = value(stubs, policy)
@@ -41,7 +41,7 @@ def test_a_prompt_that_was_tried_is_remembered(stubs: Stubs, policy: str) -> Non
     assert not without.HasField("history")
 
 
-def test_prompts_without_a_past_keep_their_value(stubs: Stubs, policy: str) -> None:
+def test_prompts_without_a_history_keep_their_value(stubs: Stubs, policy: str) -> None:
     stubs.update(chunk(policy, sums(40)))
     new = ["What is 100 plus 6?", "Name a river."]
     together = stubs.predict(policy, [ASKED, *new]).values
@@ -50,9 +50,7 @@ def test_prompts_without_a_past_keep_their_value(stubs: Stubs, policy: str) -> N
     assert together[0] != plain[0]
 
 
-def test_outcomes_are_remembered_as_soon_as_they_are_acknowledged(
-    stubs: Stubs, policy: str
-) -> None:
+def test_acknowledged_outcomes_are_part_of_histories_at_once(stubs: Stubs, policy: str) -> None:
     stubs.update(chunk(policy, sums(40)))
     for reported in range(1, 6):
         stubs.update(chunk(policy, visited([0.0] * reported, first_step=10)))
@@ -63,7 +61,7 @@ def test_outcomes_are_remembered_as_soon_as_they_are_acknowledged(
     assert predicted.mean < 0.3
 
 
-def test_nothing_of_a_later_step_is_looked_at(stubs: Stubs, policy: str) -> None:
+def test_outcomes_of_later_steps_are_not_used(stubs: Stubs, policy: str) -> None:
     others = [row for row in sums(60) if row.prompt != ASKED]
     stubs.update(chunk(policy, others), chunk(policy, visited([1.0, 1.0, 0.0, 0.0])))
     early = value(stubs, policy, as_of_step=1)
@@ -80,7 +78,7 @@ def test_nothing_of_a_later_step_is_looked_at(stubs: Stubs, policy: str) -> None
     assert again.mean == early.mean
 
 
-def test_the_histories_of_policies_are_apart(stubs: Stubs, policy: str) -> None:
+def test_the_histories_of_policies_are_separate(stubs: Stubs, policy: str) -> None:
     other = policy + "-other"
     rows = [row for row in sums(40) if row.prompt != ASKED]
     stubs.update(chunk(policy, rows), chunk(other, rows), chunk(policy, visited([1.0])))
@@ -88,7 +86,7 @@ def test_the_histories_of_policies_are_apart(stubs: Stubs, policy: str) -> None:
     assert not value(stubs, other).HasField("history")
 
 
-def test_a_prior_and_neighbours_remember_as_well(stubs: Stubs, policy: str) -> None:
+def test_priors_and_knn_values_are_combined_with_histories(stubs: Stubs, policy: str) -> None:
     stubs.update(chunk(policy, visited([0.0, 0.0, 0.0])))
     prior = value(stubs, policy)
     assert prior.basis == "prior"
@@ -100,7 +98,7 @@ def test_a_prior_and_neighbours_remember_as_well(stubs: Stubs, policy: str) -> N
     assert near.history.rollouts == 30
 
 
-def test_allocations_and_rankings_remember(stubs: Stubs, policy: str) -> None:
+def test_allocations_and_rankings_use_histories(stubs: Stubs, policy: str) -> None:
     rows = [row for row in sums(40) if row.prompt != ASKED]
     stubs.update(chunk(policy, rows), chunk(policy, visited([1.0, 1.0], first_step=4)))
     allocated = stubs.values.AllocateBudget(
@@ -119,7 +117,7 @@ def test_allocations_and_rankings_remember(stubs: Stubs, policy: str) -> None:
         assert same == (mode == value_pb2.RANK_MODE_PAPER)
 
 
-def test_only_the_newest_outcomes_of_a_prompt_are_looked_at(stubs: Stubs, policy: str) -> None:
+def test_only_the_newest_outcomes_of_a_prompt_are_used(stubs: Stubs, policy: str) -> None:
     rows = [outcome(f"v-{i}", ASKED, reward=0.0, rollouts=1, step=i) for i in range(100)]
     stubs.update(chunk(policy, rows))
     assert value(stubs, policy).history.rollouts == 64

@@ -39,7 +39,7 @@ def client(server: LocalServer) -> Iterator[vzero.Client]:
         yield opened
 
 
-def test_it_answers_by_its_name_in_any_case(client: vzero.Client) -> None:
+def test_its_name_is_accepted_in_any_case(client: vzero.Client) -> None:
     values = client.predict("me", PROMPTS[ASKED], estimator="Logistic", with_peers=False)
     assert set(values.basis) == {"LOGISTIC"}
     assert ((values.lower <= values.mean) & (values.mean <= values.upper)).all()
@@ -47,7 +47,7 @@ def test_it_answers_by_its_name_in_any_case(client: vzero.Client) -> None:
     assert set(client.predict("me", PROMPTS[ASKED]).basis) == {"KNN"}
 
 
-def test_peers_correct_it(client: vzero.Client) -> None:
+def test_peers_correct_its_values(client: vzero.Client) -> None:
     corrected = client.predict("me", PROMPTS[ASKED], estimator="logistic")
     alone = client.predict("me", PROMPTS[ASKED], estimator="logistic", with_peers=False)
     assert (corrected.context.peers, alone.context.peers) == (2, 0)
@@ -55,7 +55,7 @@ def test_peers_correct_it(client: vzero.Client) -> None:
     assert auc(EASY[ASKED], alone.mean) < 0.8
 
 
-def test_history_is_combined_with_it(client: vzero.Client) -> None:
+def test_its_values_are_combined_with_histories(client: vzero.Client) -> None:
     options = {"estimator": "logistic", "with_peers": False}
     values = client.predict("me", PROMPTS[CONTEXT], **options)
     without = client.predict("me", PROMPTS[CONTEXT], with_history=False, **options)
@@ -65,17 +65,19 @@ def test_history_is_combined_with_it(client: vzero.Client) -> None:
     assert (towards_reward > 0.0).all()
 
 
-def test_a_ranking_calibrates_it(client: vzero.Client) -> None:
+def test_a_ranking_calibrates_its_values(client: vzero.Client) -> None:
     rankings = client.rank(PROMPTS[ASKED], policies=["me", "one", "two"], estimator="logistic")
     assert {basis for ranking in rankings for basis in ranking.basis} == {"LOGISTIC"}
 
 
-def test_an_unknown_name_is_answered_with_the_names_there_are(client: vzero.Client) -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_names(client: vzero.Client) -> None:
     with pytest.raises(vzero.errors.InvalidArgument, match="auto, icl, knn, logistic, tabpfn"):
         client.predict("me", PROMPTS[:1], estimator="logistics")
 
 
-def test_the_command_line_takes_it(server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_accepts_it(
+    server: LocalServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["predict", "me", PROMPTS[0], "--estimator", "LOGISTIC", "--address", server.address]
     with pytest.raises(SystemExit) as ended:
         main([*command, "--json"])

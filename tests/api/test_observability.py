@@ -70,7 +70,7 @@ async def test_streams_are_counted_by_how_they_ended() -> None:
 
 
 @pytest.mark.parametrize("code", ["CANCELLED", "DEADLINE_EXCEEDED"])
-async def test_a_call_whose_caller_left_is_counted_with_the_reason(code: str) -> None:
+async def test_a_cancelled_call_is_counted_with_its_reason(code: str) -> None:
     ended, started = asyncio.Event(), asyncio.Event()
 
     async def wait(

@@ -56,7 +56,9 @@ def test_policies_are_listed_page_by_page(stubs: Stubs, policy: str) -> None:
     assert set(names) <= set(listed)
 
 
-def test_versions_count_changes_and_outcomes_are_counted_apart(stubs: Stubs, policy: str) -> None:
+def test_versions_count_changes_and_outcomes_are_counted_separately(
+    stubs: Stubs, policy: str
+) -> None:
     stubs.update(chunk(policy, sums(3)))
     priced = stubs.describe(policy, price={"params_ratio": 7.0})
     assert (priced.version, priced.outcomes) == (4, 3)
@@ -76,7 +78,7 @@ def test_versions_count_changes_and_outcomes_are_counted_apart(stubs: Stubs, pol
     assert stubs.policies.DeletePolicy(request, timeout=TIMEOUT).outcomes == 5
 
 
-def test_a_deleted_policy_is_gone_and_can_begin_anew(stubs: Stubs, policy: str) -> None:
+def test_a_deleted_policy_can_be_created_again(stubs: Stubs, policy: str) -> None:
     stubs.update(chunk(policy, sums(20)))
     stubs.predict(policy, ["x"])
     request = policy_pb2.DeletePolicyRequest(policy_id=policy)
@@ -90,7 +92,7 @@ def test_a_deleted_policy_is_gone_and_can_begin_anew(stubs: Stubs, policy: str) 
     assert stubs.predict(policy, ["x"]).context.rows == 3
 
 
-def test_a_bundle_travels(stubs: Stubs, policy: str) -> None:
+def test_a_bundle_can_be_exported_and_imported(stubs: Stubs, policy: str) -> None:
     outcomes = [
         outcome(f"{i}", f"prompt {i} é\x00", reward=i / 2000, cost=i or None, step=i // 9 or None)
         for i in range(1300)
@@ -132,7 +134,7 @@ def test_a_truncated_bundle_stores_nothing(stubs: Stubs, policy: str) -> None:
         get(stubs, policy + "-copy")
 
 
-def test_a_bundle_of_a_newer_format_says_so(stubs: Stubs) -> None:
+def test_a_bundle_of_a_newer_format_is_rejected(stubs: Stubs) -> None:
     header = {"format": bundle.FORMAT, "format_version": 9, "policy_id": "p", "exported_at": 1.0}
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "data") as caught:
         import_(stubs, msgpack.packb(header))
@@ -149,7 +151,7 @@ def test_a_bundle_of_a_newer_format_says_so(stubs: Stubs) -> None:
         ({"observed_at": -5.0}, "outcomes[1].observed_at"),
     ],
 )
-def test_outcomes_of_a_bundle_are_held_to_the_same_rules(
+def test_outcomes_of_a_bundle_are_validated(
     stubs: Stubs, policy: str, fields: dict[str, object], named: str
 ) -> None:
     writer = bundle.BundleWriter()
@@ -168,6 +170,6 @@ def test_a_bundle_without_outcomes_is_refused(stubs: Stubs, policy: str) -> None
         import_(stubs, data)
 
 
-def test_exporting_what_is_not_there(stubs: Stubs) -> None:
+def test_exporting_an_unknown_policy(stubs: Stubs) -> None:
     with refused(grpc.StatusCode.NOT_FOUND):
         export(stubs, "nobody")

@@ -120,7 +120,9 @@ def test_the_paper_mode_predicts_labels(stubs: Stubs, models: list[str]) -> None
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
-def test_a_prior_knows_no_labels(stubs: Stubs, models: list[str], policy: str, beta: float) -> None:
+def test_the_prior_ignores_labels(
+    stubs: Stubs, models: list[str], policy: str, beta: float
+) -> None:
     """A policy without outcomes scores the same in both modes: nothing can be relabelled."""
     stubs.describe(policy, price={"params_ratio": 3.0})
     fields = {"policy_ids": [*models, policy], "costs": {policy: 10.0}, "betas": [beta]}
@@ -132,7 +134,7 @@ def test_a_prior_knows_no_labels(stubs: Stubs, models: list[str], policy: str, b
     assert scores[0] >= 1.0 - beta
 
 
-def test_what_does_not_pass_the_filters_comes_last(stubs: Stubs, models: list[str]) -> None:
+def test_candidates_that_do_not_pass_the_filters_come_last(stubs: Stubs, models: list[str]) -> None:
     large, middle, small = models
     filters = (
         ({"min_value": 0.45}, [small]),
@@ -181,7 +183,7 @@ def test_costs_come_from_prices_or_from_outcomes_or_from_the_caller(
     assert {one.policy_id for one in ranking.candidates if not one.eligible} == {unknown, unread}
 
 
-def test_costs_too_large_for_a_number_are_unknown(stubs: Stubs, policy: str) -> None:
+def test_costs_that_overflow_are_unknown(stubs: Stubs, policy: str) -> None:
     names = [f"{policy}-a", f"{policy}-b"]
     for name in names:
         stream(stubs, name, 0.5, tokens=1e300)
@@ -200,9 +202,7 @@ def test_one_policy_is_the_order(stubs: Stubs, models: list[str]) -> None:
     assert only.score == pytest.approx(0.7 * only.value.mean + 0.3), "its cost decides nothing"
 
 
-def test_a_new_model_joins_by_its_outcomes_alone(
-    stubs: Stubs, models: list[str], policy: str
-) -> None:
+def test_a_new_model_joins_by_its_outcomes(stubs: Stubs, models: list[str], policy: str) -> None:
     with refused(MISSING):
         stubs.rank(PROMPTS, policy_ids=[*models, policy])
     stream(stubs, policy, 1.0, cost=0.001)
@@ -289,14 +289,14 @@ def test_an_estimator_that_is_not_loaded(stubs: Stubs, models: list[str]) -> Non
         stubs.rank(PROMPTS, policy_ids=models, estimator="tabpfn")
 
 
-def test_a_whole_fleet_of_prompts(stubs: Stubs, models: list[str]) -> None:
+def test_a_fleet_is_ranked_for_many_prompts(stubs: Stubs, models: list[str]) -> None:
     prompts = [f"What is {i} plus {i}?" for i in range(256)]
     reply = stubs.rank(prompts, policy_ids=models, betas=np.linspace(0, 1, 32).tolist())
     assert len(reply.rankings) == 256
     assert {len(ranking.orders) for ranking in reply.rankings} == {32}
 
 
-def test_what_is_known_of_a_policy_is_seen_at_once(stubs: Stubs, policy: str) -> None:
+def test_writes_are_visible_in_policy_records_at_once(stubs: Stubs, policy: str) -> None:
     """What rankings keep in memory is never older than a reply."""
 
     def cost() -> float:

@@ -29,7 +29,7 @@ from vzero_server.settings import Settings
 from vzero_server.testing.local_server import LocalServer
 
 
-def test_health_is_told_per_service(stubs: Stubs) -> None:
+def test_health_is_reported_per_service(stubs: Stubs) -> None:
     health = health_pb2_grpc.HealthStub(stubs.channel)
     for service in (
         "",
@@ -174,7 +174,7 @@ def test_sigterm_drains(server: LocalServer) -> None:
     assert Stubs(server).predict("p", ["x"]).context.version == 30
 
 
-def test_a_full_queue_refuses_with_a_time_to_wait(tmp_path: Path) -> None:
+def test_a_full_queue_rejects_calls_with_a_retry_delay(tmp_path: Path) -> None:
     with LocalServer(tmp_path / "data", max_queued_prompts=64) as server:
         stubs = Stubs(server)
         stubs.update(chunk("p", sums(10)))
@@ -197,7 +197,9 @@ def test_a_full_queue_refuses_with_a_time_to_wait(tmp_path: Path) -> None:
         assert len(stubs.predict("p", ["after"]).values) == 1
 
 
-def test_a_full_disk_refuses_keeps_and_serves(tmp_path: Path, tiny_model: Path) -> None:
+def test_with_a_full_disk_updates_are_rejected_and_values_are_served(
+    tmp_path: Path, tiny_model: Path
+) -> None:
     """The size limit makes SQLite fail exactly as a full disk does."""
     folder = tmp_path / "data"
     with LocalServer(folder, max_database_bytes=1_000_000, backbone=tiny_model) as server:
@@ -239,7 +241,7 @@ def refused_start(*arguments: object, **environment: str) -> str:
     return lines[0]
 
 
-def test_a_second_server_on_the_folder_is_refused(shared_server: LocalServer) -> None:
+def test_a_second_server_on_the_folder_is_rejected(shared_server: LocalServer) -> None:
     message = refused_start("--port", 0, "--data-dir", shared_server.data_dir)
     assert "in use by another server" in message
 
@@ -249,7 +251,7 @@ def test_a_port_that_is_taken_is_refused(shared_server: LocalServer, tmp_path: P
     assert "cannot listen on" in refused_start("--port", port, "--data-dir", tmp_path)
 
 
-def test_what_is_wrong_can_be_had_as_json(tmp_path: Path) -> None:
+def test_errors_can_be_printed_as_json(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vzero_server", "--json", "--port", "99999"],
         capture_output=True,

@@ -19,7 +19,9 @@ CHUNK = 20
 
 
 @pytest.mark.long
-def test_nothing_acked_is_lost_and_nothing_is_doubled(tmp_path: Path, tiny_model: Path) -> None:
+def test_acknowledged_outcomes_are_neither_lost_nor_duplicated(
+    tmp_path: Path, tiny_model: Path
+) -> None:
     """Ten times: stream, SIGKILL at a random moment, restart, look, send everything again.
 
     The moment is chosen by acknowledgements, and then by time, since a busy machine may take

@@ -19,7 +19,7 @@ def fields(error: grpc.aio.AioRpcError) -> list[str]:
     return [violation.field for violation in bad.field_violations]  # type: ignore[attr-defined]
 
 
-async def test_a_servicer_sees_only_messages_that_keep_their_rules() -> None:
+async def test_a_servicer_receives_only_valid_messages() -> None:
     seen = []
 
     async def predict(

@@ -89,7 +89,9 @@ def test_an_estimator_that_is_not_loaded(stubs: Stubs, policy: str) -> None:
         stubs.predict(policy, ["x"], estimator="tabpfn")
 
 
-def test_an_unknown_estimator_is_refused_with_the_names(stubs: Stubs, policy: str) -> None:
+def test_the_error_for_an_unknown_estimator_lists_the_known_names(
+    stubs: Stubs, policy: str
+) -> None:
     stubs.update(chunk(policy, sums(10)))
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "estimator") as caught:
         stubs.predict(policy, ["x"], estimator="best")
@@ -124,7 +126,7 @@ def test_a_stream_cut_in_the_middle_keeps_what_was_acked(stubs: Stubs, policy: s
     assert stubs.update(chunk(policy, sums(12)))[0].duplicates == 10
 
 
-def test_an_expired_call_does_not_hold_up_others(
+def test_an_expired_call_does_not_delay_others(
     stubs: Stubs, shared_server: LocalServer, policy: str
 ) -> None:
     """A call for thousands of new prompts is dropped with its deadline."""

@@ -28,7 +28,7 @@ async def test_update_then_predict(client: vzero.AsyncClient) -> None:
     assert values.context.newest_step == 4
 
 
-async def test_calls_run_side_by_side(client: vzero.AsyncClient) -> None:
+async def test_calls_run_concurrently(client: vzero.AsyncClient) -> None:
     await client.update("aio/many", ["a"], 1)
     answers = await asyncio.gather(
         *(client.predict("aio/many", [f"prompt {i}"] * (i + 1)) for i in range(20))

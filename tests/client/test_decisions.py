@@ -112,7 +112,7 @@ def test_every_argument_of_allocate_arrives(client: vzero.Client, trained: str) 
         ({"min_version": -1}, "min_version"),
     ],
 )
-def test_allocate_refuses_before_sending(arguments: dict[str, object], field: str) -> None:
+def test_allocate_validates_before_sending(arguments: dict[str, object], field: str) -> None:
     call = {"policy_id": "p", "prompts": ["a", "b"], "total": 8, **arguments}
     with vzero.Client("127.0.0.1:1") as client, pytest.raises(InvalidArgument) as error:
         client.allocate(**call)  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def test_allocate_refuses_before_sending(arguments: dict[str, object], field: st
     assert error.value.violations[0][0] == field
 
 
-def test_constraints_that_nothing_meets_are_named(client: vzero.Client, trained: str) -> None:
+def test_constraints_that_cannot_be_met_are_named(client: vzero.Client, trained: str) -> None:
     with pytest.raises(InvalidArgument, match="minima alone take 24") as error:
         client.allocate(trained, PROMPTS, 23)
     assert error.value.violations[0][0] == "total"
@@ -215,7 +215,7 @@ def test_more_prompts_than_a_call_takes(
         ({"estimator": ""}, "estimator"),
     ],
 )
-def test_rank_refuses_before_sending(arguments: dict[str, object], field: str) -> None:
+def test_rank_validates_before_sending(arguments: dict[str, object], field: str) -> None:
     call = {"prompts": ["x"], "policies": ["a", "b"], **arguments}
     with vzero.Client("127.0.0.1:1") as client, pytest.raises(InvalidArgument) as error:
         client.rank(**call)  # type: ignore[arg-type]

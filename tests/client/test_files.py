@@ -16,7 +16,7 @@ def test_a_file_appears_at_the_end(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new"
 
 
-def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
+def test_an_error_leaves_the_old_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "bundle"
     path.write_bytes(b"old")
     with pytest.raises(RuntimeError), write_whole(path) as file:

@@ -72,7 +72,7 @@ async def test_the_asyncio_client_refuses_unknown_options() -> None:
             await client.rank(["x"], policies=["p"], min_version=1)  # type: ignore[call-arg]
 
 
-def test_the_server_knows_the_names_of_estimators(shared_server: LocalServer) -> None:
+def test_the_server_resolves_the_names_of_estimators(shared_server: LocalServer) -> None:
     with vzero.Client(shared_server.address) as client:
         client.update("options/estimators", ["x", "y"], [0, 1])
         for name in ("KNN", "knn", "Knn"):

@@ -110,7 +110,7 @@ def test_with_nothing_to_train_there_is_one_check() -> None:
     assert (trainer.step, len(trainer.curve), trainer.best_step) == (0, 1, 0)
 
 
-def test_a_stopped_training_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
+def test_a_stopped_training_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     whole = make_trainer()
     whole.train()
 
@@ -172,7 +172,7 @@ def test_patience_ends_a_training_that_does_not_improve() -> None:
     assert trainer.step == 6
 
 
-def test_a_head_that_is_given_is_copied() -> None:
+def test_a_given_head_is_copied() -> None:
     states = make_states()
     head = pretrain_head(make_outcomes(states)[0], states, CONFIG)
     before = [parameter.detach().clone() for parameter in head.parameters()]

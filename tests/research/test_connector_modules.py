@@ -30,7 +30,7 @@ def test_features_have_the_promised_columns(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONNECTORS)
-def test_padding_and_company_change_nothing(name: str) -> None:
+def test_padding_and_batching_do_not_change_values(name: str) -> None:
     connector = made(name)
     states, mask, pooled = prompts()
     states = states.masked_fill(~mask.unsqueeze(-1), float("nan"))
@@ -63,7 +63,7 @@ def test_the_pooled_state_passes_as_it_is() -> None:
     assert not list(made("pooled").parameters())
 
 
-def test_a_fixed_query_is_an_adapter_that_never_left_its_start() -> None:
+def test_a_fixed_query_equals_an_untrained_adapter() -> None:
     adapter, fixed = made("residual-dynamic-query"), made("fixed-query")
     own = {name: value for name, value in adapter.state_dict().items() if "generator" not in name}
     fixed.level.load_state_dict(own)

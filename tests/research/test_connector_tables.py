@@ -71,7 +71,7 @@ def test_joined_outcomes_share_prompts() -> None:
     np.testing.assert_array_equal(twice.prompt[: len(one)], one.prompt)
 
 
-def test_no_prompt_has_two_parts(outcomes: Outcomes) -> None:
+def test_no_prompt_is_in_two_parts(outcomes: Outcomes) -> None:
     sequences = divide(outcomes, 16)
     parts: list[set[int]] = [set(), set(), set(), set()]
     for stage, watched, judged in zip(
@@ -158,7 +158,7 @@ def test_a_run_writes_its_page(
     assert (tmp_path / f"{name}-mine.md").is_file()
 
 
-def test_table_6_tells_of_a_tabpfn_too(
+def test_table_6_includes_a_tabpfn(
     outcomes: Outcomes,
     backbone: Backbone,
     cache: Path,

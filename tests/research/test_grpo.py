@@ -79,7 +79,7 @@ def test_advantages_do_not_depend_on_the_rows(groups: list[list[float]]) -> None
     assert (found[~present] == 0.0).all()
 
 
-def test_a_step_spends_what_it_is_told_and_learns(policy: CharacterModel) -> None:
+def test_a_step_uses_its_budget_and_learns(policy: CharacterModel) -> None:
     model = CharacterModel(Shape(width=32, layers=2))
     model.load_state_dict(policy.state_dict())
     optimizer, generator = grpo_optimizer(model), torch.Generator().manual_seed(0)

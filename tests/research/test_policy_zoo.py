@@ -176,7 +176,7 @@ def test_cached_sampling_equals_full_forward(model: CharacterModel) -> None:
     torch.testing.assert_close(logs[written], chosen[written], atol=1e-5, rtol=1e-5)
 
 
-def test_padding_and_company_do_not_change_logits(model: CharacterModel) -> None:
+def test_padding_and_batching_do_not_change_logits(model: CharacterModel) -> None:
     answers = encode_answers(["75"])[:, None]
     with torch.no_grad():
         alone = model(encode_prompts(["Add 27 and 48."]), answers)
@@ -185,7 +185,7 @@ def test_padding_and_company_do_not_change_logits(model: CharacterModel) -> None
     torch.testing.assert_close(together[0, 2], alone[0, 0], atol=1e-5, rtol=1e-5)
 
 
-def test_answers_do_not_see_their_future(model: CharacterModel) -> None:
+def test_attention_is_causal(model: CharacterModel) -> None:
     prompts = encode_prompts(["Add 27 and 48."])
     with torch.no_grad():
         first = model(prompts, encode_answers(["75"])[:, None])

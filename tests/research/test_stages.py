@@ -80,7 +80,7 @@ def test_a_short_run_visits_all_its_prompts_at_every_step() -> None:
     assert len({tuple(sorted(stage.test.prompt)) for stage in stages}) == 1
 
 
-def test_a_long_run_comes_back_after_three_steps() -> None:
+def test_a_long_run_revisits_prompts_after_three_steps() -> None:
     stages = sequential_alignment(made_up_outcomes(60, 1, 9))
     assert [stage.epoch for stage in stages] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     np.testing.assert_array_equal(stages[0].test.prompt, stages[3].test.prompt)

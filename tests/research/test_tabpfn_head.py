@@ -67,7 +67,7 @@ def test_training_lowers_the_loss_and_moves_what_is_tuned(
     assert all(((given > 0.0) & (given < 1.0)).all() for given in values)
 
 
-def test_an_interrupted_tuning_goes_on_as_if_it_had_not_been(
+def test_an_interrupted_tuning_run_ends_as_an_uninterrupted_one(
     head: TabPFNConnectorHead, tmp_path: Path
 ) -> None:
     config = replace(CONFIG, steps=6, check_every=2, tune_head=True)
@@ -104,7 +104,7 @@ def test_a_context_of_one_class_trains_to_something_finite(head: TabPFNConnector
     assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
 
 
-def test_a_start_makes_heads_of_any_number_of_columns_it_was_trained_for(tmp_path: Path) -> None:
+def test_a_start_makes_heads_of_every_trained_number_of_columns(tmp_path: Path) -> None:
     limits = {"MAX_NUMBER_OF_FEATURES": 20}
     path = save_tiny_tabpfn(tmp_path / "small.ckpt", inference_config=limits)
     start = TabPFNStart.read(path, members=2)
@@ -122,7 +122,7 @@ def trained(head: TabPFNConnectorHead) -> ConnectorTrainer:
     return trainer
 
 
-def test_what_was_trained_is_served(
+def test_a_trained_head_is_served(
     head: TabPFNConnectorHead, file: TabPFNFile, tmp_path: Path
 ) -> None:
     """Adapter and tuned head are written, and a server answers with them over gRPC."""

@@ -29,7 +29,7 @@ def weights(training: TabPFNPretraining) -> list[torch.Tensor]:
     return list(training.net.state_dict().values())
 
 
-def test_tables_are_of_the_shape_that_was_asked_for() -> None:
+def test_tables_have_the_requested_shape() -> None:
     features, rewards = synthetic_tables(np.random.default_rng(0), 50, 16, 8, 5)
     assert features.shape == (50, 24, 5)
     assert rewards.shape == (50, 24)
@@ -49,7 +49,7 @@ def test_the_same_seed_makes_the_same_weights() -> None:
     assert not all(map(torch.equal, weights(one), weights(other)))
 
 
-def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_an_interrupted_training_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     whole = TabPFNPretraining(TINY)
     whole.train()
     state = tmp_path / "state.pt"
@@ -110,7 +110,7 @@ def test_the_file_is_read_by_us_and_by_the_package(
         ("[", "recipe.toml"),
     ],
 )
-def test_a_recipe_that_cannot_be_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_recipe_is_named_in_the_error(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(text)
     with pytest.raises(RecipeError, match=said):
@@ -153,7 +153,7 @@ def test_the_command_writes_weights_and_says_how_good_they_are(
     assert "reads 6 columns and 24 rows at most" in shown
 
 
-def test_the_command_says_what_is_wrong(
+def test_the_command_names_errors(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ("--config", recipe, "--out", tmp_path)

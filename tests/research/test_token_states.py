@@ -62,7 +62,7 @@ def test_they_are_computed_once(backbone: Backbone, tmp_path: Path) -> None:
     assert done
 
 
-def test_a_file_that_was_not_finished_is_computed_again(backbone: Backbone, tmp_path: Path) -> None:
+def test_an_unfinished_file_is_computed_again(backbone: Backbone, tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 

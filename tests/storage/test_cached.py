@@ -128,7 +128,7 @@ async def test_a_record_read_before_a_change_is_not_kept_after_it(
     assert [policy.outcomes for policy in await store.policies_by_id(["a"])] == [2]
 
 
-async def test_a_policy_deleted_elsewhere_is_forgotten_when_its_rows_are_read(
+async def test_a_policy_deleted_by_another_process_is_dropped_when_its_rows_are_read(
     behind: SqlOutcomeStore,
 ) -> None:
     store = CachedOutcomeStore(behind)

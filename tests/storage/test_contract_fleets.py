@@ -33,7 +33,7 @@ async def test_a_fleet_of_unknown_policies_is_not_stored(store: OutcomeStore) ->
         await store.fleet("fleet")
 
 
-async def test_deleting_policies_and_fleets_leaves_the_others_alone(store: OutcomeStore) -> None:
+async def test_deleting_policies_and_fleets_leaves_others_unchanged(store: OutcomeStore) -> None:
     for name in "ab":
         await store.append(name, [outcome("1")])
     await store.write_fleet("fleet", ["a", "b"])

@@ -11,7 +11,7 @@ from vzero_server.storage.base import OutcomeStore
 from vzero_server.storage.records import Price, PriceUnit
 
 
-async def test_a_min_version_is_waited_for(store: OutcomeStore) -> None:
+async def test_a_call_with_min_version_waits_for_that_version(store: OutcomeStore) -> None:
     await store.append("a", sums(1))
     waiting = asyncio.create_task(store.policy_version("a", min_version=3))
     for count in (2, 3):

@@ -67,7 +67,7 @@ def test_closing_commits_what_is_queued(database: SqlDatabase) -> None:
         writer.submit(lambda _: None)
 
 
-def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_rejects_appends_and_loses_nothing(tmp_path: Path) -> None:
     """The size limit makes SQLite report exactly what a full disk does (SQLITE_FULL)."""
     database = SqliteDatabase(tmp_path / "data", max_bytes=400_000)
     writer = GroupCommitWriter(database)

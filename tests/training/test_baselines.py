@@ -111,7 +111,7 @@ def test_the_vanilla_value_model_has_a_cold_start() -> None:
 
 
 @pytest.mark.parametrize("estimator", ["vanilla", "retrain", "logistic"])
-def test_what_has_no_past_learns_from_the_context(estimator: str) -> None:
+def test_prompts_without_a_history_are_predicted_from_the_context(estimator: str) -> None:
     columns, rewards = learnable()
     known, asked = np.split(np.arange(400), [300])
     made = {
@@ -125,7 +125,7 @@ def test_what_has_no_past_learns_from_the_context(estimator: str) -> None:
     np.testing.assert_allclose(empty, [0.5, 0.5])
 
 
-def test_step_wise_retrain_reads_what_is_held_out_at_that_step() -> None:
+def test_step_wise_retraining_uses_the_outcomes_held_out_at_that_step() -> None:
     columns, rewards = learnable()
     known, asked = np.split(np.arange(400), [300])
     held_out = {("p", 3): visit(3, list(known), list(1 - rewards[known]))}
@@ -133,7 +133,7 @@ def test_step_wise_retrain_reads_what_is_held_out_at_that_step() -> None:
     assert auc(rewards[asked], values) < 0.1
 
 
-def test_a_cross_fitted_difficulty_does_not_recall_its_prompts() -> None:
+def test_a_cross_fitted_difficulty_does_not_use_rewards_of_its_prompts() -> None:
     rng = np.random.default_rng(0)
     columns = rng.normal(size=(300, 5))
     noise = rng.random(300)

@@ -74,7 +74,7 @@ def test_eval_for_a_person(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
         ({}, ("--checkpoint", "none.safetensors"), "none.safetensors: no such file"),
     ],
 )
-def test_eval_says_what_is_wrong(
+def test_eval_names_errors(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -165,7 +165,7 @@ def test_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(whole["fits"]) == {"policy 0", "policy 1"}
 
 
-def test_history_needs_prompts_that_come_back(
+def test_the_evaluation_of_history_needs_repeated_prompts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "once.parquet"

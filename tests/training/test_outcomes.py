@@ -94,7 +94,7 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         load_outcomes(path)
 
 
-def test_columns_without_values_are_as_good_as_missing(tmp_path: Path) -> None:
+def test_columns_without_values_count_as_missing(tmp_path: Path) -> None:
     path = write(tmp_path / "o.parquet", benchmark=[None] * 960, step=[None] * 960)
     outcomes = load_outcomes(path)
     assert set(outcomes.benchmark) == {""}

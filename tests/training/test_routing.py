@@ -66,7 +66,7 @@ def test_the_frontier() -> None:
     assert np.isnan(frontier.cost_of(0.9))
 
 
-def test_how_much_of_the_gap_recovers_half_of_it() -> None:
+def test_recovery_is_the_share_of_the_gap_that_is_closed() -> None:
     frontier = Frontier.of(*POINTS)
     # Half of the gap from .2 to .7 is at .45, reached at a cost of 1.625: .625 of 4.
     assert frontier.threshold(0.5, (1.0, 0.2), (5.0, 0.7)) == pytest.approx(0.625 / 4)
@@ -90,7 +90,7 @@ def test_no_point_lies_above_the_frontier(points: list[tuple[float, float]]) -> 
 
 
 @pytest.mark.parametrize("router", [NearestPrompts, Clusters, Regressions, Factorisation])
-def test_who_reads_prompts_routes_by_kind(router: Any) -> None:
+def test_a_router_that_reads_prompts_routes_by_kind(router: Any) -> None:
     fleet = two_skills()
     task = splits_of(fleet, 80, 1)[0]
     values = router(embeddings(fleet))(task)
@@ -206,7 +206,7 @@ def test_the_last_step_counts(tmp_path: Path) -> None:
     assert set(found.rewards.ravel().tolist()) == {0.0, 1.0}
 
 
-def test_who_knows_few_prompts_is_left_out(tmp_path: Path) -> None:
+def test_policies_with_few_prompts_are_left_out(tmp_path: Path) -> None:
     fleet = two_skills(100)
     columns = rows(fleet)
     policy = np.array(columns["policy"])
@@ -293,6 +293,6 @@ def test_routing_options_are_for_routing(
     assert "No such option: --splits" in capsys.readouterr().err
 
 
-def test_a_task_is_what_routers_read() -> None:
+def test_a_task_contains_what_routers_read() -> None:
     task = Task(np.array([0]), np.array([[0.25, 0.5]]), np.array([1, 2]))
     assert BestSingle()(task).tolist() == [[0.25, 0.5]] * 2

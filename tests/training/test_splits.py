@@ -24,7 +24,7 @@ def test_unseen_benchmarks_share_no_prompt() -> None:
     assert set(split.train.policy) == set(split.test.policy)
 
 
-def test_earlier_steps_is_what_was_before() -> None:
+def test_earlier_steps_have_only_earlier_outcomes() -> None:
     earlier_steps = EarlierSteps(
         [visit(3, [1], [1.0]), visit(1, [0], [0.0]), visit(-1, [2], [0.5])]
     )

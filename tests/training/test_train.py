@@ -38,7 +38,7 @@ def test_train_then_eval(folder: Path, capsys: pytest.CaptureFixture[str], tmp_p
 
 
 @pytest.mark.long
-def test_an_interrupted_training_is_resumed_when_asked(
+def test_an_interrupted_training_run_is_resumed_on_request(
     folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -87,7 +87,7 @@ def test_an_interrupted_training_is_resumed_when_asked(
         (RECIPE.replace("largest = 16", "largest = 900"), (), "no pool holds"),
     ],
 )
-def test_train_says_what_is_wrong(
+def test_train_names_errors(
     folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

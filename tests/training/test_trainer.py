@@ -56,7 +56,7 @@ def test_training_lowers_the_loss() -> None:
     assert np.mean(losses[-15:]) < np.mean(losses[:15])
 
 
-def test_a_stopped_training_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
+def test_a_stopped_training_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     torch.manual_seed(1)
     whole = make_trainer()
     torch.manual_seed(1)

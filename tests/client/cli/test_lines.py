@@ -61,7 +61,7 @@ def test_an_outcome() -> None:
         ('{"prompt": "x", "reward": 1, "observed_at": true}', "seconds or ISO 8601"),
     ],
 )
-def test_bad_outcomes_say_why(bad: str, problem: str) -> None:
+def test_the_error_for_an_invalid_outcome_states_the_reason(bad: str, problem: str) -> None:
     with pytest.raises(BadInput) as caught:
         lines.parse_outcome(bad, 12, "p")
     assert caught.value.message.startswith("line 12: ")

@@ -38,7 +38,7 @@ def test_outcomes_arrive(shared_server: LocalServer) -> None:
         assert client.policy("stream/plain").newest_step == 9
 
 
-def test_a_lone_outcome_leaves_by_itself(shared_server: LocalServer) -> None:
+def test_a_single_outcome_is_sent_without_further_ones(shared_server: LocalServer) -> None:
     with (
         vzero.Client(shared_server.address) as client,
         client.stream("stream/lone", flush_interval=0.05) as stream,
@@ -85,7 +85,7 @@ def test_an_idle_stream_needs_no_server() -> None:
         pass
 
 
-def test_bad_outcomes_are_refused_where_they_are_made() -> None:
+def test_invalid_outcomes_are_rejected_on_creation() -> None:
     with vzero.Client(UNUSED_ADDRESS) as client, client.stream("p") as stream:
         with pytest.raises(errors.InvalidArgument) as caught:
             stream.add("x", float("nan"))
@@ -108,7 +108,7 @@ def test_undelivered_without_a_folder() -> None:
         assert caught.value.code is not None, "it says why"
 
 
-def test_an_error_in_the_block_is_the_one_that_shows() -> None:
+def test_an_error_in_the_block_is_raised() -> None:
     with (
         vzero.Client(UNUSED_ADDRESS) as client,
         pytest.raises(KeyError),
@@ -118,7 +118,7 @@ def test_an_error_in_the_block_is_the_one_that_shows() -> None:
         raise KeyError
 
 
-def test_a_client_closed_too_early() -> None:
+def test_a_client_closed_before_its_stream() -> None:
     client = vzero.Client(UNUSED_ADDRESS)
     stream = client.stream("p", chunk_size=1)
     client.close()
@@ -186,7 +186,7 @@ def test_a_refused_chunk_is_set_aside(shared_server: LocalServer, tmp_path: Path
     assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".rejected", ""]
 
 
-def test_a_killed_server_loses_and_doubles_nothing(
+def test_a_killed_server_neither_loses_nor_duplicates_outcomes(
     mortal_server: LocalServer, tmp_path: Path
 ) -> None:
     with vzero.Client(mortal_server.address) as client:
@@ -217,7 +217,7 @@ def test_a_killed_server_loses_and_doubles_nothing(
         assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
-def test_a_server_that_hangs_is_left_and_found_again(mortal_server: LocalServer) -> None:
+def test_a_stream_reconnects_after_a_server_hangs(mortal_server: LocalServer) -> None:
     with (
         vzero.Client(mortal_server.address) as client,
         client.stream("killed/hangs", chunk_size=1, timeout=0.5) as stream,

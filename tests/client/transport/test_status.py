@@ -127,7 +127,7 @@ def test_translated_keeps_the_cause() -> None:
     assert isinstance(caught.value.__cause__, Failure)
 
 
-def test_undelivered_says_how_many_and_where() -> None:
+def test_the_error_for_undelivered_outcomes_states_number_and_folder() -> None:
     error = errors.Undelivered(12, Path("/spool"), errors.Unavailable("gone"))
     assert (error.outcomes, error.spooled) == (12, Path("/spool"))
     assert str(error) == "12 outcomes were not delivered, kept in /spool (gone)"
