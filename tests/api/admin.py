@@ -1,4 +1,4 @@
-"""The admin port as an operator's tools use it."""
+"""Requests to the admin port."""
 
 import urllib.error
 import urllib.request

@@ -1,4 +1,4 @@
-"""Calls on the wire, without the SDK."""
+"""Calls with the generated stubs, without the client."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -73,7 +73,7 @@ class Stubs:
 
 @contextmanager
 def refused(code: grpc.StatusCode, *fields: str) -> Iterator[list[grpc.RpcError]]:
-    """Expect a call to end with a code, naming these fields if any."""
+    """Expect a call to end with a code, and with violations of these fields if any."""
     caught: list[grpc.RpcError] = []
     with pytest.raises(grpc.RpcError) as error:
         yield caught
@@ -86,7 +86,7 @@ def refused(code: grpc.StatusCode, *fields: str) -> Iterator[list[grpc.RpcError]
 
 
 def detail(error: grpc.RpcError, kind: type) -> "object":
-    """The detail of a type that an error carries."""
+    """The detail of an error that has a given type."""
     trailing = dict(error.trailing_metadata())
     status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
     assert (status.code, status.message) == (error.code().value[0], error.details())

@@ -29,7 +29,7 @@ def stubs(shared_server: LocalServer) -> Iterator[Stubs]:
 
 @pytest.fixture(scope="module")
 def module_stubs(shared_server: LocalServer) -> Iterator[Stubs]:
-    """The same for what the tests of a module share."""
+    """Stubs for the shared fixtures of a module."""
     made = Stubs(shared_server)
     yield made
     made.channel.close()
@@ -53,5 +53,5 @@ def loading_server(
 
 @pytest.fixture
 def policy() -> str:
-    """A name no other test uses."""
+    """A name that no other test uses."""
     return f"api-{next(_numbers)}"

@@ -29,24 +29,24 @@ HANG_CONTEXT, HANG_WRITER, KILL_WRITER = "hang context", "hang writer", "kill wr
 # Names the environment variable with the path of a file: models are loaded once it exists.
 HOLD_START = "HOLD_START"
 
-# Rewards by which the parts that see no names know a policy.
+# Rewards that identify a policy to parts that do not see its name.
 REWARDS = {POISON_HEAD: 0.125, HANG_HEAD: 0.25, HANG_CONTEXT: 0.375}
 
-_FOR_EVER = 3600.0
+_HANG_SECONDS = 3600.0
 
-# A device on which TabPFN has room for so many queries at once, and for contexts of so many
-# rows once others were dropped, or never.
-CROWDED_QUERIES, CROWDED_ONCE, CROWDED_FOR_EVER = 16, 13, 14
+# A device with memory for so many queries of TabPFN at once. A context of ``CROWDED_ONCE`` rows
+# fits at the second attempt, and one of ``CROWDED_ALWAYS`` rows never.
+CROWDED_QUERIES, CROWDED_ONCE, CROWDED_ALWAYS = 16, 13, 14
 
 
 class FaultyServer(LocalServer):
-    """A server in a process of its own that runs this module."""
+    """A server in a separate process that runs this module."""
 
     module = "tests.api.faulty_server"
 
 
 def _before(owner: Any, name: str, check: Callable[..., None]) -> None:
-    """Let a function check its arguments first."""
+    """Call a check with the arguments of a function before the function."""
     original = getattr(owner, name)
 
     def changed(*args: Any, **kwargs: Any) -> Any:
@@ -56,13 +56,13 @@ def _before(owner: Any, name: str, check: Callable[..., None]) -> None:
     setattr(owner, name, changed)
 
 
-def _fail(found: bool, how: str) -> None:
-    if found and how.startswith("poison"):
-        raise ArithmeticError(how)
-    if found and how.startswith("hang"):
-        time.sleep(_FOR_EVER)
-    if found:
-        raise SystemExit(how)
+def _fail(matches: bool, fault: str) -> None:
+    if matches and fault.startswith("poison"):
+        raise ArithmeticError(fault)
+    if matches and fault.startswith("hang"):
+        time.sleep(_HANG_SECONDS)
+    if matches:
+        raise SystemExit(fault)
 
 
 _held: dict[tuple[int, ...], Path] = {}
@@ -73,8 +73,8 @@ def _tokenize(encoder: PromptEncoder, prompts: Sequence[str]) -> None:
         if prompt.startswith(HOLD_DEVICE):
             tokens = encoder._backbone.tokenize([prompt])[0]
             _held[tuple(tokens)] = Path(prompt.removeprefix(HOLD_DEVICE))
-    for how in (POISON_TOKENISER, HANG_TOKENISER):
-        _fail(how in prompts, how)
+    for fault in (POISON_TOKENISER, HANG_TOKENISER):
+        _fail(fault in prompts, fault)
 
 
 def _embed(encoder: PromptEncoder, prompts: Sequence[Any]) -> None:
@@ -82,8 +82,8 @@ def _embed(encoder: PromptEncoder, prompts: Sequence[Any]) -> None:
         held = _held.get(tuple(prompt.tokens))
         while held and not held.exists():
             time.sleep(0.01)
-    for how in (POISON_DEVICE, HANG_DEVICE):
-        _fail(_tokens(encoder, how) in [prompt.tokens for prompt in prompts], how)
+    for fault in (POISON_DEVICE, HANG_DEVICE):
+        _fail(_tokens(encoder, fault) in [prompt.tokens for prompt in prompts], fault)
 
 
 def _load(*_: Any, **__: Any) -> None:
@@ -101,17 +101,17 @@ def _fit(_: NearestNeighbours, window: Any) -> None:
 
 
 def _predict(_: NearestNeighbours, queries: Sequence[Any]) -> None:
-    for how in (POISON_HEAD, HANG_HEAD):
-        _fail(any(REWARDS[how] in query.context.window.rewards for query in queries), how)
+    for fault in (POISON_HEAD, HANG_HEAD):
+        _fail(any(REWARDS[fault] in query.context.window.rewards for query in queries), fault)
 
 
 def _append(_: Any, __: str, policy_id: str, *___: Any) -> None:
-    for how in (HANG_WRITER, KILL_WRITER):
-        _fail(policy_id == how, how)
+    for fault in (HANG_WRITER, KILL_WRITER):
+        _fail(policy_id == fault, fault)
 
 
-def _out_of_memory(found: bool) -> None:
-    if found:
+def _out_of_memory(exceeded: bool) -> None:
+    if exceeded:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
@@ -123,7 +123,7 @@ def _encode_crowded(_: TabPFNHead, features: Any, __: Any) -> None:
     rows = len(features)
     first = rows == CROWDED_ONCE and rows not in _crowded
     _crowded.add(rows)
-    _out_of_memory(first or rows == CROWDED_FOR_EVER)
+    _out_of_memory(first or rows == CROWDED_ALWAYS)
 
 
 def _predict_crowded(_: TabPFNHead, __: Any, queries: Any) -> None:

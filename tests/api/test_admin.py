@@ -1,4 +1,4 @@
-"""The admin port of a real server."""
+"""The admin port of a server."""
 
 import socket
 import subprocess
@@ -23,7 +23,7 @@ def test_metrics_follow_the_calls(tmp_path: Path, tiny_model: Path) -> None:
         for _ in range(3):
             stubs.predict("p", ["a prompt", "another prompt"])
         with refused(grpc.StatusCode.NOT_FOUND):
-            stubs.predict("nobody", ["a prompt"])
+            stubs.predict("unknown", ["a prompt"])
 
         counted = "vzero_request_seconds_count"
         assert metric(server, counted, method="Predict", code="OK") == 3
@@ -47,8 +47,8 @@ def test_metrics_follow_the_calls(tmp_path: Path, tiny_model: Path) -> None:
         for name in ("window_cache_bytes", "context_cache_bytes", "feature_cache_bytes"):
             assert metric(server, f"vzero_{name}") > 0
         assert metric(server, "vzero_streams_open") == 0
-        # Nothing but a scrape may show what policies there are.
-        assert "nobody" not in get(server, "/metrics")[1]
+        # Metrics do not contain names of policies.
+        assert "unknown" not in get(server, "/metrics")[1]
 
 
 def test_probes_distinguish_live_from_ready(loading_server: LoadingServer) -> None:

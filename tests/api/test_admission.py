@@ -96,7 +96,7 @@ async def test_a_call_above_the_limit_is_rejected_and_the_slot_is_released() -> 
         assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         info = detail(error.value, error_details_pb2.ErrorInfo)
         assert info.reason == "TOO_MANY_CALLS"  # type: ignore[attr-defined]
-        # One caller leaves.
+        # One call is cancelled.
         running.pop().cancel()
         await until(lambda: calls.running == 1)
         running.append(stubs.values.Predict(REQUEST))

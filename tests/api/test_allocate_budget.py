@@ -1,4 +1,4 @@
-"""``AllocateBudget`` over the wire: the arithmetic itself is tested in tests/decisions."""
+"""``AllocateBudget`` over gRPC; tests/decisions cover the arithmetic."""
 
 import math
 
@@ -13,21 +13,21 @@ from vzero_server.decisions.allocation import Constraints, allocate
 from vzero_server.decisions.utility import Objective
 
 BAD = grpc.StatusCode.INVALID_ARGUMENT
-# Of each kind of prompt, what share of the attempts succeeds.
+# Success rate of each kind of prompt.
 KINDS = {"Say the word {}.": 0.9, "What is {} plus 3?": 0.5, "Prove that {} is prime.": 0.1}
 PROMPTS = [kind.format(number) for number in range(100, 104) for kind in KINDS]
 
 
 @pytest.fixture(scope="module")
 def trained(module_stubs: Stubs) -> str:
-    """A policy that finds some kinds of prompts easier than others."""
+    """A policy with different success rates for different kinds of prompts."""
     outcomes = [
         outcome(f"{kind} {i}", kind.format(i), reward=share + (i % 3 - 1) / 10, step=i // 10)
         for i in range(32)
         for kind, share in KINDS.items()
     ]
     module_stubs.update(chunk("allocate/trained", outcomes))
-    # Later calls find the prompts and the context cached: their values are equal bit by bit.
+    # Later calls use the cached prompts and context, so that their values are exactly equal.
     module_stubs.predict("allocate/trained", PROMPTS)
     return "allocate/trained"
 
@@ -130,7 +130,7 @@ def test_uncertain_prompts_have_a_floor(stubs: Stubs, trained: str, priced: str)
     assert len(floored) == 3
     assert min(floored) >= 9
     assert 0 in reply.rollouts
-    # A prior is wide by the measure that stands for an unset one.
+    # A prior counts as uncertain under the default threshold.
     prior = stubs.allocate(priced, PROMPTS[:2], 20, uncertain_minimum=10)
     assert list(prior.rollouts) == [10, 10]
     with refused(BAD, "total"):
@@ -223,7 +223,7 @@ def test_the_error_states_what_the_minima_take(stubs: Stubs, trained: str) -> No
 
 def test_an_unknown_policy(stubs: Stubs) -> None:
     with refused(grpc.StatusCode.NOT_FOUND):
-        stubs.allocate("nobody", PROMPTS, 100)
+        stubs.allocate("unknown", PROMPTS, 100)
 
 
 def test_a_policy_without_outcomes_has_its_prior(stubs: Stubs, priced: str) -> None:

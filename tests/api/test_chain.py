@@ -19,7 +19,7 @@ from vzero_server.observability.metrics import Metrics
 
 
 class Recorder:
-    """Writes down which methods it wraps and which calls pass it."""
+    """Records the methods it wraps and the calls that pass it."""
 
     def __init__(self, name: str, calls: list[str]) -> None:
         self.wrapped: list[str] = []
@@ -50,7 +50,7 @@ class Recorder:
 
 
 class Authentication:
-    """Refuses every call, as authentication would without credentials."""
+    """Rejects every call, like authentication without credentials."""
 
     def unary(self, method: Method, handler: UnaryHandler) -> UnaryHandler:
         async def refused(request: Any, call: Call) -> Any:

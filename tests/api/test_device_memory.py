@@ -1,4 +1,4 @@
-"""A real server with TabPFN on a device that runs out of memory."""
+"""A server with TabPFN on a device that runs out of memory."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2
 import vzero
 from tests.api.calls import Stubs, detail, refused
 from tests.api.faulty_server import (
-    CROWDED_FOR_EVER,
+    CROWDED_ALWAYS,
     CROWDED_ONCE,
     CROWDED_QUERIES,
     FaultyServer,
@@ -49,15 +49,15 @@ def learn(client: vzero.Client, policy: str, rows: int) -> None:
 def test_queries_that_do_not_fit_are_computed_in_pieces(
     crowded: FaultyServer, client: vzero.Client
 ) -> None:
-    learn(client, "roomy", 12)
-    asked = PROMPTS[12:52]
-    together = client.predict("roomy", asked, estimator="TABPFN")
-    assert set(together.basis) == {"TABPFN"}
-    few = [
-        client.predict("roomy", asked[at : at + CROWDED_QUERIES], estimator="TABPFN").mean
-        for at in range(0, len(asked), CROWDED_QUERIES)
+    learn(client, "small", 12)
+    prompts = PROMPTS[12:52]
+    values = client.predict("small", prompts, estimator="TABPFN")
+    assert set(values.basis) == {"TABPFN"}
+    pieces = [
+        client.predict("small", prompts[start : start + CROWDED_QUERIES], estimator="TABPFN").mean
+        for start in range(0, len(prompts), CROWDED_QUERIES)
     ]
-    np.testing.assert_allclose(together.mean, np.concatenate(few), atol=1e-5)
+    np.testing.assert_allclose(values.mean, np.concatenate(pieces), atol=1e-5)
     assert "out of memory; dropping cached contexts" in crowded.log.read_text()
 
 
@@ -70,12 +70,12 @@ def test_a_context_that_does_not_fit_is_fitted_after_memory_is_freed(client: vze
 def test_contexts_that_never_fit_are_rejected_and_others_are_served(
     crowded: FaultyServer, client: vzero.Client
 ) -> None:
-    learn(client, "never", CROWDED_FOR_EVER)
+    learn(client, "never", CROWDED_ALWAYS)
     stubs = Stubs(crowded)
     with refused(grpc.StatusCode.RESOURCE_EXHAUSTED) as caught:
         stubs.predict("never", PROMPTS[50:53], estimator="tabpfn")
     assert caught[0].details() == (
-        f"the device is out of memory: no room for a context of {CROWDED_FOR_EVER} rows"
+        f"the device is out of memory: no room for a context of {CROWDED_ALWAYS} rows"
     )
     info = detail(caught[0], error_details_pb2.ErrorInfo)
     assert info.reason == "DEVICE_MEMORY_FULL"  # type: ignore[attr-defined]

@@ -32,7 +32,7 @@ from vzero_server.errors import (
 
 
 async def raised(error: Exception) -> grpc.aio.AioRpcError:
-    """What a caller sees of an error that a servicer raises."""
+    """The status that a caller gets for an error of a servicer."""
 
     async def fail(
         request: value_pb2.PredictRequest, context: Context

@@ -1,4 +1,4 @@
-"""What goes wrong inside a real server, and callers that behave badly."""
+"""Faults inside a server, and misbehaving callers."""
 
 import asyncio
 import re
@@ -35,7 +35,7 @@ from vzero_server.testing.local_server import LocalServer
 
 
 def rewards_of(name: str) -> value_pb2.UpdateContextRequest:
-    """A chunk by which a part that sees no names knows a policy."""
+    """A chunk whose rewards identify the policy to parts that do not see its name."""
     rows = [outcome(str(i), f"p{i}", reward=REWARDS[name]) for i in range(10)]
     return chunk(name, rows)
 
@@ -57,7 +57,7 @@ def poisoned(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iter
         assert running.running
 
 
-# One bad prompt or question.
+# A failing prompt or query.
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_only_the_call_with_the_failing_prompt_fails(
     error_id = info.metadata["error_id"]  # type: ignore[attr-defined]
     assert re.fullmatch("[0-9a-f]{32}", error_id)
     assert error_id in caught[0].details()
-    # What came with the bad prompt is none the worse.
+    # Prompts of the same batch are not affected.
     assert len(poisoned.predict("p", ["a good prompt of the same call"]).values) == 1
 
 
 @pytest.mark.parametrize("prompt", [POISON_TOKENISER, POISON_DEVICE])
 def test_a_stored_prompt_that_cannot_be_embedded_is_skipped(poisoned: Stubs, prompt: str) -> None:
-    """It was acknowledged; the policy is answered for from its other outcomes."""
+    """It was acknowledged; values rest on the other outcomes of the policy."""
     policy = f"of {prompt}"
     rows = [*sums(20), outcome("bad", prompt)]
     poisoned.update(chunk(policy, rows))
@@ -96,7 +96,7 @@ def test_a_stored_prompt_that_cannot_be_embedded_is_skipped(poisoned: Stubs, pro
     assert poisoned.predict(policy, ["another"]).context.rows == 20
 
 
-# A part that hangs or has died.
+# Parts that hang or have died.
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_failed_part_ends_the_process(
     else:
         if policy != "p":
             stubs.update(rewards_of(policy))
-        # Too many for a quick question, which would be answered on the loop.
+        # Too many for a query that runs inline, on the event loop.
         prompts = [prompt, *map(str, range(8))]
         request = value_pb2.PredictRequest(policy_id=policy, prompts=prompts)
         stuck = stubs.values.Predict.future(request, timeout=120)
@@ -141,13 +141,13 @@ def test_a_failed_part_ends_the_process(
     log = faulty.log.read_text()
     assert f"{part} has " in log
     assert "stacks of all threads" in log
-    # What was acknowledged is there after a restart.
+    # Acknowledged outcomes are stored after a restart.
     faulty.start()
     assert Stubs(faulty).predict("p", ["y"]).context.version == 20
 
 
 def test_a_call_that_is_late_or_cancelled_ends(poisoned: Stubs) -> None:
-    """Both reach the handler, which then drops what waits in the queues for it."""
+    """Both reach the handler, which drops the queued prompts and queries of the call."""
     with refused(grpc.StatusCode.DEADLINE_EXCEEDED):
         request = value_pb2.PredictRequest(policy_id="p", prompts=["late"], min_version=10_000)
         poisoned.values.Predict(request, timeout=0.2)
@@ -162,7 +162,7 @@ def test_a_call_that_is_late_or_cancelled_ends(poisoned: Stubs) -> None:
 def test_prompts_of_an_expired_call_do_not_count_against_the_limit(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    """They leave the queue with their call, however long the device takes meanwhile."""
+    """They leave the queue with their call, even while the device is busy."""
     settings = {"head": "none", "peers": 0, "max_queued_prompts": 64}
     release = tmp_path / "release"
     with FaultyServer(tmp_path / "data", backbone=tiny_model, **settings) as server:
@@ -198,11 +198,11 @@ def test_prompts_of_an_expired_call_do_not_count_against_the_limit(
         assert [len(reply.result().values) for reply in (held, staying)] == [1, 63]
 
 
-# Callers that take and give nothing.
+# Callers that neither read nor write.
 
 
 async def test_ten_thousand_idle_streams(tmp_path: Path, tiny_model: Path) -> None:
-    """As many as the limit stay open; the others are refused with a time to retry."""
+    """As many as the limit stay open; others are rejected with a retry delay."""
     with LocalServer(tmp_path / "data", backbone=tiny_model, max_open_streams=500) as server:
         stubs = Stubs(server)
         await asyncio.to_thread(stubs.update, chunk("p", sums(20)))
@@ -227,7 +227,7 @@ async def test_ten_thousand_idle_streams(tmp_path: Path, tiny_model: Path) -> No
         assert set(codes) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert len(delays) == len(codes)
         assert min(delays) > 0
-        # Unary calls have a limit of their own.
+        # Unary calls have a separate limit.
         reply = await asyncio.to_thread(stubs.predict, "p", ["x"])
         assert reply.context.version == 20
         assert await asyncio.to_thread(metric, server, "vzero_streams_open") == 500
@@ -243,7 +243,7 @@ async def test_ten_thousand_idle_streams(tmp_path: Path, tiny_model: Path) -> No
             call.cancel()
         await asyncio.gather(*following, return_exceptions=True)
         await channel.close()
-        # Their places are free again.
+        # Their slots are free again.
         async with asyncio.timeout(30):
             while await asyncio.to_thread(metric, server, "vzero_streams_open"):
                 await asyncio.sleep(0.1)
@@ -251,12 +251,12 @@ async def test_ten_thousand_idle_streams(tmp_path: Path, tiny_model: Path) -> No
 
 
 async def test_a_caller_that_never_reads_acks(tmp_path: Path, tiny_model: Path) -> None:
-    """It is held up; memory stays bounded and others are served."""
+    """It is not served further; memory stays bounded and other calls are served."""
     with LocalServer(tmp_path / "data", backbone=tiny_model) as server:
         stubs = Stubs(server)
         await asyncio.to_thread(stubs.update, chunk("p", sums(20)))
         before = memory(server)
-        # Small windows: acks pile up after some thousand chunks, not millions.
+        # With small windows, acks fill the buffers after some thousand chunks.
         options = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
         channel = grpc.aio.insecure_channel(server.address, options)
         call = value_pb2_grpc.ValueServiceStub(channel).UpdateContext()
@@ -305,7 +305,7 @@ def test_unary_calls_have_a_separate_limit(tmp_path: Path, tiny_model: Path) -> 
         info = detail(caught[0], error_details_pb2.ErrorInfo)
         assert info.reason == "TOO_MANY_CALLS"  # type: ignore[attr-defined]
         assert detail(caught[0], error_details_pb2.RetryInfo).retry_delay.seconds > 0  # type: ignore[attr-defined]
-        # A stream still finds its place, and lets the calls end.
+        # A further stream is accepted, and releases the calls.
         stubs.update(chunk("p", sums(21)))
         assert [call.result().context.version for call in waiting] == [21, 21]
         health = health_pb2_grpc.HealthStub(stubs.channel)

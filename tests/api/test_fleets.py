@@ -1,4 +1,4 @@
-"""Fleets, prices and labels over the wire."""
+"""Fleets, prices and labels over gRPC."""
 
 import math
 
@@ -93,7 +93,7 @@ def test_a_deleted_policy_leaves_its_fleets(stubs: Stubs, members: list[str], po
     delete_policy(stubs, members[1])
     assert get(stubs, policy) == [members[0], members[2]]
     assert ranked(stubs, policy) == {members[0], members[2]}
-    # One that comes back under the name is another policy.
+    # A policy that is created again under the name is another policy.
     stubs.update(chunk(members[1], [outcome("1")]))
     assert get(stubs, policy) == [members[0], members[2]]
     for name in (members[0], members[2]):
@@ -125,8 +125,8 @@ def test_a_fleet_of_unknown_policies_is_refused(
 ) -> None:
     stubs.fleet(policy, members)
     with refused(MISSING) as caught:
-        stubs.fleet(policy, [*members, "nobody"])
-    assert "nobody" in str(caught[0].details())
+        stubs.fleet(policy, [*members, "unknown"])
+    assert "unknown" in str(caught[0].details())
     assert get(stubs, policy) == members, "the fleet before stays"
 
 
@@ -189,8 +189,8 @@ def test_fleets_and_prices_survive_a_kill(server: LocalServer) -> None:
     stubs.fleet("gone", ["a"])
     delete(stubs, "gone")
     delete_policy(stubs, "b")
-    asked = {"fleet": "fleet", "betas": [0.2, 0.9]}
-    before = stubs.rank(["x"], **asked).rankings[0]
+    request = {"fleet": "fleet", "betas": [0.2, 0.9]}
+    before = stubs.rank(["x"], **request).rankings[0]
     listed = stubs.policies.ListPolicies(policy_pb2.ListPoliciesRequest(), timeout=TIMEOUT)
     stubs.channel.close()
     server.kill()
@@ -200,7 +200,7 @@ def test_fleets_and_prices_survive_a_kill(server: LocalServer) -> None:
     assert again == listed
     fleets = stubs.policies.ListFleets(policy_pb2.ListFleetsRequest(), timeout=TIMEOUT).fleets
     assert [(one.name, list(one.policy_ids)) for one in fleets] == [("fleet", ["c", "new", "a"])]
-    after = stubs.rank(["x"], **asked).rankings[0]
+    after = stubs.rank(["x"], **request).rankings[0]
     assert [one.policy_id for one in after.candidates] == [
         one.policy_id for one in before.candidates
     ]

@@ -11,7 +11,7 @@ ASKED = "What is 3 plus 3?"
 
 
 def visited(rewards: list[float], first_step: int = 0) -> list[object]:
-    """One prompt, visited once at each step."""
+    """Outcomes of one prompt, one at each step."""
     return [
         outcome(f"visit-{step}", ASKED, reward=reward, step=step)
         for step, reward in enumerate(rewards, first_step)
@@ -55,7 +55,7 @@ def test_acknowledged_outcomes_are_part_of_histories_at_once(stubs: Stubs, polic
     for reported in range(1, 6):
         stubs.update(chunk(policy, visited([0.0] * reported, first_step=10)))
         predicted = value(stubs, policy)
-        # Of the forty sums one is this prompt.
+        # This prompt is one of the forty sums.
         assert predicted.history.rollouts == 10 * (reported + 1)
         assert predicted.history.newest_step == 9 + reported
     assert predicted.mean < 0.3
@@ -69,7 +69,7 @@ def test_outcomes_of_later_steps_are_not_used(stubs: Stubs, policy: str) -> None
     late = value(stubs, policy)
     assert (late.history.rollouts, late.history.newest_step) == (40, 3)
     assert early.mean > late.mean
-    # In whatever order they are asked, and after outcomes without a step.
+    # In any order of calls, and after outcomes without a step.
     nameless = outcome("no-step", ASKED, reward=1.0)
     stubs.update(chunk(policy, [nameless]))
     assert value(stubs, policy).history.rollouts == 50
@@ -112,7 +112,7 @@ def test_allocations_and_rankings_use_histories(stubs: Stubs, policy: str) -> No
         request.with_history = False
         plain = stubs.values.RankModels(request, timeout=60).rankings[0].candidates[0]
         assert not plain.value.HasField("history")
-        # Scores of PAPER are of labels, which histories do not know.
+        # Scores of PAPER are predictions of labels, and histories contain rewards.
         same = ranked.score == pytest.approx(plain.score, abs=1e-9)
         assert same == (mode == value_pb2.RANK_MODE_PAPER)
 

@@ -109,12 +109,12 @@ def test_a_bundle_can_be_exported_and_imported(stubs: Stubs, policy: str) -> Non
     )
     again = import_(stubs, data, copy)
     assert (again.version, again.accepted, again.duplicates) == (1300, 0, 1300)
-    # Everything but the times of storing is the same.
+    # All fields except the times of storing are equal.
     exported = {**msgpack_rows(data)}
     assert msgpack_rows(export(stubs, copy)) == exported
     prompts = ["prompt 7", "something else"]
     assert stubs.predict(copy, prompts).values == stubs.predict(policy, prompts).values
-    # Under its own name, into a server that has it already.
+    # Under its old name, into a server that has the policy already.
     assert import_(stubs, data).duplicates == 1300
 
 
@@ -172,4 +172,4 @@ def test_a_bundle_without_outcomes_is_refused(stubs: Stubs, policy: str) -> None
 
 def test_exporting_an_unknown_policy(stubs: Stubs) -> None:
     with refused(grpc.StatusCode.NOT_FOUND):
-        export(stubs, "nobody")
+        export(stubs, "unknown")

@@ -1,4 +1,4 @@
-"""``RankModels`` over the wire: the arithmetic itself is tested in tests/decisions."""
+"""``RankModels`` over gRPC; tests/decisions cover the arithmetic."""
 
 import math
 
@@ -15,7 +15,7 @@ MISSING = grpc.StatusCode.NOT_FOUND
 PROMPTS = ["What is 512 plus 3?", "What is 77 plus 8?"]
 DECOMPOSED, PAPER = value_pb2.RANK_MODE_DECOMPOSED, value_pb2.RANK_MODE_PAPER
 
-# Mean reward, tokens of a rollout and price of a token: the better, the dearer.
+# Mean reward, tokens of a rollout and price of a token: better models cost more.
 MODELS = {"large": (0.9, 100.0, 70.0), "middle": (0.6, 120.0, 14.0), "small": (0.2, 50.0, 1.0)}
 
 
@@ -67,7 +67,7 @@ def test_all_policies_come_back_in_order(stubs: Stubs, models: list[str]) -> Non
             assert candidate.eligible
             assert candidate.expected_cost == pytest.approx(costs[name])
             value = stubs.predict(name, PROMPTS).values[number]
-            # The policies may have been read jointly.
+            # The policies may have been calibrated against each other.
             assert candidate.value.mean == pytest.approx(value.mean, abs=0.05)
             assert candidate.value.lower <= candidate.value.mean <= candidate.value.upper
             assert candidate.value.basis == "icl"
@@ -97,18 +97,18 @@ def test_preferences_lead_from_the_cheapest_to_the_best(
 
 def test_a_sweep_is_many_rankings_in_one(stubs: Stubs, models: list[str]) -> None:
     betas = [step / 20 for step in range(21)]
-    together = stubs.rank(PROMPTS, policy_ids=models, betas=betas).rankings
+    sweep = stubs.rank(PROMPTS, policy_ids=models, betas=betas).rankings
     for number, beta in enumerate(betas):
-        alone = stubs.rank(PROMPTS, policy_ids=models, betas=[beta]).rankings
-        for one, all_of_them in zip(alone, together, strict=True):
-            assert swept(all_of_them)[number] == order(one)
-            assert all_of_them.orders[number].scores == pytest.approx(
-                [candidate.score for candidate in one.candidates], abs=1e-5
+        single = stubs.rank(PROMPTS, policy_ids=models, betas=[beta]).rankings
+        for ranking, swept_ranking in zip(single, sweep, strict=True):
+            assert swept(swept_ranking)[number] == order(ranking)
+            assert swept_ranking.orders[number].scores == pytest.approx(
+                [candidate.score for candidate in ranking.candidates], abs=1e-5
             )
 
 
 def test_the_paper_mode_predicts_labels(stubs: Stubs, models: list[str]) -> None:
-    """With outcomes that all cost the same there is one label, r_beta = beta r + 1 - beta."""
+    """If all outcomes cost the same, the label is r_beta = beta r + 1 - beta."""
     same = dict.fromkeys(models, 5.0)
     (ranking,) = stubs.rank(
         PROMPTS[:1], policy_ids=models, betas=[0.5], costs=same, mode=PAPER
@@ -123,7 +123,7 @@ def test_the_paper_mode_predicts_labels(stubs: Stubs, models: list[str]) -> None
 def test_the_prior_ignores_labels(
     stubs: Stubs, models: list[str], policy: str, beta: float
 ) -> None:
-    """A policy without outcomes scores the same in both modes: nothing can be relabelled."""
+    """A policy without outcomes has the same score in both modes."""
     stubs.describe(policy, price={"params_ratio": 3.0})
     fields = {"policy_ids": [*models, policy], "costs": {policy: 10.0}, "betas": [beta]}
     scores = []
@@ -213,8 +213,8 @@ def test_a_new_model_joins_by_its_outcomes(stubs: Stubs, models: list[str], poli
 def test_peers_can_be_left_out(stubs: Stubs, models: list[str]) -> None:
     (ranking,) = stubs.rank(PROMPTS[:1], policy_ids=models, with_peers=False).rankings
     for candidate in ranking.candidates:
-        alone = stubs.predict(candidate.policy_id, PROMPTS[:1], with_peers=False).values[0]
-        assert candidate.value.mean == pytest.approx(alone.mean, abs=1e-5)
+        value = stubs.predict(candidate.policy_id, PROMPTS[:1], with_peers=False).values[0]
+        assert candidate.value.mean == pytest.approx(value.mean, abs=1e-5)
 
 
 def test_policies_without_outcomes_are_ranked_by_their_prior(stubs: Stubs, policy: str) -> None:
@@ -251,7 +251,7 @@ def test_outcomes_cite_the_ranking(stubs: Stubs, models: list[str], policy: str)
         ({"betas": [0.5] * 33}, "betas"),
         ({"costs": {"rank/large": -1.0}}, 'costs["rank/large"]'),
         ({"costs": {"rank/large": math.nan}}, 'costs["rank/large"]'),
-        ({"costs": {"nobody": 1.0}}, "costs"),
+        ({"costs": {"unknown": 1.0}}, "costs"),
         ({"mode": 7}, "mode"),
         ({"min_value": 1.5}, "min_value"),
         ({"min_value": math.nan}, "min_value"),
@@ -297,7 +297,7 @@ def test_a_fleet_is_ranked_for_many_prompts(stubs: Stubs, models: list[str]) -> 
 
 
 def test_writes_are_visible_in_policy_records_at_once(stubs: Stubs, policy: str) -> None:
-    """What rankings keep in memory is never older than a reply."""
+    """Policies cached for rankings are never older than an acknowledgement."""
 
     def cost() -> float:
         (ranking,) = stubs.rank(PROMPTS[:1], policy_ids=[policy]).rankings

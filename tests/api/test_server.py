@@ -69,7 +69,7 @@ def test_the_server_describes_itself(stubs: Stubs) -> None:
 
 
 async def test_health_reflection_and_channelz_reply_while_the_server_starts() -> None:
-    """They pass the same chain as other calls: they are counted, and admitted at any time."""
+    """They pass the same interceptors as other calls: they are counted, and always admitted."""
     metrics, workers = Metrics(), EdgeWorkers()
     server = ApiServer(Settings.load(None, port=0, drain_timeout=1.0), metrics, workers)
     port = await server.listen()
@@ -200,7 +200,7 @@ def test_a_full_queue_rejects_calls_with_a_retry_delay(tmp_path: Path) -> None:
 def test_with_a_full_disk_updates_are_rejected_and_values_are_served(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    """The size limit makes SQLite fail exactly as a full disk does."""
+    """The size limit makes SQLite report the error of a full disk."""
     folder = tmp_path / "data"
     with LocalServer(folder, max_database_bytes=1_000_000, backbone=tiny_model) as server:
         stubs = Stubs(server)
@@ -216,10 +216,10 @@ def test_with_a_full_disk_updates_are_rejected_and_values_are_served(
         else:
             pytest.fail("the limit was not reached")
         assert acked > 0
-        assert stubs.predict("p", ["still there"], min_version=acked).context.version == acked
+        assert stubs.predict("p", ["after the restart"], min_version=acked).context.version == acked
         server.kill()
         server.start()
-        assert Stubs(server).predict("p", ["still there"]).context.version == acked
+        assert Stubs(server).predict("p", ["after the restart"]).context.version == acked
 
 
 # At start-up: one line, exit code 1.

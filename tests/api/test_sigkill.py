@@ -1,4 +1,4 @@
-"""What was acknowledged survives SIGKILL at any moment, once."""
+"""Acknowledged outcomes survive SIGKILL at any moment, without duplicates."""
 
 import random
 import threading
@@ -22,7 +22,7 @@ CHUNK = 20
 def test_acknowledged_outcomes_are_neither_lost_nor_duplicated(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    """Ten times: stream, SIGKILL at a random moment, restart, look, send everything again.
+    """Ten times: stream, SIGKILL at a random moment, restart, check, send everything again.
 
     The moment is chosen by acknowledgements, and then by time, since a busy machine may take
     long for the first one.
@@ -45,7 +45,7 @@ def test_acknowledged_outcomes_are_neither_lost_nor_duplicated(
         acks, pause = generator.choice((0, 0, 1, 10, 30)), generator.uniform(0.0, 0.1)
         wait_until(lambda: acked_chunks(acked, before) >= acks)  # noqa: B023
         time.sleep(pause)
-        # The streams go on for as long as the server does: they are cut in the middle.
+        # The streams do not end by themselves: the kill cuts them.
         server.kill()
         stop.set()
         for thread in threads:
@@ -59,9 +59,9 @@ def test_acknowledged_outcomes_are_neither_lost_nor_duplicated(
             stored = stored_ids(stubs, name)
             assert ids <= set(stored), f"lost {len(ids - set(stored))} acked outcomes"
             assert set(stored) <= set(sent[name])
-            # Versions have no gaps and no outcome is there twice.
+            # Versions have no gaps, and no outcome is stored twice.
             assert len(stored) == len(set(stored))
-            # A client that does not know what arrived sends all again.
+            # A client that lacks acknowledgements sends everything again.
             again = [outcome(one, f"prompt {one}") for one in sent[name]]
             last = None
             for start in range(0, len(again), 1000):
@@ -86,7 +86,7 @@ def stream(
     acked: set[str],
     stop: threading.Event,
 ) -> None:
-    """Stream chunks until the server is gone, noting what was sent and what was acked."""
+    """Stream chunks until the server has died; record what was sent and acknowledged."""
     stubs = Stubs(server)
     pending: list[list[str]] = []
 

@@ -37,7 +37,7 @@ def test_chunks_of_several_policies_share_a_stream(stubs: Stubs, policy: str) ->
 
 
 def test_an_ack_means_visible(stubs: Stubs, policy: str) -> None:
-    """After each ack, and on another connection, Predict rests on the acknowledged rows."""
+    """After each ack, ``Predict`` on another connection uses the acknowledged rows."""
     sent = threading.Semaphore(1)
 
     def chunks() -> "object":
@@ -79,8 +79,8 @@ def test_min_version_waits_until_the_deadline(stubs: Stubs, policy: str) -> None
 
 def test_an_unknown_policy_is_not_found(stubs: Stubs) -> None:
     with refused(grpc.StatusCode.NOT_FOUND) as caught:
-        stubs.predict("nobody", ["x"])
-    assert "'nobody'" in str(caught[0].details())
+        stubs.predict("unknown", ["x"])
+    assert "'unknown'" in str(caught[0].details())
 
 
 def test_an_estimator_that_is_not_loaded(stubs: Stubs, policy: str) -> None:

@@ -32,7 +32,7 @@ async def aio_client(shared_server: LocalServer) -> AsyncIterator[vzero.AsyncCli
 
 @pytest.fixture(scope="module")
 def trained(client: vzero.Client) -> str:
-    """A policy that finds some kinds of prompts easier than others."""
+    """A policy with different success rates for different kinds of prompts."""
     prompts = [kind.format(number) for number in range(32) for kind in KINDS]
     rewards = list(KINDS.values()) * 32
     client.update("decide/trained", prompts, rewards, rollouts=10, step=3)
