@@ -5,10 +5,11 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Coroutine, Mapping, Sequence, Sized
-from typing import Any, Protocol
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
 
 from vzero_server.engine.embedding.batch_budget import BatchBudget
+from vzero_server.engine.embedding.encoder import Encoder
 from vzero_server.engine.embedding.prompt_queue import PromptQueue, QueuedPrompt
 from vzero_server.engine.embedding.throughput import Throughput
 from vzero_server.errors import OverloadedError
@@ -21,16 +22,6 @@ logger = logging.getLogger(__name__)
 
 # Prompts tokenised in one job: few enough that the first batch starts early.
 _TOKENISE_PROMPTS = 256
-
-
-class Encoder(Protocol):
-    """Turns prompts into feature vectors; see ``vzero_server.model.prompt_encoder``."""
-
-    def tokenize(self, prompts: Sequence[str]) -> Sequence[Sized]:
-        """Tokenise prompts; the size of each result is its number of tokens. Thread-safe."""
-
-    def embed(self, prompts: Sequence[Any]) -> Features:
-        """Embed one batch of tokenised prompts, ``[len(prompts), columns]``."""
 
 
 class EmbeddingBatcher:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vzero_server.engine.embedding.batcher import Encoder
+from vzero_server.engine.embedding.encoder import Encoder
 from vzero_server.model.oom import OomGuard
 from vzero_server.types import Features
 
