@@ -1,14 +1,14 @@
-"""Trainings that come to an end before theirs."""
+"""Training runs that are interrupted."""
 
 from collections.abc import Callable
 
 
 class Stopped(Exception):
-    """A training was interrupted."""
+    """The training run was interrupted."""
 
 
 def stop_at(last: int) -> Callable[[int, float], None]:
-    """What ``on_step`` is to be for a training to be interrupted after a step."""
+    """Return an ``on_step`` that interrupts a training run after a step."""
 
     def stop(step: int, _: float) -> None:
         if step == last:

@@ -1,4 +1,4 @@
-"""Outcomes that are made up, for the tests of training and evaluation."""
+"""Simulated outcomes for the tests of training and evaluation."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def made_up_outcomes(
     benchmarks: int = 2,
     seed: int = 0,
 ) -> Outcomes:
-    """Policies that get better from step to step, on the same prompts at every step."""
+    """Outcomes of improving policies on the same prompts at every step."""
     rng = np.random.default_rng(seed)
     difficulty = rng.normal(size=prompts)
     shape = (policies, steps, prompts)
@@ -33,5 +33,5 @@ def made_up_outcomes(
 
 
 def visit(step: int, prompts: Sequence[int], rewards: Sequence[float], policy: str = "p") -> Pool:
-    """What a policy did at a step."""
+    """The outcomes of a policy at one step."""
     return Pool(policy, step, "b", np.array(prompts), np.array(rewards, dtype=np.float32))

@@ -1,3 +1,5 @@
+"""The baselines of the paper, and their evaluation."""
+
 import numpy as np
 import pytest
 
@@ -57,21 +59,21 @@ def test_previous_epoch_is_the_last_visit_or_else_the_mean() -> None:
     np.testing.assert_allclose(values, [0.1, 0.9, 0.25], rtol=1e-6)
 
 
-def test_neighbours_by_hand() -> None:
+def test_neighbours_give_the_mean_reward_of_the_nearest() -> None:
     embeddings = np.array([[0.0], [1.0], [10.0], [11.0], [0.4]])
-    asked = question([0, 1, 2, 3], [1.0, 0.0, 0.5, 0.3], [4])
-    np.testing.assert_allclose(Neighbours(embeddings, k=2)(asked), [0.5])
-    # Of four rows a quarter are neighbours where k is larger than the context.
-    np.testing.assert_allclose(Neighbours(embeddings, k=64)(asked), [1.0])
+    example = question([0, 1, 2, 3], [1.0, 0.0, 0.5, 0.3], [4])
+    np.testing.assert_allclose(Neighbours(embeddings, k=2)(example), [0.5])
+    # If k exceeds the rows of the context, a quarter of its four rows are neighbours.
+    np.testing.assert_allclose(Neighbours(embeddings, k=64)(example), [1.0])
 
 
 def test_the_buffer_drops_the_oldest() -> None:
     embeddings = np.array([[0.0], [0.1], [5.0], [6.0]])
     earlier_steps = EarlierSteps([visit(0, [0], [1.0]), visit(1, [1], [0.4])])
-    asked = question([2, 3], [0.0, 0.0], [0])
-    everything = BufferedNeighbours(embeddings, earlier_steps, k=1)(asked)
+    example = question([2, 3], [0.0, 0.0], [0])
+    everything = BufferedNeighbours(embeddings, earlier_steps, k=1)(example)
     np.testing.assert_allclose(everything, [1.0])
-    newest = BufferedNeighbours(embeddings, earlier_steps, k=1, window=3)(asked)
+    newest = BufferedNeighbours(embeddings, earlier_steps, k=1, window=3)(example)
     np.testing.assert_allclose(newest, [0.4])
 
 
@@ -83,54 +85,54 @@ def learnable(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_vanilla_value_model_learns_from_steps_before_and_lags() -> None:
     columns, rewards = learnable()
-    first, second, asked = np.split(np.arange(400), [150, 300])
+    first, second, queries = np.split(np.arange(400), [150, 300])
     earlier_steps = EarlierSteps(
         [
             visit(0, list(first), list(rewards[first])),
-            # The policy turns round: what it solved it now fails.
+            # The policy now fails the prompts that it solved before.
             *(visit(step, list(second), list(1 - rewards[second])) for step in (1, 2, 3, 4)),
         ]
     )
     model = VanillaValueModel(columns, earlier_steps)
-    at = {
-        step: auc(rewards[asked], model(question([0], [0.5], list(asked), step=step)))
+    auc_by_step = {
+        step: auc(rewards[queries], model(question([0], [0.5], list(queries), step=step)))
         for step in (1, 5)
     }
-    assert at[1] > 0.8
-    assert at[5] < 0.2
+    assert auc_by_step[1] > 0.8
+    assert auc_by_step[5] < 0.2
 
 
 def test_the_vanilla_value_model_has_a_cold_start() -> None:
     columns, rewards = learnable()
-    known, asked = np.split(np.arange(400), [300])
-    cold = {"p": visit(0, list(known), list(rewards[known]))}
+    context, queries = np.split(np.arange(400), [300])
+    cold = {"p": visit(0, list(context), list(rewards[context]))}
     model = VanillaValueModel(columns, EarlierSteps([]), cold_start=cold)
-    values = model(question([], [], list(asked), step=0))
-    assert auc(rewards[asked], values) > 0.8
+    values = model(question([], [], list(queries), step=0))
+    assert auc(rewards[queries], values) > 0.8
     assert ((values >= 0.0) & (values <= 1.0)).all()
 
 
 @pytest.mark.parametrize("estimator", ["vanilla", "retrain", "logistic"])
 def test_prompts_without_a_history_are_predicted_from_the_context(estimator: str) -> None:
     columns, rewards = learnable()
-    known, asked = np.split(np.arange(400), [300])
-    made = {
+    context, queries = np.split(np.arange(400), [300])
+    baseline = {
         "vanilla": VanillaValueModel(columns, EarlierSteps([]), epochs=20),
         "retrain": StepwiseRetrain(columns),
         "logistic": LogisticRegression(columns),
     }[estimator]
-    given = question(list(known), list(rewards[known]), list(asked))
-    assert auc(rewards[asked], made(given)) > 0.9
-    empty = made(question([], [], [1, 2]))
+    example = question(list(context), list(rewards[context]), list(queries))
+    assert auc(rewards[queries], baseline(example)) > 0.9
+    empty = baseline(question([], [], [1, 2]))
     np.testing.assert_allclose(empty, [0.5, 0.5])
 
 
 def test_step_wise_retraining_uses_the_outcomes_held_out_at_that_step() -> None:
     columns, rewards = learnable()
-    known, asked = np.split(np.arange(400), [300])
-    held_out = {("p", 3): visit(3, list(known), list(1 - rewards[known]))}
-    values = StepwiseRetrain(columns, held_out)(question([0], [0.5], list(asked), step=3))
-    assert auc(rewards[asked], values) < 0.1
+    context, queries = np.split(np.arange(400), [300])
+    held_out = {("p", 3): visit(3, list(context), list(1 - rewards[context]))}
+    values = StepwiseRetrain(columns, held_out)(question([0], [0.5], list(queries), step=3))
+    assert auc(rewards[queries], values) < 0.1
 
 
 def test_a_cross_fitted_difficulty_does_not_use_rewards_of_its_prompts() -> None:
@@ -139,22 +141,22 @@ def test_a_cross_fitted_difficulty_does_not_use_rewards_of_its_prompts() -> None
     noise = rng.random(300)
     prompts = np.arange(300)
     blind = PromptDifficulty.cross_fit(columns, prompts, noise)
-    asked = question([], [], list(prompts), true=list(noise))
-    assert abs(np.corrcoef(blind(asked), noise)[0, 1]) < 0.2
+    example = question([], [], list(prompts), true=list(noise))
+    assert abs(np.corrcoef(blind(example), noise)[0, 1]) < 0.2
     learned = PromptDifficulty.cross_fit(columns, prompts, (columns[:, 0] > 0) * 1.0)
-    assert auc(columns[:, 0] > 0, learned(asked)) > 0.95
+    assert auc(columns[:, 0] > 0, learned(example)) > 0.95
 
 
-def test_leads_are_paired_and_signed() -> None:
+def test_leads_are_paired_differences_with_a_sign() -> None:
     outcomes = made_up_outcomes(200, 2, 3)
     rng = np.random.default_rng(0)
     pools = visits(outcomes)
-    asked = [ask(pool, pool, 50, rng) for pool in pools]
+    questions = [ask(pool, pool, 50, rng) for pool in pools]
 
-    def exact(given: Question) -> np.ndarray:
-        return given.rewards
+    def exact(example: Question) -> np.ndarray:
+        return example.rewards
 
-    reports = evaluate({"exact": exact, "mean": ContextMean()}, asked, "exact", resamples=50)
+    reports = evaluate({"exact": exact, "mean": ContextMean()}, questions, "exact", resamples=50)
     best, mean = reports
     assert (best.auc.estimate, best.mse.estimate) == (1.0, 0.0)
     assert best.pairwise.estimate == best.pairwise_lineage.estimate == 1.0
@@ -166,13 +168,13 @@ def test_leads_are_paired_and_signed() -> None:
 
 
 def test_answers_are_chosen_and_joined() -> None:
-    asked = [question([0], [0.5], [1, 2], step=step, true=[1.0, 0.0]) for step in range(3)]
-    answers = ask_all({"mean": ContextMean()}, asked)
-    late = answers.where(lambda one: one.step > 0)
-    assert [one.step for one in late.questions] == [1, 2]
-    again = Answers.joined([late, answers.where(lambda one: one.step == 0)])
-    assert len(again.values["mean"]) == 3
-    (report,) = judge(again, "mean", difficulty=np.array([0.0, 0.2, 0.7]), resamples=5)
+    questions = [question([0], [0.5], [1, 2], step=step, true=[1.0, 0.0]) for step in range(3)]
+    answers = ask_all({"mean": ContextMean()}, questions)
+    late = answers.where(lambda example: example.step > 0)
+    assert [example.step for example in late.questions] == [1, 2]
+    joined = Answers.joined([late, answers.where(lambda example: example.step == 0)])
+    assert len(joined.values["mean"]) == 3
+    (report,) = judge(joined, "mean", difficulty=np.array([0.0, 0.2, 0.7]), resamples=5)
     assert report.auc.estimate == 0.5
 
 

@@ -1,4 +1,4 @@
-"""The demo, as a newcomer sees it."""
+"""The command ``vzero demo`` from end to end."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.mark.long
 def test_the_demo_learns_survives_and_leaves_nothing(tmp_path: Path) -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [
             sys.executable,
             "-c",
@@ -27,12 +27,12 @@ def test_the_demo_learns_survives_and_leaves_nothing(tmp_path: Path) -> None:
         env={**os.environ, "TMPDIR": str(tmp_path)},
         timeout=280,
     )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    scores, recovery = found["scores"], found["recovery"]
+    assert process.returncode == 0, process.stderr
+    result = json.loads(process.stdout)
+    scores, recovery = result["scores"], result["recovery"]
     assert len({score["policy"] for score in scores}) == 2
     assert len(scores) >= 16
-    # Judged after the first steps, when there is something to tell apart.
+    # After the first step, when the rewards of prompts differ.
     late = [score for score in scores if score["step"] > 0]
     assert all(score["knn_auc"] > 0.6 for score in late)
     for quality, better in (("auc", float.__gt__), ("mse", float.__lt__)):
@@ -44,6 +44,6 @@ def test_the_demo_learns_survives_and_leaves_nothing(tmp_path: Path) -> None:
     assert recovery["acked"] == recovery["found_of_acked"] == sum(s["streamed"] for s in scores)
     assert recovery["sent_again"] > 0
     assert recovery["stored_twice"] == 0
-    # What was asked for alone is embedded in other batches, and so rounded otherwise.
+    # Prompts of single calls are embedded in other batches, and rounded differently.
     assert recovery["largest_change_of_a_value"] < 1e-4
     assert list(tmp_path.iterdir()) == []

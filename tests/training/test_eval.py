@@ -17,12 +17,12 @@ from vzero_server.model.checkpoint import SHIPPED, BackboneSpec, load_checkpoint
 def test_eval_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder / "one-policy.parquet"
     arguments = ("eval", "outcomes", path, "--sizes", "16", "--cache", folder)
-    found = document(capsys, *arguments)
-    assert found["outcomes"]["rows"] == 320
-    assert found["outcomes"]["noise_mse"] > 0
-    (size,) = found["sizes"]
+    result = document(capsys, *arguments)
+    assert result["outcomes"]["rows"] == 320
+    assert result["outcomes"]["noise_mse"] > 0
+    (size,) = result["sizes"]
     assert (size["size"], size["queries"]) == (16, 64 * 6 + 64 * 6 + 144 * 6)
-    reports = {one["name"]: one for one in size["estimators"]}
+    reports = {report["name"]: report for report in size["estimators"]}
     assert len(reports) == 9
     assert reports["context-mean"]["auc"] == {"estimate": 0.5, "low": 0.5, "high": 0.5}
     lead = reports["context-mean"]["leads"]["auc"]["estimate"]
@@ -38,9 +38,9 @@ def test_the_seed_decides(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
         "eval", "outcomes", folder / "one-policy.parquet", "--sizes", "8", "--cache", folder,
         "--estimators", "icl,vanilla-value-model",
     )  # fmt: skip
-    found = document(capsys, *arguments)["sizes"]
-    assert document(capsys, *arguments)["sizes"] == found
-    assert document(capsys, *arguments, "--seed", 1)["sizes"] != found
+    result = document(capsys, *arguments)["sizes"]
+    assert document(capsys, *arguments)["sizes"] == result
+    assert document(capsys, *arguments, "--seed", 1)["sizes"] != result
 
 
 def test_eval_for_a_person(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +58,7 @@ def test_eval_for_a_person(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("changes", "arguments", "said"),
+    ("changes", "arguments", "message"),
     [
         ({"reward": None}, (), "lacks the columns reward"),
         ({"reward": [1.5, *[0.0] * 9]}, (), "reward 1.5 of row 0 lies outside [0, 1]"),
@@ -80,7 +80,7 @@ def test_eval_names_errors(
     monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, object],
     arguments: Sequence[str],
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     columns: dict[str, object] = {
@@ -95,7 +95,7 @@ def test_eval_names_errors(
     parquet.write_table(pa.table(kept), path)
     assert run("eval", "outcomes", path, *arguments) == 2
     printed = capsys.readouterr()
-    assert said in printed.err
+    assert message in printed.err
     assert printed.err.count("\n") == 1
     assert not printed.out
 
@@ -148,14 +148,14 @@ def test_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "runs.parquet"
     write(file, made_up_outcomes(prompts=80, policies=2, steps=9))
     out = tmp_path / "results"
-    found = document(capsys, "eval", "history", file, "--out", out)
-    assert json.loads((out / "history-runs.json").read_text()) == found
-    whole, part = found["sequences"]
+    result = document(capsys, "eval", "history", file, "--out", out)
+    assert json.loads((out / "history-runs.json").read_text()) == result
+    whole, part = result["sequences"]
     assert (whole["predictions"], whole["steps"], whole["prompts"]) == (2 * 8 * 80, 16, 80)
     assert 0 < part["predictions"] < whole["predictions"] / 2
     for sequence in (whole, part):
         mse = {name: figure["estimate"] for name, figure in sequence["mse"].items()}
-        # The runs rise all the time, and no ingredient alone knows that.
+        # Rewards rise all the time, which no single ingredient models.
         assert mse["fusion"] < 0.9 * mse[sequence["best_single"]]
         assert sequence["noise"] < mse["fusion"] < mse["fusion without shift"]
         gain = 1.0 - mse["fusion"] / mse[sequence["best_single"]]

@@ -60,8 +60,8 @@ def test_calibration_error_by_hand() -> None:
     rewards = np.array([0.0, 0.0, 1.0, 1.0])
     values = np.array([0.1, 0.3, 0.6, 0.8])
     # Bins {0.1, 0.3} and {0.6, 0.8}: gaps 0.2 and -0.3.
-    found = Resampling(np.arange(4), resamples=3).calibration_error(rewards, values, bins=2)
-    assert found[0] == pytest.approx(0.25)
+    errors = Resampling(np.arange(4), resamples=3).calibration_error(rewards, values, bins=2)
+    assert errors[0] == pytest.approx(0.25)
 
 
 def test_a_correlation_of_ranks_is_spearmans() -> None:
@@ -69,8 +69,8 @@ def test_a_correlation_of_ranks_is_spearmans() -> None:
     left = rng.permutation(50)
     right = np.argsort(np.argsort(left + rng.normal(0, 20, 50)))
     rows = Resampling(np.arange(50), resamples=3)
-    found = rows.correlation(left.astype(float), right.astype(float))
-    assert found[0] == pytest.approx(spearmanr(left, right).statistic)
+    correlations = rows.correlation(left.astype(float), right.astype(float))
+    assert correlations[0] == pytest.approx(spearmanr(left, right).statistic)
     assert rows.correlation(np.ones(50), right.astype(float))[0] == 0.0
 
 
@@ -80,13 +80,13 @@ def test_contexts_are_weighted_by_their_queries() -> None:
     contexts = np.array([0, 0, 1, 1, 1, 2, 2])
     # AUC 1 of two queries, 0 of three; the third context ranks nothing.
     for clusters in (contexts, np.arange(7)):
-        found = Resampling(clusters, resamples=5).mean_auc(rewards, values, contexts)
-        assert found[0] == pytest.approx(2 / 5)
+        aucs = Resampling(clusters, resamples=5).mean_auc(rewards, values, contexts)
+        assert aucs[0] == pytest.approx(2 / 5)
 
 
 @pytest.mark.parametrize("size", [1, 5])
 def test_intervals_cover_the_truth(size: int) -> None:
-    """Of the means of clusters of equal rows, about 95 % of the intervals hold the truth."""
+    """About 95 % of the intervals contain the true mean, for clusters of equal rows."""
     rng = np.random.default_rng(size)
     trials, clusters = 300, 80
     held = 0

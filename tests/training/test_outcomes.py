@@ -1,3 +1,5 @@
+"""Files of outcomes: their columns, pools, and errors."""
+
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +37,9 @@ def path(tmp_path: Path) -> Path:
 def test_pools_hold_one_policy_and_each_prompt_once(path: Path) -> None:
     outcomes = load_outcomes(path)
     assert len(outcomes.texts) == BENCHMARKS * 40
-    found = pools(outcomes, 40)
-    assert len(found) == 6 * (BENCHMARKS + 1)
-    for pool in found:
+    all_pools = pools(outcomes, 40)
+    assert len(all_pools) == 6 * (BENCHMARKS + 1)
+    for pool in all_pools:
         assert len(set(pool.prompt)) == len(pool)
         assert len(pool) == (160 if pool.benchmark == "made up/*" else 40)
 
@@ -68,7 +70,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"reward": ["high"] * 960}, "reward must be numbers, not string"),
         ({"prompt": [None, *["a"] * 959]}, "prompt of row 0 is missing"),
@@ -78,10 +80,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_column_of_the_wrong_kind_is_named(
-    tmp_path: Path, changes: dict[str, object], said: str
+    tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     path = write(tmp_path / "outcomes.parquet", **changes)
-    with pytest.raises(OutcomesError, match=said):
+    with pytest.raises(OutcomesError, match=message):
         load_outcomes(path)
 
 

@@ -1,4 +1,4 @@
-"""Routing: the metrics against figures worked out by hand, routers, and the command."""
+"""Metrics of routing against manual calculations, routers, and the command."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ COLOURS, NUMBERS = "name a colour of the sky", "what is the sum of the numbers"
 
 
 def two_skills(prompts: int = 160) -> Fleet:
-    """A cheap policy that knows colours, a dear one that knows all, and one of no use."""
+    """A cheap policy good at colours, an expensive one good at everything, and a useless one."""
     kinds = np.arange(prompts) % 2
     rewards = np.stack([kinds == 0, np.ones(prompts), np.zeros(prompts)], axis=1)
     return Fleet(
@@ -50,7 +50,7 @@ def embeddings(fleet: Fleet) -> np.ndarray:
     return near / np.linalg.norm(near, axis=1, keepdims=True)
 
 
-# (2, .6) lies on the way up, (4, .5) is worse and dearer, (2.5, .6) below the chord to (3, .8)
+# (2, .6) is on the envelope; (4, .5) is worse and dearer; (2.5, .6) is below the chord to (3, .8)
 POINTS = ([1, 2, 4, 2.5, 3], [0.2, 0.6, 0.5, 0.6, 0.8])
 
 
@@ -162,39 +162,39 @@ def written(folder: Path, columns: dict[str, Any]) -> Path:
 
 def test_the_fleet_of_a_file(tmp_path: Path) -> None:
     fleet = two_skills(80)
-    found = fleet_of(load_outcomes(written(tmp_path, rows(fleet))))
-    assert found.policies == fleet.policies
-    assert found.unit == "tokens"
-    order = [fleet.texts.index(text) for text in found.texts]
-    assert (found.rewards == fleet.rewards[order]).all()
-    assert (found.costs == fleet.costs[order]).all()
-    sample = found.sample(20, np.random.default_rng(0))
+    loaded = fleet_of(load_outcomes(written(tmp_path, rows(fleet))))
+    assert loaded.policies == fleet.policies
+    assert loaded.unit == "tokens"
+    order = [fleet.texts.index(text) for text in loaded.texts]
+    assert (loaded.rewards == fleet.rewards[order]).all()
+    assert (loaded.costs == fleet.costs[order]).all()
+    sample = loaded.sample(20, np.random.default_rng(0))
     assert (len(sample), sample.rewards.shape) == (20, (20, 3))
 
 
 def test_sizes_make_costs_where_all_are_known(tmp_path: Path) -> None:
     fleet = two_skills(80)
     sizes = [7.0, 70.0, 2.0] * 80
-    found = fleet_of(load_outcomes(written(tmp_path, rows(fleet, params_b=sizes))))
-    assert found.unit == "params_b x tokens"
-    assert found.costs[0].tolist() == [7.0, 700.0, 40.0]
+    loaded = fleet_of(load_outcomes(written(tmp_path, rows(fleet, params_b=sizes))))
+    assert loaded.unit == "params_b x tokens"
+    assert loaded.costs[0].tolist() == [7.0, 700.0, 40.0]
     some = [7.0, None, 2.0] * 80
     outcomes = load_outcomes(written(tmp_path, rows(fleet, params_b=some)))
     assert fleet_of(outcomes).unit == "tokens"
     assert fleet_of(outcomes, sized=True).policies == ("cheap", "useless")
-    untold = rows(fleet, params_b=sizes, cost_tokens=[None] * 240)
-    found = fleet_of(load_outcomes(written(tmp_path, untold)))
-    assert (found.unit, found.costs[3].tolist()) == ("params_b", [7.0, 70.0, 2.0])
-    found = fleet_of(load_outcomes(written(tmp_path, rows(fleet, cost_tokens=[None] * 240))))
-    assert (found.unit, found.costs.max()) == ("unknown", 0.0)
+    without_tokens = rows(fleet, params_b=sizes, cost_tokens=[None] * 240)
+    loaded = fleet_of(load_outcomes(written(tmp_path, without_tokens)))
+    assert (loaded.unit, loaded.costs[3].tolist()) == ("params_b", [7.0, 70.0, 2.0])
+    loaded = fleet_of(load_outcomes(written(tmp_path, rows(fleet, cost_tokens=[None] * 240))))
+    assert (loaded.unit, loaded.costs.max()) == ("unknown", 0.0)
 
 
 def test_missing_tokens_are_those_of_the_policy(tmp_path: Path) -> None:
     fleet = two_skills(80)
     tokens: list[float | None] = [None, None, 20.0] * 80
     tokens[0], tokens[1], tokens[3] = 2.0, 5.0, 4.0
-    found = fleet_of(load_outcomes(written(tmp_path, rows(fleet, cost_tokens=tokens))))
-    assert found.costs[7].tolist() == [3.0, 5.0, 20.0]
+    loaded = fleet_of(load_outcomes(written(tmp_path, rows(fleet, cost_tokens=tokens))))
+    assert loaded.costs[7].tolist() == [3.0, 5.0, 20.0]
 
 
 def test_the_last_step_counts(tmp_path: Path) -> None:
@@ -202,20 +202,20 @@ def test_the_last_step_counts(tmp_path: Path) -> None:
     early = rows(fleet, step=[0] * 240, reward=np.full(240, 0.5))
     late = rows(fleet, step=[3] * 240)
     both = {name: [*early[name], *late[name]] for name in early}
-    found = fleet_of(load_outcomes(written(tmp_path, both)))
-    assert set(found.rewards.ravel().tolist()) == {0.0, 1.0}
+    loaded = fleet_of(load_outcomes(written(tmp_path, both)))
+    assert set(loaded.rewards.ravel().tolist()) == {0.0, 1.0}
 
 
 def test_policies_with_few_prompts_are_left_out(tmp_path: Path) -> None:
     fleet = two_skills(100)
     columns = rows(fleet)
     policy = np.array(columns["policy"])
-    place = np.repeat(np.arange(100), 3)
-    kept = ~((policy == "useless") & (place < 20)) & ~((policy == "cheap") & (place == 3))
+    prompt = np.repeat(np.arange(100), 3)
+    kept = ~((policy == "useless") & (prompt < 20)) & ~((policy == "cheap") & (prompt == 3))
     some = {name: np.asarray(values)[kept] for name, values in columns.items()}
-    found = fleet_of(load_outcomes(written(tmp_path, some)))
-    assert found.policies == ("cheap", "dear")
-    assert len(found) == 99
+    loaded = fleet_of(load_outcomes(written(tmp_path, some)))
+    assert loaded.policies == ("cheap", "dear")
+    assert len(loaded) == 99
     with pytest.raises(FleetError, match="1 policies"):
         fleet_of(load_outcomes(tmp_path / "outcomes.parquet").where(policy[kept] == "dear"))
 

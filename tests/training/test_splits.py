@@ -34,6 +34,6 @@ def test_earlier_steps_have_only_earlier_outcomes() -> None:
 
 
 def test_visits_join_benchmarks() -> None:
-    found = visits(made_up_outcomes(40, 2, 3))
-    assert len(found) == 6
-    assert all(len(pool) == 40 and pool.benchmark == "*" for pool in found)
+    all_visits = visits(made_up_outcomes(40, 2, 3))
+    assert len(all_visits) == 6
+    assert all(len(pool) == 40 and pool.benchmark == "*" for pool in all_visits)

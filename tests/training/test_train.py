@@ -26,15 +26,15 @@ def test_train_then_eval(folder: Path, capsys: pytest.CaptureFixture[str], tmp_p
     assert checkpoint.training["outcomes"] == 960
     assert checkpoint.training["recipe"]["seed"] == 3
     assert checkpoint.training["data"] == ["made up"]
-    # Not that of a source the outcomes are not from.
+    # Not of a source that has no outcomes.
     assert checkpoint.training["licences"] == {"made up": "CC0-1.0"}
     assert list((tmp_path / "log").glob("events.*"))
     assert [file.name for file in out.iterdir()] == ["recipe.safetensors"]
-    found = document(
+    evaluated = document(
         capsys, "eval", "outcomes", outcomes, "--checkpoint", path, "--sizes", 16,
         "--estimators", "icl", "--cache", folder,
     )  # fmt: skip
-    assert found["head"]["fingerprint"] == trained["fingerprint"]
+    assert evaluated["head"]["fingerprint"] == trained["fingerprint"]
 
 
 @pytest.mark.long
@@ -66,7 +66,7 @@ def test_an_interrupted_training_run_is_resumed_on_request(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "arguments", "said"),
+    ("recipe", "arguments", "message"),
     [
         ("[trainer]\nstep = 5", (), "unknown settings step"),
         ("speed = 1", (), "unknown settings speed"),
@@ -93,7 +93,7 @@ def test_train_names_errors(
     capsys: pytest.CaptureFixture[str],
     recipe: str,
     arguments: Sequence[str],
-    said: str,
+    message: str,
 ) -> None:
     config = tmp_path / "recipe.toml"
     config.write_text(recipe)
@@ -102,7 +102,7 @@ def test_train_names_errors(
         "--cache", folder, *arguments,
     )  # fmt: skip
     assert code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_fold_is_left_out(folder: Path, tmp_path: Path) -> None:
