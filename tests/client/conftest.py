@@ -9,7 +9,7 @@ from vzero_server.testing.local_server import LocalServer
 
 @pytest.fixture
 def mortal_server(shared_server: LocalServer) -> Iterator[LocalServer]:
-    """The shared server, which the test may kill; afterwards it runs again, with its data."""
+    """The shared server, which the test may kill; it is started again afterwards."""
     yield shared_server
     if not shared_server.running:
         shared_server.start()

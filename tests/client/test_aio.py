@@ -1,4 +1,4 @@
-"""The asyncio client against a real server."""
+"""The asyncio client against a server."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The blocking client against a real server."""
+"""The blocking client against a server."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

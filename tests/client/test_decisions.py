@@ -1,4 +1,4 @@
-"""Allocations, rankings, prices and fleets through both clients, against a real server."""
+"""Allocations, rankings, prices and fleets through both clients, against a server."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -41,7 +41,7 @@ def trained(client: vzero.Client) -> str:
 
 @pytest.fixture(scope="module")
 def models(client: vzero.Client) -> list[str]:
-    """Three policies: the better, the dearer."""
+    """Three policies, of which better ones cost more."""
     names = [f"decide/{size}" for size in ("large", "middle", "small")]
     prompts = [f"What is {i} plus {i % 7}?" for i in range(64)]
     for name, reward, billions in zip(names, (0.9, 0.6, 0.2), (70, 14, 1), strict=True):

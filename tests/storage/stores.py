@@ -1,4 +1,4 @@
-"""The stores that the contract tests run over, and what these tests ask of a store."""
+"""The stores that the contract tests run on, and their common reads."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from vzero_server.storage.sqlite import SqliteDatabase
 
 DATABASES: dict[str, Callable[[Path], SqlDatabase]] = {"sqlite": SqliteDatabase}
 
-# Every engine as the server uses it, behind the cache, and by itself.
+# Every engine, behind the cache as in the server, and without it.
 STORES: dict[str, Callable[[Path], OutcomeStore]] = {
     f"{name}{suffix}": (lambda folder, open_=open_, layer=layer: layer(open_(folder)))
     for name, open_ in DATABASES.items()

@@ -16,7 +16,7 @@ READS = ("policy", "policies_by_id", "policy_version", "policy_versions")
 
 
 class Counted:
-    """The reads that a cache makes of the store behind it."""
+    """Records the reads of a store."""
 
     def __init__(self, store: SqlOutcomeStore, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
@@ -41,7 +41,7 @@ async def behind(tmp_path: Path) -> AsyncIterator[SqlOutcomeStore]:
 
 @pytest.fixture
 def reads(behind: SqlOutcomeStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the reads of the store behind the cache so far."""
+    """Names of the reads that reached the store behind the cache."""
     return Counted(behind, monkeypatch).calls
 
 

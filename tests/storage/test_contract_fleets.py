@@ -1,4 +1,4 @@
-"""What every store must do with fleets."""
+"""Contract of stores: fleets."""
 
 import pytest
 

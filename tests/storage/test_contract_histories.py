@@ -1,4 +1,4 @@
-"""What every store must know of a policy's past outcomes on a prompt."""
+"""Contract of stores: histories of prompts."""
 
 from tests.outcomes import outcome
 from tests.storage.stores import prompt_keys

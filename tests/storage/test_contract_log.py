@@ -1,4 +1,4 @@
-"""What every store must do with outcomes."""
+"""Contract of stores: outcomes."""
 
 import asyncio
 import tempfile

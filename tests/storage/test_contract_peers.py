@@ -1,4 +1,4 @@
-"""What every store must know of policies on the same prompts."""
+"""Contract of stores: peers and their rewards."""
 
 from tests.outcomes import outcome
 from tests.storage.stores import prompt_keys
@@ -7,7 +7,7 @@ from vzero_server.storage.records import prompt_digest
 
 
 async def fill(store: OutcomeStore) -> dict[str, int]:
-    """Keys of policies: `all` tried a, b, c (a twice), `some` b, `none` z."""
+    """Keys of policies with outcomes: `all` of a, b, c (a twice), `some` of b, `none` of z."""
     keys = {}
     for name, prompts in (("me", "abc"), ("all", "abca"), ("some", "b"), ("none", "z")):
         outcomes = [
@@ -22,7 +22,7 @@ async def fill(store: OutcomeStore) -> dict[str, int]:
 
 async def test_peers_are_those_that_tried_the_same_prompts(store: OutcomeStore) -> None:
     keys = await fill(store)
-    # A change that is no outcome must not count as one.
+    # A change of the policy does not count as an outcome.
     await store.update_policy("all", {"labels": {"team": "blue"}})
     prompts = list((await prompt_keys(store, "me")).values())
     peers = await store.find_peers(keys["me"], prompts, 10)

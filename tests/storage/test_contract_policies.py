@@ -1,4 +1,4 @@
-"""What every store must do with policies: versions, prices, labels, deletion."""
+"""Contract of stores: versions, prices, labels and deletion of policies."""
 
 import asyncio
 

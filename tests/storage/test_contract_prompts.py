@@ -1,4 +1,4 @@
-"""What every store must do with prompts and their embeddings."""
+"""Contract of stores: prompts and their embeddings."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ async def test_embeddings_are_stored_once_per_prompt_and_model(store: OutcomeSto
     second = await store.model_key("second")
     assert await store.model_key("first") == first != second
     await store.append("a", [outcome("1", "x")])
-    # Only of prompts in the log, and not twice.
+    # Only embeddings of prompts in the log are stored, and only once.
     assert await store.save_embeddings(first, vectors) == 1
     assert await store.save_embeddings(first, vectors) == 0
     assert await store.save_embeddings(second, vectors) == 1

@@ -1,4 +1,4 @@
-"""Tenants do not see each other's policies and fleets."""
+"""Contract of stores: tenants have separate policies and fleets."""
 
 import pytest
 
@@ -10,13 +10,13 @@ from vzero_server.storage.records import DEFAULT_TENANT, Fleet
 
 
 async def test_policies_of_two_tenants_share_only_their_name(store: OutcomeStore) -> None:
-    ours = (await store.append("a", sums(3))).policy
-    theirs = (await store.append("a", sums(2), tenant="other")).policy
-    assert (ours.tenant, theirs.tenant) == (DEFAULT_TENANT, "other")
-    assert ours.key != theirs.key
-    assert await store.policy_version("a") == ours
-    assert await store.policy_version("a", tenant="other") == theirs
-    assert await store.policy_versions(["a"], tenant="other") == [theirs]
+    policy = (await store.append("a", sums(3))).policy
+    other_policy = (await store.append("a", sums(2), tenant="other")).policy
+    assert (policy.tenant, other_policy.tenant) == (DEFAULT_TENANT, "other")
+    assert policy.key != other_policy.key
+    assert await store.policy_version("a") == policy
+    assert await store.policy_version("a", tenant="other") == other_policy
+    assert await store.policy_versions(["a"], tenant="other") == [other_policy]
     await store.update_policy("a", {"labels": {"team": "blue"}}, tenant="other")
     for tenant, outcomes, labels in ((DEFAULT_TENANT, 3, {}), ("other", 2, {"team": "blue"})):
         record = await store.policy("a", tenant=tenant)
@@ -46,10 +46,10 @@ async def test_fleets_of_two_tenants_share_only_their_name(store: OutcomeStore) 
 
 async def test_peers_are_of_the_same_tenant(store: OutcomeStore) -> None:
     chunk = [outcome("1", "shared")]
-    ours = (await store.append("a", chunk)).policy
+    policy = (await store.append("a", chunk)).policy
     peer = (await store.append("b", chunk)).policy
     await store.append("c", chunk, tenant="other")
     prompts = list((await prompt_keys(store, "a")).values())
-    # One place only: it must not go to a policy of the other tenant.
-    assert [p.key for p in await store.find_peers(ours.key, prompts, 1)] == [peer.key]
-    assert [p.key for p in await store.find_peers(ours.key, prompts, 10)] == [peer.key]
+    # A limit of one peer must not be used up by a policy of the other tenant.
+    assert [p.key for p in await store.find_peers(policy.key, prompts, 1)] == [peer.key]
+    assert [p.key for p in await store.find_peers(policy.key, prompts, 10)] == [peer.key]

@@ -68,7 +68,7 @@ def test_closing_commits_what_is_queued(database: SqlDatabase) -> None:
 
 
 def test_a_full_disk_rejects_appends_and_loses_nothing(tmp_path: Path) -> None:
-    """The size limit makes SQLite report exactly what a full disk does (SQLITE_FULL)."""
+    """The size limit makes SQLite report the error of a full disk (SQLITE_FULL)."""
     database = SqliteDatabase(tmp_path / "data", max_bytes=400_000)
     writer = GroupCommitWriter(database)
     acked = 0
@@ -87,7 +87,7 @@ def test_a_full_disk_rejects_appends_and_loses_nothing(tmp_path: Path) -> None:
     record = writer.submit(lambda c: policies.get_policy(c, "default", "a")).result()
     assert record is not None
     assert record.version == acked
-    # With space again, appends go on.
+    # Once there is space again, appends succeed.
     writer.submit(lambda c: policies.delete_policy(c, "default", "a")).result()
     assert (
         writer.submit(lambda c: log.append(c, "default", "b", chunk, now=1.0)).result().accepted

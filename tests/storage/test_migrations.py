@@ -45,7 +45,7 @@ def test_migrations_lead_to_the_schema(tmp_path: Path, revision: str | None) -> 
 
 
 def test_new_and_migrated_folders_have_the_same_kinds_of_tables(tmp_path: Path) -> None:
-    """What Alembic does not compare: whether keys are reused, and how rows are stored."""
+    """Properties of tables that Alembic does not compare: reuse of keys, and storage of rows."""
     folder_of("0001", tmp_path)
     kinds = []
     for folder in (tmp_path, tmp_path / "new"):

@@ -64,7 +64,7 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_prompt_is_not_sought_among_all_outcomes_of_its_policy(database: SqliteDatabase) -> None:
-    """Otherwise predictions for a policy with many outcomes would be slow."""
+    """Such a scan would make values of policies with many outcomes slow."""
     steps = 0
 
     def step() -> int:

@@ -1,4 +1,4 @@
-"""Every command against a real server, as a person and as a script calls it."""
+"""Every command against a server, with output as text and as JSON."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""``vzero allocate``, ``rank``, ``fleet`` and ``policies price`` against a real server."""
+"""``vzero allocate``, ``rank``, ``fleet`` and ``policies price`` against a server."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ PROMPTS = ["What is 9 plus 9?", "[red]What is 8 plus 8?", "What is 7 plus 7?"]
 
 @pytest.fixture(scope="module")
 def models(shared_server: LocalServer) -> Iterator[list[str]]:
-    """Three policies: the better, the dearer; and a fleet of them."""
+    """Three policies, of which better ones cost more, and their fleet."""
     names = ["cli-decide/large", "cli-decide/middle", "cli-decide/small"]
     prompts = [f"What is {i} plus {i % 7}?" for i in range(40)]
     with vzero.Client(shared_server.address) as client:

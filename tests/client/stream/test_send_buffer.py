@@ -1,4 +1,4 @@
-"""Every outcome without acknowledgement leaves again, in order, after any events."""
+"""Outcomes without acknowledgement are sent again, in order, after any sequence of events."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -142,7 +142,7 @@ class Journey(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """The process ends in good order and another one starts on the folder."""
+        """The process closes its stream, and another one starts with the folder."""
         self.buffer.seal()
         self.lose_connection()
         while chunk := self.buffer.start_spooling():

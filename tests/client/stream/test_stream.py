@@ -1,4 +1,4 @@
-"""Both kinds of stream against a real server that is killed and started again."""
+"""Both kinds of stream against a server that is killed and started again."""
 
 import asyncio
 import os
@@ -99,7 +99,7 @@ def test_undelivered_without_a_folder() -> None:
         stream.add("a", 1)
         stream.add("b", 1)
         with pytest.raises(errors.Undelivered, match="2 outcomes"):
-            stream.add("no room", 1)
+            stream.add("no space", 1)
         with pytest.raises(errors.Undelivered):
             stream.flush(timeout=0.1)
         with pytest.raises(errors.Undelivered) as caught:

@@ -1,4 +1,4 @@
-"""From a gRPC status and its details to an exception."""
+"""Exceptions made from a gRPC status and its details."""
 
 from pathlib import Path
 
