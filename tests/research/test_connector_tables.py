@@ -1,4 +1,4 @@
-"""The tables about connectors, on a tiny backbone and made-up policies."""
+"""The tables about connectors, on a small backbone and simulated policies."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ SMALL = ConnectorConfig(queries=3, width=6, rows=16, asked=8, pretraining=2, ste
 
 
 def made_up(source: str, seed: int) -> Outcomes:
-    """A policy that gets better, on prompts of which the longer are the harder."""
+    """An improving policy, for which longer prompts are harder."""
     rng = np.random.default_rng(seed)
     texts = tuple(f"{source} {'x' * (i % 9)} {i}" for i in range(PROMPTS))
     prompt = np.tile(np.arange(PROMPTS), STEPS)
@@ -150,7 +150,7 @@ def test_a_run_writes_its_page(
         figures = next(iter(result["rows"].values()))["intra_auc/one"]
         assert figures["low"] <= figures["estimate"] <= figures["high"]
         assert len(figures["seeds"]) == 2
-    # Finished trainings are not repeated.
+    # Finished training runs are not repeated.
     told.clear()
     again = run(progress=lambda *at: told.append(at), label="mine")
     assert not told
@@ -181,7 +181,7 @@ def test_table_6_includes_a_tabpfn(
     assert "`head.ckpt` (tabpfn_v2_5, " in page
     assert page.count("| random connector | tune |") == 2
     assert "nan" not in page
-    # Heads are trained apart: neither kind takes the other's results for its own.
+    # The kinds of heads are trained separately, and do not use each other's results.
     areas = [rows["residual-dynamic-query"]["intra_auc/one"]["estimate"]
              for rows in (result["rows"], result["tabpfn"]["rows"])]  # fmt: skip
     assert areas[0] != areas[1]
@@ -189,7 +189,7 @@ def test_table_6_includes_a_tabpfn(
     told: list[int] = []
     run(path, progress=lambda *_: told.append(1))
     assert not told
-    # Other weights are trained anew.
+    # With other weights, training is repeated.
     other = save_tiny_tabpfn(tmp_path / "other.ckpt", inference_config={"SOFTMAX_TEMPERATURE": 0.5})
     run(other, progress=lambda *_: told.append(1))
     assert told

@@ -1,4 +1,4 @@
-"""GRPO under budgets: its step, its arms, and a whole quick run with a real server."""
+"""GRPO under budgets: its step, its arms, and a whole short run with a server."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def tasks_of(family: str, level: int, count: int) -> list[Task]:
 
 @pytest.fixture(scope="module")
 def policy() -> CharacterModel:
-    """Has seen some counting, so that some of it succeeds."""
+    """A model trained on some counting, so that it sometimes succeeds."""
     torch.manual_seed(0)
     model = CharacterModel(Shape(width=32, layers=2))
     optimizer, rng = warm_start_optimizer(model), Random(0)
@@ -60,7 +60,7 @@ def test_rows_hold_every_rollout_once(counts: list[int]) -> None:
     st.lists(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=20), min_size=1, max_size=5)
 )
 def test_advantages_do_not_depend_on_the_rows(groups: list[list[float]]) -> None:
-    """Those of the policy zoo, where a group is one row, rollout by rollout."""
+    """They equal those of the policy zoo, where a group is one row."""
     counts = np.array([len(rewards) for rewards in groups])
     whole = torch.zeros(len(groups), 20)
     for row, rewards in enumerate(groups):
@@ -155,7 +155,7 @@ def test_rollouts_to_reach_an_accuracy() -> None:
 def test_a_quick_run_with_a_real_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--quick", "--seeds", "2", "--cache", str(tmp_path / "cache")]
     main([*command, "--out", str(tmp_path / "first")])
-    # Everything is in the cache: the same figures, at once.
+    # All results are cached: the same figures, without training.
     main([*command, "--out", str(tmp_path / "second")])
     first, second = (
         json.loads((tmp_path / name / "grpo.json").read_text()) for name in ("first", "second")
@@ -167,7 +167,7 @@ def test_a_quick_run_with_a_real_server(tmp_path: Path, capsys: pytest.CaptureFi
         for run in result["runs"]:
             assert len(run["silent"]) == QUICK.steps
             assert len(run["accuracy"]) == len(first["rollouts"])
-            # Asked from the second step on.
+            # Queried from the second step on.
             if arm in ("paper", "expected", "nonzero_gradient"):
                 assert run["error"][0] is None
                 assert all(0.0 <= error <= 1.0 for error in run["error"][1:])

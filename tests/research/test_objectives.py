@@ -11,7 +11,7 @@ def test_soft_entropy_by_hand() -> None:
 
 
 def test_pairs_across_contexts_by_hand() -> None:
-    # Successes 1.0 and 2.0 against failures -1.0 and 0.5, wherever they stand.
+    # Successes 1.0 and 2.0 against failures -1.0 and 0.5, in any order.
     expected = (softplus(-2.0) + softplus(-0.5) + softplus(-3.0) + softplus(-1.5)) / 4
     assert rank_across_loss(LOGITS, REWARDS).item() == pytest.approx(expected)
 

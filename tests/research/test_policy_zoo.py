@@ -1,4 +1,4 @@
-"""Tests of the policy zoo: its tasks, its model, GRPO, and the dataset that it makes."""
+"""The policy zoo: its tasks, its model, GRPO, and its dataset."""
 
 import re
 from collections import Counter
@@ -61,7 +61,7 @@ def model() -> CharacterModel:
 
 
 def solve(task: Task) -> str:
-    """Answer a prompt by reading it again, independently of the code that wrote it."""
+    """Solve a prompt from its text, independently of the code that generated it."""
     prompt = task.prompt
     numbers = [int(text) for text in re.findall(r"\d+", prompt)]
     quoted = "".join(re.findall(r"'(\w+)'", prompt))
@@ -304,7 +304,7 @@ def test_quick_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 class TestCommittedDataset:
-    """The dataset in the repository is what its data card says."""
+    """The dataset in the repository agrees with its data card."""
 
     def test_size(self, rows: card.Rows) -> None:
         assert DATASET.stat().st_size <= 3_000_000

@@ -111,7 +111,7 @@ def test_lineages(
         assert not set(question.context) & set(question.queries)
         assert len(question.context) <= min(window, per_step * (question.step + 1))
         assert question.ages is not None
-        # Oldest first; the question's own step is now.
+        # Oldest first; the step of the query is the current one.
         assert (np.diff(question.ages) <= 0).all()
         assert len(question.context) == 0 or question.ages[-1] == 0
     assert len(judged) == policies * steps

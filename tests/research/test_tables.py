@@ -27,7 +27,7 @@ def test_folds(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert set(found["folds"]) == {"first", "other"}
     (size,) = found["sizes"]
     assert size["contexts"] == sum(one[0]["contexts"] for one in found["folds"].values())
-    # The heads are there: the second run trains none, and prints the same.
+    # The second run finds the heads, trains none, and prints the same tables.
     times = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert document(capsys, *arguments, command=folds)["sizes"] == found["sizes"]
     assert times == {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}

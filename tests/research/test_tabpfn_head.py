@@ -1,4 +1,4 @@
-"""A connector trained before TabPFN: a real network, small and of random weights."""
+"""A connector trained in front of a small TabPFN of random weights."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_training_lowers_the_loss_and_moves_what_is_tuned(
     for module, moves in modules.items():
         pairs = zip(before[module], last[module], strict=True)
         assert any((a != b).any() for a, b in pairs) == moves
-    # Neither the head that was given nor its file is what is trained.
+    # Training changes neither the given head nor its file.
     for given in (head, file.net):
         pairs = zip(before[trainer.head], given.parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
@@ -153,7 +153,7 @@ def test_a_trained_head_is_served(
         client.update("run", prompts[:14], rewards)
         values = client.predict("run", prompts[14:], estimator="TABPFN")
     assert set(values.basis) == {"TABPFN"}
-    # What was written is what was trained.
+    # The written weights equal the trained ones.
     read = read_tabpfn(head_path)
     assert read.licence == file.licence
     encoder = AdapterEncoder(TokenBackbone.load(backbone), read_adapter(adapter_path))

@@ -1,4 +1,4 @@
-"""Pre-training a small TabPFN, at a size of seconds."""
+"""Pre-training of a small TabPFN, in seconds."""
 
 import json
 from dataclasses import asdict, replace
@@ -67,7 +67,7 @@ def test_an_interrupted_training_run_ends_as_an_uninterrupted_one(tmp_path: Path
 
 @pytest.mark.long
 def test_it_learns_to_read_a_context() -> None:
-    """On tables of two columns, far above a coin and not far below logistic regression."""
+    """On tables of two columns, it is far better than chance and close to logistic regression."""
     recipe = replace(TINY, width=24, columns=2, steps=150, tables=16, rate=4e-3)
     training = TabPFNPretraining(recipe)
     training.train()

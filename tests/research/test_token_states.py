@@ -13,7 +13,7 @@ TEXTS = ("ab", "a much longer prompt, beyond the window of the model", "xyz", "b
 
 @pytest.fixture(scope="module", params=["packed", "padded"])
 def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    """As on a CPU, and as where passes go with padding."""
+    """Without padding, as on a CPU, and with padding."""
     folder = tmp_path_factory.mktemp("model")
     save_tiny_model(folder)
     with pytest.MonkeyPatch.context() as patch:
