@@ -27,7 +27,9 @@ def test_the_queue_behaves_as_a_sorted_list(actions: list[tuple[str, int, int]],
         for number, (action, argument, tokens) in enumerate(actions):
             if action == "push":
                 position = (float(argument), number)
-                entry = QueuedPrompt(b"", "", position, 0.0, loop.create_future(), b"x" * tokens)
+                entry = QueuedPrompt(
+                    b"", "", position[0], position, 0.0, loop.create_future(), b"x" * tokens
+                )
                 queue.push(entry)
                 expected.append(entry)
                 expected.sort(key=lambda entry: entry.position)

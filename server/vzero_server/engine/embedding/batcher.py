@@ -150,11 +150,11 @@ class EmbeddingBatcher:
             OverloadedError: The prompts that are due take longer than ``max_delay``.
         """
         now = time.monotonic()
-        tokenising = sum(
-            not entry.background and entry.position[0] <= now for entry in self._tokenising
-        )
+        tokenising = [
+            entry for entry in self._tokenising if entry.due <= now and entry.urgent_waiters
+        ]
         tokens = self._urgent.due_tokens(now) + self._running_tokens
-        if self._throughput.seconds(tokens, tokenising) > self._max_delay:
+        if self._throughput.seconds(tokens, len(tokenising)) > self._max_delay:
             raise OverloadedError(self._retry_after())
 
     def _size(self) -> float:
@@ -176,7 +176,7 @@ class EmbeddingBatcher:
         for place, (digest, prompt) in enumerate(prompts):
             due = now + place / self._throughput.prompts_per_second
             position = (due, next(self._arrivals))
-            entry = QueuedPrompt(digest, prompt, position, now, loop.create_future())
+            entry = QueuedPrompt(digest, prompt, due, position, now, loop.create_future())
             self._entries[digest] = entry
             entries.append(entry)
         self._tokenising.update(entries)
@@ -185,20 +185,24 @@ class EmbeddingBatcher:
     def _join(self, entry: QueuedPrompt, now: float, *, background: bool) -> None:
         """Add a caller to an entry."""
         self._abandoned.discard(entry)
-        if entry.waiters and entry.background and not background:
+        if not background and not entry.urgent_waiters and entry.background_waiters:
             _move(entry, self._urgent, (now, next(self._arrivals)))
-        entry.waiters += 1
-        entry.background_waiters += background
+        if background:
+            entry.background_waiters += 1
+        else:
+            entry.urgent_waiters += 1
 
     def _leave(self, entry: QueuedPrompt, *, background: bool) -> None:
         """Remove a caller from an entry, and the entry if it has no other caller."""
-        entry.waiters -= 1
-        entry.background_waiters -= background
+        if background:
+            entry.background_waiters -= 1
+        else:
+            entry.urgent_waiters -= 1
         if entry.vector.done():
             return
         if not entry.waiters:
             self._drop(entry)
-        elif entry.background and not background:
+        elif not background and not entry.urgent_waiters:
             _move(entry, self._background, entry.position)
 
     def _drop(self, entry: QueuedPrompt) -> None:
@@ -244,7 +248,7 @@ class EmbeddingBatcher:
             if entry in self._tokenising:
                 self._tokenising.remove(entry)
                 entry.tokens, entry.prompt, entry.tokenised_at = tokens, "", now
-                (self._background if entry.background else self._urgent).push(entry)
+                (self._urgent if entry.urgent_waiters else self._background).push(entry)
         self._arrived.set()
 
     async def _dispatch(self) -> None:
@@ -329,7 +333,7 @@ def _move(entry: QueuedPrompt, queue: PromptQueue, position: tuple[float, int]) 
     left = entry.queue
     if left is not None:
         left.remove(entry)
-    entry.position = position
+    entry.due, entry.position = position[0], position
     if left is not None:
         queue.push(entry)
 

@@ -21,12 +21,13 @@ class QueuedPrompt:
     Attributes:
         digest: Digest of the prompt.
         prompt: Its text; empty once it is tokenised.
-        position: Sort key in a queue: when it is due, then its number in order of arrival.
+        due: When its turn comes.
+        position: Sort key in a queue: ``due``, then its number in order of arrival.
         arrived_at: When a call first asked for it.
         vector: The result.
         tokens: Its tokens; empty until it is tokenised.
-        waiters: Callers that wait for it.
-        background_waiters: Those of them that asked for it in the background.
+        urgent_waiters: Callers that wait for it, apart from the background work.
+        background_waiters: Callers that asked for it in the background.
         queue: The queue it is in; None before it is tokenised and while it runs.
         on_device: Whether its batch runs.
         tokenised_at: When its tokens were ready.
@@ -36,11 +37,12 @@ class QueuedPrompt:
 
     digest: bytes
     prompt: str
+    due: float
     position: tuple[float, int]
     arrived_at: float
     vector: "asyncio.Future[Features]"
     tokens: Sized = ()
-    waiters: int = 0
+    urgent_waiters: int = 0
     background_waiters: int = 0
     queue: "PromptQueue | None" = None
     on_device: bool = False
@@ -49,9 +51,9 @@ class QueuedPrompt:
     finished_at: float = 0.0
 
     @property
-    def background(self) -> bool:
-        """Whether it was asked for in the background only."""
-        return self.waiters == self.background_waiters
+    def waiters(self) -> int:
+        """All callers that wait for it."""
+        return self.urgent_waiters + self.background_waiters
 
 
 class PromptQueue:
