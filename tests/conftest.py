@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import vzero
 from tests.prefork.launcher import PreforkLauncher
 from tests.tiny_model import save_tiny_model
 from vzero_server.model.backbone import Backbone
@@ -32,10 +33,24 @@ def server(tmp_path: Path) -> Iterator[LocalServer]:
 
 
 @pytest.fixture(scope="session")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """One server for all tests that leave it unchanged; policy names must be unique."""
+def _server_of_all_modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     with LocalServer(tmp_path_factory.mktemp("shared") / "data") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def shared_server(_server_of_all_modules: LocalServer) -> Iterator[LocalServer]:
+    """One server for all tests that leave it running; policy names of a module must be unique.
+
+    A module begins without policies: outcomes of other modules on the same prompts would correct
+    its values as those of peers do, and which modules came before is not known.
+    """
+    yield _server_of_all_modules
+    with vzero.Client(_server_of_all_modules.address) as client:
+        for fleet in client.fleets():
+            client.delete_fleet(fleet.name)
+        for policy in client.policies():
+            client.delete(policy.policy_id)
 
 
 @pytest.fixture(scope="session")
