@@ -20,7 +20,7 @@ serve: $(VENV)/.demo ## Serve on 127.0.0.1:50051, data in vzero-data/.
 	$(BIN)/vzero serve $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests (or ARGS="tests/engine -k window"; ARGS="-m 'not long'").
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types, import layers, the contract and generated code.
 	$(BIN)/ruff check .
