@@ -57,12 +57,13 @@ def tabpfn(
             "research.tabpfn needs the package tabpfn: pip install 'vzero[tabpfn]'"
         ) from error
     from research.tabpfn.evaluation import judge_pretrained
+    from vzero_server.model.device import resolve_device
     from vzero_server.paper.tabpfn_file import save_tabpfn
 
     out.mkdir(parents=True, exist_ok=True)
     state = heads.state_of(path)
     try:
-        training = TabPFNPretraining(recipe, device=heads.device_of(device))
+        training = TabPFNPretraining(recipe, device=resolve_device(device))
         with heads.followed("steps", recipe.steps, as_json, tensorboard) as on_step:
             training.train(state=state, on_step=on_step)
     except ValueError as error:

@@ -30,11 +30,11 @@ from vzero_server.engine.embedding.guarded import GuardedEncoder
 from vzero_server.engine.estimators.batcher import EstimatorBatcher
 from vzero_server.engine.estimators.registry import LoadContext, LoadedEstimators
 from vzero_server.engine.predictor import Parts, Predictor
+from vzero_server.model.device import resolve_device
 from vzero_server.model.loading import (
     Models,
     default_thread_count,
     load_compact_models,
-    resolve_device,
 )
 from vzero_server.model.oom import OomGuard
 from vzero_server.observability.admin import AdminServer

@@ -17,6 +17,7 @@ from vzero_server.model.backbone_files import (
     backbone_digests,
     backbone_folder,
 )
+from vzero_server.model.device import resolve_device
 from vzero_server.model.dtypes import DTYPES, resolve_dtype
 from vzero_server.model.openvino import OpenVINORunner
 from vzero_server.model.torchscript import TensorFunction, Tensors, trace
@@ -103,8 +104,7 @@ class Backbone:
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         # It warns about prompts above the token limit, which are normal here.
         logging.getLogger("transformers.tokenization_utils_base").setLevel(logging.ERROR)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = resolve_device(device)
         torch_dtype = DTYPES[resolve_dtype(dtype, device)]
         use_openvino = _check_runtime(runtime, device)
         if torch_dtype is torch.int8 and not use_openvino:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from vzero_server.model.backbone import Backbone
 from vzero_server.model.checkpoint import SHIPPED, Checkpoint, load_checkpoint
 from vzero_server.model.prompt_encoder import PromptEncoder
@@ -60,13 +58,6 @@ class Models:
 def default_thread_count() -> int:
     """Return the threads of the models on a CPU: one per core, less one for the event loop."""
     return max(1, len(os.sched_getaffinity(0)) - 1)
-
-
-def resolve_device(device: str) -> str:
-    """Return the torch device of a setting: for ``auto`` CUDA if there is a GPU, else the CPU."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_compact_models(

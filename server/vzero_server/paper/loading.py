@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from vzero_server.model.device import resolve_device
 from vzero_server.model.dtypes import resolve_dtype
-from vzero_server.model.loading import Models, resolve_device
+from vzero_server.model.loading import Models
 from vzero_server.model.weights_folder import locate
 from vzero_server.model.weights_source import Source
 from vzero_server.paper.adapter_encoder import AdapterEncoder

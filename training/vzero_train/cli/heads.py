@@ -94,10 +94,11 @@ def train(
         BadInput: No pool of outcomes is large enough, or the state belongs to another recipe.
     """
     from vzero_server.model.checkpoint import BackboneSpec, save_checkpoint
+    from vzero_server.model.device import resolve_device
     from vzero_server.model.prompt_encoder import LAYERS
     from vzero_train.training.recipe import train_head
 
-    device = device_of(setup.device)
+    device = resolve_device(setup.device)
     state = state_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     what = "steps" if fold is None else f"steps without {fold}"
@@ -172,12 +173,3 @@ def _name(backbone: "Backbone") -> str:
     from vzero_server.model.backbone import PACKAGED
 
     return "all-MiniLM-L6-v2" if backbone.name == PACKAGED else backbone.name
-
-
-def device_of(name: str) -> str:
-    """Return a torch device; ``auto`` is CUDA if available, else the CPU."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name

@@ -91,7 +91,7 @@ class ContextCache:
         self._small = small
         self._min_rows = min_rows
         self._warned = False
-        self._cached: LRUCache[_Key, CachedContext] = LRUCache(max_bytes, getsizeof=_cost)
+        self._cached: LRUCache[_Key, CachedContext] = LRUCache(max_bytes, getsizeof=context_bytes)
         self._fitting: SingleFlight[_Key, CachedContext] = SingleFlight(worker)
         self._metrics = metrics or Metrics()
         self._metrics.read("context_cache_bytes", "Memory of fitted contexts.", lambda: self.nbytes)
@@ -189,13 +189,13 @@ class ContextCache:
         self, job: Job[CachedContext], key: _Key, policy: PolicyVersion, window: ContextWindow
     ) -> CachedContext:
         context = await job.run(fit_context, policy, self.reader(window, key.estimator), window)
-        if _cost(context) <= self._cached.maxsize:
+        if context_bytes(context) <= self._cached.maxsize:
             self._cached[key] = context
         elif not self._warned:
             self._warned = True
             logger.warning(
                 "a context of %d MB is fitted again for every call: context_cache_bytes is %d MB",
-                _cost(context) >> 20,
+                context_bytes(context) >> 20,
                 int(self._cached.maxsize) >> 20,
             )
         return context
@@ -222,5 +222,6 @@ def _may_be_stale(cached: CachedContext, min_version: int | None) -> bool:
     return slow and (min_version is None or cached.summary.version >= min_version)
 
 
-def _cost(context: CachedContext) -> int:
+def context_bytes(context: CachedContext) -> int:
+    """Return what a context counts for in a cache bounded by bytes."""
     return int(context.fitted.nbytes) + _ENTRY_BYTES

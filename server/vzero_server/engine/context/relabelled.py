@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from cachetools import LRUCache
 
 from vzero_server.decisions.ranking import Relabelling
-from vzero_server.engine.context.context_cache import CachedContext, fit_context
+from vzero_server.engine.context.context_cache import CachedContext, context_bytes, fit_context
 from vzero_server.engine.context.single_flight import Job, SingleFlight
 from vzero_server.engine.context.window_cache import WindowCache
 from vzero_server.engine.estimators.base import Estimator
@@ -43,7 +43,7 @@ class RelabelledContexts:
         self._estimators = estimators
         self._small = small
         self._min_rows = min_rows
-        self._cached: LRUCache[_Key, CachedContext] = LRUCache(max_bytes, getsizeof=_cost)
+        self._cached: LRUCache[_Key, CachedContext] = LRUCache(max_bytes, getsizeof=context_bytes)
         self._fitting: SingleFlight[_Key, CachedContext] = SingleFlight(worker)
 
     async def get(
@@ -71,7 +71,7 @@ class RelabelledContexts:
             reader = self._small if few else self._estimators[estimator]
             rewards = relabelling.scale * window.rewards + relabelling.shift
             context = await job.run(fit_context, policy, reader, replace(window, rewards=rewards))
-            if _cost(context) <= self._cached.maxsize:
+            if context_bytes(context) <= self._cached.maxsize:
                 self._cached[key] = context
             return context
 
@@ -80,7 +80,3 @@ class RelabelledContexts:
     def drop(self) -> None:
         """Drop all contexts to free memory."""
         self._cached.clear()
-
-
-def _cost(context: CachedContext) -> int:
-    return int(context.fitted.nbytes) + 1000
